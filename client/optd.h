@@ -1,0 +1,331 @@
+/*
+ * optd.h: the C library of optd, a parameter server.
+ *
+ * A program connects to one daemon or several, opens a model by name and layout,
+ * gives it first weights if nobody has, and then pushes gradients and pulls
+ * weights:
+ *
+ *     optd_client *client;
+ *     optd_model *model;
+ *     optd_connect("tcp://127.0.0.1:16783", NULL, &client);
+ *     optd_layout *layout = optd_layout_new();
+ *     optd_layout_add(layout, "w", (const uint64_t[]){784, 10}, 2);
+ *     optd_open(client, "demo", layout, &(optd_open_options){.optimizer = "adam"}, &model);
+ *     optd_init(model, weights);
+ *     while (training) {
+ *             compute(weights, gradient);
+ *             optd_push_pull(model, gradient, weights);
+ *     }
+ *     optd_close(&client);
+ *
+ * Results.  Every function that can fail returns OPTD_OK (0) or a negative
+ * optd_status, and leaves a sentence about it in optd_error(): which server,
+ * which model, both values, what to do.  Outputs are written on success only;
+ * weights that were being pulled when a call failed may be partly new.
+ *
+ * Time.  Each blocking call returns within the client's timeout (60 s unless
+ * set).  Inside it, a lost connection is made again and what was not answered is
+ * sent again; the server counts each push once.
+ *
+ * Memory.  The library copies names and options.  Gradients and weights are the
+ * caller's: with optd_start_* they must stay as they are until the ticket is
+ * done.
+ *
+ * Threads.  A client and all that was opened through it belong to one thread at
+ * a time.  Different clients share nothing.  The library installs no signal
+ * handler.  Do not use a client in a child after fork().
+ */
+#ifndef OPTD_H
+#define OPTD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define OPTD_API __attribute__((visibility("default")))
+#else
+#define OPTD_API
+#endif
+
+#define OPTD_VERSION "0.1.0"
+
+/* Status codes: 0 and the negative numbers of proto/status.h, repeated here so
+ * that this header stands alone. */
+#ifndef OPTD_PROTO_STATUS_H
+enum optd_status {
+	OPTD_OK = 0,
+	OPTD_INVALID = -1,
+	OPTD_UNSUPPORTED = -2,
+	OPTD_PROTOCOL = -3,
+	OPTD_UNREACHABLE = -4,
+	OPTD_TIMEOUT = -5,
+	OPTD_NO_SESSION = -6,
+	OPTD_STALE_EPOCH = -7,
+	OPTD_STALE_INCARNATION = -8,
+	OPTD_RANK_HELD = -9,
+	OPTD_NO_MODEL = -10,
+	OPTD_NO_TENSOR = -11,
+	OPTD_LAYOUT = -12,
+	OPTD_CONFLICT = -13,
+	OPTD_HYPER = -14,
+	OPTD_NOT_FINITE = -15,
+	OPTD_TOO_LARGE = -16,
+	OPTD_NO_MEMORY = -17,
+	OPTD_NOT_READY = -18,
+	OPTD_STEP_TIMEOUT = -19,
+	OPTD_STEP_GAP = -20,
+	OPTD_CHECKSUM = -21,
+	OPTD_MALFORMED = -22,
+	OPTD_DENIED = -23,
+	OPTD_DRAINING = -24,
+	OPTD_ROLLBACK = -25,
+	OPTD_MODEL_LOST = -26,
+	OPTD_EXISTS = -27,
+	OPTD_WRONG_MAP = -28,
+	OPTD_BUSY = -29,
+	OPTD_IO = -30,
+	OPTD_CORRUPT = -31,
+	OPTD_NO_TOKEN = -32,
+	OPTD_INTERNAL = -33,
+	OPTD_CANCELLED = -34,
+};
+#endif
+
+typedef struct optd_client optd_client;
+typedef struct optd_model optd_model;
+typedef struct optd_layout optd_layout;
+
+/* Names a call that was started; 0 is none. */
+typedef uint64_t optd_ticket;
+
+/* "STEP_TIMEOUT" and "the step was not completed in time"; never NULL. */
+OPTD_API const char *optd_status_name(int status);
+OPTD_API const char *optd_status_text(int status);
+/* The library's version, "0.1.0". */
+OPTD_API const char *optd_version(void);
+
+/* ---- clients ---------------------------------------------------------- */
+
+typedef struct optd_options {
+	/* This worker's number, 0 to workers-1, the same after a restart; -1 for a
+	 * client that only reads.  A zeroed struct means rank 0; NULL options mean
+	 * a reader. */
+	int32_t rank;
+	/* Milliseconds that a blocking call may take; 0: 60,000. */
+	uint32_t timeout_ms;
+	/* Told, from inside calls, what the client waits for ("model 'm' on tcp://...:
+	 * waiting for 1 of 2 workers: rank 1") and what it does about a lost
+	 * connection.  May be NULL.  Must not call the library. */
+	void (*notice)(void *user, const char *text);
+	void *user;
+} optd_options;
+
+/* Connects to daemons, given as "tcp://host:port" or "ipc://path", several
+ * separated by commas; their order matters and must be the same for all clients of a
+ * model.  Returns when each has answered.  OPTD_UNREACHABLE names the address
+ * that did not and why.  *client is then NULL and the text is had by
+ * optd_error(NULL), which is per thread. */
+OPTD_API int optd_connect(const char *endpoints, const optd_options *options, optd_client **client);
+
+/* Says goodbye, frees the client, its models and tickets, and sets *client to
+ * NULL.  Takes at most a second. */
+OPTD_API void optd_close(optd_client **client);
+
+/* The text of the last error on this client (or of the last failed optd_connect
+ * on this thread, for NULL); "" if there was none.  Good until the next call. */
+OPTD_API const char *optd_error(const optd_client *client);
+
+/* Changes the timeout of later calls, in milliseconds; 0: 60,000. */
+OPTD_API void optd_set_timeout(optd_client *client, uint32_t timeout_ms);
+
+/* ---- layouts ---------------------------------------------------------- */
+
+/* An empty layout, or NULL without memory; freed by optd_layout_free. */
+OPTD_API optd_layout *optd_layout_new(void);
+OPTD_API void optd_layout_free(optd_layout *layout);
+
+/* Appends a tensor: a name of 1 to 511 bytes of UTF-8, unique in the layout, and a
+ * shape of 0 to 16 dimensions (0: a scalar).  Returns its index, counted from 0,
+ * or OPTD_INVALID, OPTD_TOO_LARGE, OPTD_NO_MEMORY. */
+OPTD_API int optd_layout_add(optd_layout *layout, const char *name, const uint64_t *shape, uint32_t rank);
+
+/* Elements of all tensors together: the length of the model's flat vector, in
+ * which tensors follow one another in the order they were added. */
+OPTD_API uint64_t optd_layout_elements(const optd_layout *layout);
+
+/* ---- models ----------------------------------------------------------- */
+
+typedef struct optd_hyper {
+	const char *name; /* PyTorch's: "lr", "betas", "weight_decay", "nesterov" */
+	double values[2]; /* one value; two for pairs such as betas; flags are 0 or 1 */
+	uint32_t count;   /* 1 or 2 */
+} optd_hyper;
+
+typedef enum optd_mode { OPTD_MODE_DEFAULT = 0, OPTD_SYNC = 1, OPTD_ASYNC = 2 } optd_mode;
+typedef enum optd_reduce { OPTD_REDUCE_DEFAULT = 0, OPTD_MEAN = 1, OPTD_SUM = 2 } optd_reduce;
+typedef enum optd_resume {
+	OPTD_RESUME_AUTO = 0,  /* create the model, or go on with it if it exists */
+	OPTD_RESUME_NEVER = 1, /* OPTD_EXISTS if it is left from an earlier run */
+	OPTD_RESUME_MUST = 2,  /* OPTD_NO_MODEL unless it exists */
+} optd_resume;
+
+/* What is left zero is taken from the server's config, from the model if it
+ * exists, or has the default named here.  What is given and differs from what the
+ * model has is OPTD_CONFLICT with both values. */
+typedef struct optd_open_options {
+	const char *optimizer; /* "sgd", "momentum", "adagrad", "rmsprop", "adam"; default sgd */
+	const char *match;     /* "torch2" (default), "torch1", "numpy" */
+	const optd_hyper *hypers;
+	uint32_t hyper_count;
+	optd_mode mode;        /* default: sync */
+	optd_reduce reduce;    /* default: mean */
+	uint32_t workers;      /* ranks that make a step in sync; default 1 */
+	uint32_t step_timeout_ms; /* sync: how long a step may wait for a rank */
+	optd_resume resume;
+	const char *run;       /* a name all workers of this job share; default none */
+} optd_open_options;
+
+typedef struct optd_model_info {
+	uint64_t run_id;    /* of the model; stays over restarts */
+	uint64_t step;      /* the step this worker pushes next */
+	uint64_t elements;
+	uint32_t tensors;
+	uint32_t workers;
+	optd_mode mode;
+	int created;        /* by this client's optd_open */
+	int restored;       /* it came from a checkpoint */
+	uint64_t age_s;     /* since it was created, or since that checkpoint */
+	int ready;          /* it has weights */
+	char optimizer[256]; /* "adam match=torch2 lr=0.001 ..." */
+	char attached[256]; /* "" or "exists at step 9380, run ab12, 14 h old" */
+} optd_model_info;
+
+/* Opens a model, creating it if need be.  layout is borrowed for the call; a
+ * reader may pass NULL and take the model's own.  OPTD_LAYOUT names the first
+ * tensor that differs, OPTD_RANK_HELD the holder's host and pid, OPTD_WRONG_MAP
+ * the place this server has in the model's list.  One model may be opened once per client. */
+OPTD_API int optd_open(optd_client *client, const char *name, const optd_layout *layout,
+                       const optd_open_options *options, optd_model **model);
+
+/* The model as this client knows it. */
+OPTD_API void optd_model_get_info(const optd_model *model, optd_model_info *info);
+OPTD_API uint32_t optd_model_tensor_count(const optd_model *model);
+/* Name, shape and place of a tensor; NULL beyond the last. */
+OPTD_API const char *optd_model_tensor(const optd_model *model, uint32_t index, const uint64_t **shape,
+                                       uint32_t *rank, uint64_t *offset, uint64_t *count);
+/* Index of a tensor, or OPTD_NO_TENSOR with the nearest name in the error text. */
+OPTD_API int64_t optd_model_find(optd_model *model, const char *name);
+
+/* Gives the model its first weights (elements floats).  Every worker may call it
+ * with its own: one's are taken, and the call returns when the model has weights.  Returns
+ * 1 if these were taken, 0 if the model had or got others: pull them. */
+OPTD_API int optd_init(optd_model *model, const float *weights);
+
+/* One step: gradients in, weights after the step out; both `elements` long and in
+ * the layout's order; they may be the same array.  In sync mode returns when every rank has pushed this step.
+ *
+ * OPTD_NOT_FINITE: names the tensor and index; nothing was sent.
+ * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
+ * in the step and counts once; the same call made again waits again.
+ * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model. */
+OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
+/* The same without the weights: returns when the step is applied. */
+OPTD_API int optd_push(optd_model *model, const float *gradient);
+/* The weights as they are, once they have seen at least min_version updates. */
+OPTD_API int optd_pull(optd_model *model, float *weights, uint64_t min_version);
+
+/* The same for some tensors.  A push of some tensors is a whole step: this worker
+ * has nothing for the others in it.  Tensors in ascending order, each once. */
+typedef struct optd_part {
+	uint32_t tensor;
+	const float *gradient; /* as many as the tensor has; unused when pulling */
+	float *weights;        /* likewise; unused when only pushing */
+} optd_part;
+
+OPTD_API int optd_push_pull_parts(optd_model *model, const optd_part *parts, uint32_t count);
+OPTD_API int optd_push_parts(optd_model *model, const optd_part *parts, uint32_t count);
+OPTD_API int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t count,
+                             uint64_t min_version);
+
+/* Versions the last completed pull or push_pull of this model brought: the lowest and
+ * the highest over its blocks.  Equal in sync unless pulls raced with steps. */
+OPTD_API void optd_model_versions(const optd_model *model, uint64_t *lowest, uint64_t *highest);
+
+/* Samples behind the next pushes, for a weighted mean; 0: none given.  Either all
+ * ranks give one in a step, or none. */
+OPTD_API int optd_set_weight(optd_model *model, double samples);
+
+/* After OPTD_ROLLBACK or OPTD_MODEL_LOST every call on the model fails the same way until
+ * the program has decided.  For ROLLBACK this accepts the server's state: returns
+ * OPTD_OK and the step to go on from; pull the weights next.  A lost model is opened anew. */
+OPTD_API int optd_resume_model(optd_model *model, uint64_t *step);
+
+/* Closes the model at this client; the server keeps it.  *model becomes NULL. */
+OPTD_API void optd_model_close(optd_model **model);
+
+/* ---- started calls ---------------------------------------------------- */
+
+/* Each starts what its blocking twin does and returns a ticket; arrays must stay
+ * until it is done.  A model's pushes are done in the order they were started. */
+OPTD_API int optd_start_push_pull(optd_model *model, const float *gradient, float *weights, optd_ticket *ticket);
+OPTD_API int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket);
+OPTD_API int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
+
+/* Waits until the ticket is done, at most timeout_ms (0: the client's timeout), and
+ * returns its result.  OPTD_TIMEOUT leaves it under way: wait again, or optd_cancel. A
+ * ticket whose result was returned is forgotten. */
+OPTD_API int optd_wait(optd_client *client, optd_ticket ticket, uint32_t timeout_ms);
+
+/* 1 if done (the result waits in optd_wait), 0 if under way, OPTD_INVALID if unknown. */
+OPTD_API int optd_done(optd_client *client, optd_ticket ticket);
+
+/* Gives up a ticket: its arrays are no longer touched.  What the server already has of
+ * a push stays there. */
+OPTD_API void optd_cancel(optd_client *client, optd_ticket ticket);
+
+/* A descriptor for poll, epoll or another event loop: readable when optd_process
+ * has something to do.  Never read from it or close it. */
+OPTD_API int optd_fd(const optd_client *client);
+
+/* Does what can be done without waiting.  Returns the number of tickets that became done, or an
+ * error of the client as a whole. */
+OPTD_API int optd_process(optd_client *client);
+
+/* ---- for operators ---------------------------------------------------- */
+
+/* Writes checkpoints of one model, or of all for NULL, on every daemon. */
+OPTD_API int optd_save(optd_client *client, const char *name);
+/* Makes every daemon forget a model and its checkpoint. */
+OPTD_API int optd_drop(optd_client *client, const char *name);
+
+/* One lane's view of one model. */
+typedef struct optd_status_row {
+	const char *endpoint;
+	const char *model;
+	uint64_t run_id;
+	int ready, restored;
+	uint64_t elements;
+	uint32_t tensors;
+	uint32_t blocks, first_block, block_count;
+	uint64_t version, version_max;
+	uint64_t step;
+	optd_mode mode;
+	uint32_t workers, workers_present;
+	const char *optimizer;
+	const char *waiting; /* "rank 1" or "" */
+	uint64_t bytes;
+	uint64_t pushes, pulls, duplicates, refused;
+	uint64_t saved_version;
+} optd_status_row;
+
+/* Calls row for each lane and model.  Texts are good during the call. */
+OPTD_API int optd_get_status(optd_client *client, void (*row)(void *user, const optd_status_row *row), void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

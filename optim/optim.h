@@ -1,0 +1,135 @@
+/*
+ * Optim: the update rules.
+ *
+ * A rule is a row of a table: its name, state vectors (slots), hyper-parameters
+ * with ranges, and one step function.  Outside this folder people say optimizer
+ * and optimizer state.
+ *
+ * To use a rule: optim_find, optim_init, optim_set for what the user gave,
+ * optim_check; allocate optim_slot_count() arrays filled with
+ * optim_slot_initial(); then for each update of a segment optim_scalars once and
+ * optim_step over any split of its elements.
+ *
+ * All arithmetic is exact as written: the library is built with
+ * -ffp-contract=off, and the same bits come from every instruction set,
+ * compiler, and way of splitting the elements.  Formulas and sources:
+ * optim/README.md.  Nothing here allocates, locks, or keeps state of its own.
+ */
+#ifndef OPTD_OPTIM_H
+#define OPTD_OPTIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Whose bits: PyTorch 2.x's order of operations, 1.13's, or the NumPy formulas
+ * this project began with. */
+enum optim_match { OPTIM_TORCH2, OPTIM_TORCH1, OPTIM_NUMPY, OPTIM_MATCH_COUNT };
+
+/* How far an update looks: at its own element only, or at the whole tensor. */
+enum optim_class { OPTIM_ELEMENTWISE };
+
+enum optim_hyper_kind { OPTIM_REAL, OPTIM_FLAG };
+
+/* A range's end counts unless it is marked open. */
+struct optim_hyper {
+	const char *name; /* PyTorch's */
+	enum optim_hyper_kind kind;
+	uint32_t count; /* values: 1, or 2 for a pair such as betas */
+	double initial[2];
+	double min, max;
+	bool min_open, max_open;
+};
+
+#define OPTIM_HYPERS_MAX 16
+#define OPTIM_SLOTS_MAX 4
+#define OPTIM_SCALARS_MAX 12
+
+/* The numbers of one update, ready for the loop: computed in double from the
+ * hyper-parameters and the update count, then rounded to float once. */
+struct optim_scalars {
+	float values[OPTIM_SCALARS_MAX];
+};
+
+struct optim_rule;
+
+/* A rule with its hyper-parameters.  Plain data: copy it freely.  values[i] are
+ * those of optim_hyper(rule, i). */
+struct optim {
+	const struct optim_rule *rule;
+	enum optim_match match;
+	double values[OPTIM_HYPERS_MAX][2];
+};
+
+uint32_t optim_rule_count(void);
+const struct optim_rule *optim_rule(uint32_t index);
+/* The rule with this name, or NULL. */
+const struct optim_rule *optim_find(const char *name);
+/* The name of the rule most like `name`, for error texts. */
+const char *optim_nearest(const char *name);
+const char *optim_rule_name(const struct optim_rule *rule);
+enum optim_class optim_rule_class(const struct optim_rule *rule);
+uint32_t optim_hyper_count(const struct optim_rule *rule);
+const struct optim_hyper *optim_hyper(const struct optim_rule *rule, uint32_t index);
+
+/* "torch2", "torch1", "numpy"; and back, -1 for another word. */
+const char *optim_match_name(enum optim_match match);
+int optim_match_find(const char *name);
+
+/* A rule with its defaults.  OPTD_HYPER when the rule has no such match, with a
+ * sentence in why. */
+int optim_init(struct optim *optim, const struct optim_rule *rule, enum optim_match match,
+               char *why, size_t why_bytes);
+
+/* Sets one hyper-parameter.  OPTD_HYPER with name, value and range (or the
+ * nearest name) in why; *optim is then as before. */
+int optim_set(struct optim *optim, const char *name, const double *values, uint32_t count,
+              char *why, size_t why_bytes);
+
+/* Checks what depends on several hyper-parameters (nesterov needs momentum and
+ * no dampening) or on match (no reference for it).  OPTD_HYPER and why. */
+int optim_check(const struct optim *optim, char *why, size_t why_bytes);
+
+/* "adam match=torch2 lr=0.001 betas=[0.9,0.999] ..." with every hyper-parameter,
+ * each number with the fewest digits that read back the same. */
+void optim_text(const struct optim *optim, char *text, size_t text_bytes);
+
+/* 0 when both are the same settings, else -1 and the first that differs, both
+ * values, in why. */
+int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes);
+
+/* State vectors these settings need: sgd without momentum has none. */
+uint32_t optim_slot_count(const struct optim *optim);
+/* PyTorch's name of slot i ("exp_avg"). */
+const char *optim_slot_name(const struct optim *optim, uint32_t index);
+/* What slot i is filled with before the first update. */
+float optim_slot_initial(const struct optim *optim, uint32_t index);
+
+/* The scalars of update number t of a segment, t counted from 1. */
+void optim_scalars(const struct optim *optim, uint64_t t, struct optim_scalars *out);
+
+/* Instruction sets for which the loops were built. */
+enum optim_isa { OPTIM_ISA_BASE, OPTIM_ISA_AVX2, OPTIM_ISA_AVX512, OPTIM_ISA_COUNT };
+
+/* The best one this machine has.  A caller may pass any other that
+ * optim_isa_usable says yes to: the bits are the same. */
+enum optim_isa optim_isa_best(void);
+bool optim_isa_usable(enum optim_isa isa);
+const char *optim_isa_name(enum optim_isa isa);
+int optim_isa_find(const char *name); /* -1 for another word */
+
+/* One update of n elements: w and slots[i] are changed, g is read.  g is the
+ * reduced gradient; none of the arrays overlap; 4-byte alignment is enough. */
+void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
+                float *w, float *const *slots, const float *g, size_t n);
+
+/* The vector helpers of the data path, per instruction set as well.
+ *
+ * scale:  out[i] = a * x[i]             (a first contribution; a == 1 copies bits)
+ * fold:   out[i] = out[i] + a * x[i]    (product rounded, then the sum; no fma)
+ * finite: index of the first NaN or Inf, or n. */
+void optim_scale(enum optim_isa isa, float *out, const float *x, float a, size_t n);
+void optim_fold(enum optim_isa isa, float *out, const float *x, float a, size_t n);
+size_t optim_finite(enum optim_isa isa, const float *x, size_t n);
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * Layout: what a model's flat vector of float32 parameters is made of, and how
+ * it is cut.
+ *
+ *     tensors   names and shapes, one after the other in the vector
+ *     blocks    the unit of messages, versions and waiting: a run of at most
+ *               LIMIT_BLOCK_ELEMENTS elements and LIMIT_BLOCK_SEGMENTS segments
+ *     segments  tensor intersected with block: the unit of a kernel call
+ *     map       which daemon and lane owns which run of blocks
+ *
+ * Everything here is a pure function of the tensors (and, for blocks, of which
+ * tensors need to be whole), never of the number of servers; so client and
+ * server compute the same tables and need not send them.
+ *
+ * A layout is immutable once cut and may then be read from any thread.
+ */
+#ifndef OPTD_PROTO_LAYOUT_H
+#define OPTD_PROTO_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/limits.h"
+
+struct layout_tensor {
+	const char *name; /* NUL-terminated UTF-8, unique in the layout */
+	uint64_t offset;  /* first element in the vector */
+	uint64_t count;   /* elements; 0 is allowed and takes part in nothing */
+	uint32_t group;   /* parameter group, 0 unless given */
+	uint32_t rank;    /* dimensions; 0 is a scalar of one element */
+	uint64_t shape[LIMIT_TENSOR_RANK];
+};
+
+struct layout_block {
+	uint64_t begin;         /* first element in the vector */
+	uint32_t count;         /* elements */
+	uint32_t first_segment; /* index into the layout's segments */
+	uint32_t segment_count;
+};
+
+struct layout_segment {
+	uint32_t tensor;
+	uint32_t offset; /* first element, counted from the block's begin */
+	uint32_t count;  /* elements, at least 1 */
+};
+
+struct layout;
+
+/* An empty layout, or NULL without memory. */
+struct layout *layout_new(void);
+void layout_free(struct layout *layout);
+
+/* Appends a tensor; copies name and shape.  OPTD_INVALID for a bad or repeated
+ * name or rank, OPTD_TOO_LARGE beyond a limit, OPTD_NO_MEMORY; the layout is
+ * then as before.  Only before layout_cut. */
+int layout_add(struct layout *layout, const char *name, size_t name_bytes,
+               const uint64_t *shape, uint32_t rank, uint32_t group);
+
+/* Makes blocks and segments.  `whole` has a byte for each tensor, nonzero where
+ * the tensor's rule needs it in one piece, or is NULL for none: such a tensor
+ * begins and ends a block.  Call once.  OPTD_INVALID without an element. */
+int layout_cut(struct layout *layout, const uint8_t *whole);
+
+uint32_t layout_tensor_count(const struct layout *layout);
+const struct layout_tensor *layout_tensor(const struct layout *layout, uint32_t index);
+/* Index of the tensor with this name, or -1. */
+int64_t layout_find(const struct layout *layout, const char *name);
+/* The name nearest to `name` by edit distance, or NULL in an empty layout. */
+const char *layout_nearest(const struct layout *layout, const char *name);
+
+uint64_t layout_elements(const struct layout *layout);
+uint32_t layout_block_count(const struct layout *layout);
+const struct layout_block *layout_block(const struct layout *layout, uint32_t index);
+uint32_t layout_segment_count(const struct layout *layout);
+const struct layout_segment *layout_segment(const struct layout *layout, uint32_t index);
+
+/* A hash of names, shapes, groups and the cut; equal layouts have equal ones. */
+uint64_t layout_hash(const struct layout *layout);
+
+/* 0 when a and b are equal; else -1 and a sentence about the first tensor that
+ * differs, with both shapes ("tensor 'fc1.weight': here [128,784], the model
+ * has [256,784]"), where a is "here" and b "the model". */
+int layout_compare(const struct layout *a, const struct layout *b, char *why, size_t why_bytes);
+
+/* "[128,784]" into text; always terminated. */
+void layout_shape_text(const struct layout_tensor *tensor, char *text, size_t text_bytes);
+
+/* The blocks of one owner: [first, first + count). */
+struct layout_run {
+	uint32_t first;
+	uint32_t count;
+};
+
+/* Owner `index` of `count` gets this run of [whole.first, +whole.count).  Runs
+ * follow one another, differ by at most one block, and owner 0 is never empty
+ * while there is a block. */
+struct layout_run layout_share(struct layout_run whole, uint32_t index, uint32_t count);
+
+/* Blocks of lane `lane` of `lanes` on daemon `daemon` of `daemons`: first the
+ * daemons share the model, then a daemon's lanes share what it has, so that a
+ * daemon may change its lanes without the others noticing. */
+struct layout_run layout_owned(uint32_t block_count, uint32_t daemon, uint32_t daemons,
+                               uint32_t lane, uint32_t lanes);
+
+/* The number that travels in every header: what both sides must agree on to
+ * mean the same elements by the same block number at this daemon. */
+uint64_t layout_id(const struct layout *layout, uint32_t daemon, uint32_t daemons, uint32_t lanes);
+
+#endif

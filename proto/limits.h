@@ -1,0 +1,68 @@
+/*
+ * Every bound in the program, with its reason.  What an operator may change
+ * has its default here and its range in the table of knobs (server/config.c).
+ */
+#ifndef OPTD_PROTO_LIMITS_H
+#define OPTD_PROTO_LIMITS_H
+
+/* Protocol versions this build speaks, agreed on in HELLO. */
+#define LIMIT_PROTOCOL_MIN 1
+#define LIMIT_PROTOCOL_MAX 1
+
+/* Elements of a block, a power of two: 512 KiB of float32.  Large enough that
+ * a message's fixed cost vanishes, small enough that a block and its slots
+ * stay in a core's cache between the check, the update and the copy. */
+#define LIMIT_BLOCK_ELEMENTS (128u * 1024u)
+#define LIMIT_BLOCK_BYTES (LIMIT_BLOCK_ELEMENTS * 4u)
+
+/* Segments of a block: a mask over them takes 512 bytes, so a message about
+ * part of a block always fits its header. */
+#define LIMIT_BLOCK_SEGMENTS 4096u
+#define LIMIT_MASK_BYTES (LIMIT_BLOCK_SEGMENTS / 8u)
+
+/* A message's header: unpacking is linear in it, and it fits two pages. */
+#define LIMIT_HEADER_BYTES 4096u
+
+/* Memory that unpacking one header or one tensor record may take. */
+#define LIMIT_ARENA_BYTES (64u * 1024u)
+
+/* A message's payload: at least one block; a layout travels in one payload. */
+#define LIMIT_MESSAGE_BYTES (4u * 1024u * 1024u)
+
+/* Runs of blocks in one message: what fits a header, with room to spare. */
+#define LIMIT_PARTS 64u
+
+/* Bytes a worker may have under way to one lane, and half of it must hold one
+ * message.  Deep enough to keep the wire full, small enough to stay in cache. */
+#define LIMIT_WINDOW_BYTES (16u * 1024u * 1024u)
+
+/* Layouts. */
+#define LIMIT_TENSORS (1u << 20)
+#define LIMIT_TENSOR_RANK 16u
+#define LIMIT_NAME_BYTES 512u
+#define LIMIT_ELEMENTS (UINT64_C(1) << 42)
+
+/* Models a daemon holds: lists of them are scanned, not hashed. */
+#define LIMIT_MODELS 64u
+
+/* Ranks of a model: a mask of them is scanned per block. */
+#define LIMIT_WORKERS 1024u
+
+/* Lanes of a daemon and daemons of a client. */
+#define LIMIT_LANES 64u
+#define LIMIT_DAEMONS 256u
+
+/* An endpoint's text, and the text that travels with a status. */
+#define LIMIT_ENDPOINT_BYTES 256u
+#define LIMIT_TEXT_BYTES 1024u
+
+/* Hyper-parameters an OPEN may name. */
+#define LIMIT_HYPERS 32u
+
+/* A configuration file; what it is read into is a few times larger. */
+#define LIMIT_CONFIG_BYTES (1024u * 1024u)
+
+/* A safetensors header: a million tensors take about 100 bytes each. */
+#define LIMIT_SAFETENSORS_HEADER (100u * 1000u * 1000u)
+
+#endif

@@ -1,0 +1,183 @@
+/*
+ * Messages as both sides think of them: plain structs without protobuf.
+ *
+ * A message is a header and a payload.  struct msg is the header, decoded and
+ * checked (by proto/wire) or about to be encoded.  Everything it points to is
+ * borrowed: from the bytes that were decoded, or from whoever filled it in, and
+ * is good until the call it was passed to returns.
+ *
+ * Which fields a verb uses, and what they mean, is the subject of PROTOCOL.md.
+ */
+#ifndef OPTD_PROTO_MSG_H
+#define OPTD_PROTO_MSG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/dtype.h"
+#include "proto/limits.h"
+#include "proto/status.h"
+
+enum msg_verb {
+	MSG_HELLO = 1,      /* body hello; the reply's body is welcome */
+	MSG_OPEN = 2,       /* body open, payload layout; reply: opened */
+	MSG_INIT = 3,       /* first weights of blocks, under a token; no parts: done */
+	MSG_PUSH = 4,       /* gradients of blocks */
+	MSG_PULL = 5,       /* weights of blocks, of min_version or later */
+	MSG_PUSH_PULL = 6,  /* both, of the same blocks */
+	MSG_CLOSE_STEP = 7, /* blocks this rank has nothing for in this step */
+	MSG_STATUS = 8,     /* reply: payload of model records */
+	MSG_SAVE = 9,       /* body named: write a checkpoint of it, or of all */
+	MSG_DROP = 10,      /* body named: forget the model */
+	MSG_GOODBYE = 11,   /* the session ends; its ranks are free */
+};
+#define MSG_VERB_COUNT 12
+
+enum msg_kind {
+	MSG_MODEL = 0,
+	/* 1 is kept for embedding tables */
+};
+
+enum msg_place {
+	MSG_INLINE = 0, /* the payload is the message's second frame */
+	/* 1 is kept for a shared memory region */
+};
+
+#define MSG_NO_RANK (-1)
+
+/* A run of whole blocks; or, with a mask, some segments of one block: bit i of
+ * the mask (least significant first) is the block's i-th segment. */
+struct msg_part {
+	uint32_t first;
+	uint32_t count;
+	const uint8_t *mask; /* NULL: whole blocks */
+	uint32_t mask_bytes;
+};
+
+enum msg_mode { MSG_MODE_UNSET = 0, MSG_SYNC = 1, MSG_ASYNC = 2 };
+enum msg_reduce { MSG_REDUCE_UNSET = 0, MSG_MEAN = 1, MSG_SUM = 2 };
+enum msg_resume { MSG_RESUME_AUTO = 0, MSG_RESUME_NEVER = 1, MSG_RESUME_MUST = 2 };
+
+/* Text that need not end in NUL. */
+struct msg_text {
+	const char *bytes;
+	uint32_t size;
+};
+
+struct msg_hello {
+	uint32_t protocol_min, protocol_max;
+	struct msg_text host; /* for people: who holds a rank */
+	uint32_t pid;
+	struct msg_text software; /* "liboptd 0.1.0" */
+};
+
+struct msg_welcome {
+	uint32_t protocol;
+	uint64_t daemon_id;     /* differs between data directories */
+	uint32_t lane, lanes;   /* which lane of the daemon answered */
+	uint32_t message_bytes; /* largest payload */
+	uint32_t window_bytes;  /* what may be under way to this lane */
+	struct msg_text software;
+	uint32_t endpoint_count; /* == lanes: where each lane listens */
+	struct msg_text endpoints[LIMIT_LANES];
+};
+
+/* A hyper-parameter by PyTorch's name; booleans are 0 and 1. */
+struct msg_hyper {
+	struct msg_text name;
+	double values[2];
+	uint32_t count;
+};
+
+struct msg_open {
+	struct msg_text model;
+	uint32_t daemon, daemons; /* place of this server in the worker's list */
+	uint64_t layout_hash;     /* of the cut for these settings' rule; 0: attach only,
+	                             without a layout (readers) */
+	uint64_t client;          /* the same for all sessions of one client process */
+	enum msg_resume resume;
+	struct msg_text run;      /* the job's own run name; empty: none */
+	uint64_t expect_run;      /* run id this client has seen; 0: none yet */
+	uint64_t seen_step;       /* steps it has seen completed; for ROLLBACK */
+	struct msg_text optimizer; /* empty: take the model's */
+	struct msg_text match;     /* empty: take the model's */
+	enum msg_mode mode;
+	enum msg_reduce reduce;
+	uint32_t workers;
+	uint32_t step_timeout_ms; /* 0: not given */
+	uint32_t hyper_count;
+	struct msg_hyper hypers[LIMIT_HYPERS];
+};
+
+enum msg_model_state {
+	MSG_MODEL_READY = 1,   /* has weights */
+	MSG_MODEL_GRANTED = 2, /* has none, and you are to give them: token */
+	MSG_MODEL_WAITING = 3, /* has none, another worker is giving them */
+};
+
+struct msg_opened {
+	uint32_t model;      /* handle for the header's `object` */
+	uint64_t layout;     /* id for the header's `layout` */
+	uint64_t run_id;     /* of the model */
+	uint64_t step;       /* the step this rank should push next on this lane */
+	uint64_t incarnation;
+	uint64_t token;      /* with GRANTED */
+	uint32_t lease_ms;   /* with GRANTED: start INIT within it */
+	enum msg_model_state state;
+	bool created;        /* by this OPEN */
+	bool restored;       /* the model came from a checkpoint */
+	uint64_t age_s;      /* since the checkpoint it was restored from, or creation */
+	enum msg_mode mode;
+	enum msg_reduce reduce;
+	uint32_t workers;
+	uint32_t step_timeout_ms;
+	struct msg_text optimizer; /* "adam" */
+	uint64_t elements;
+	uint32_t tensors;
+};
+
+struct msg_named {
+	struct msg_text model; /* empty: all, where the verb allows it */
+};
+
+struct msg {
+	enum msg_verb verb;
+	bool reply;
+	int32_t status;   /* replies: enum optd_status */
+	uint64_t request; /* the client's number for it; echoed */
+	uint64_t session; /* the client's number for this connection; echoed */
+	uint64_t epoch;   /* of the daemon; requests: as learned in HELLO */
+	enum msg_kind kind;
+	uint32_t object; /* handle from OPEN */
+	uint64_t layout; /* layout id from OPEN */
+	int32_t rank;    /* MSG_NO_RANK: a reader */
+	uint64_t incarnation;
+	uint64_t step;         /* PUSH*: the step; replies: steps completed */
+	uint64_t base_version; /* what the gradient was computed on */
+	uint64_t min_version;  /* PULL: wait until each block has seen so many updates */
+	uint64_t version;      /* replies: lowest version over the parts */
+	uint64_t version_max;  /* replies: highest */
+	uint64_t token;        /* INIT */
+	double weight;         /* of this contribution (samples); 0: not given */
+	uint32_t part_count;
+	struct msg_part parts[LIMIT_PARTS];
+	enum dtype dtype;
+	enum msg_place place;
+	uint64_t checksum; /* XXH3 of the payload; 0 with an empty one */
+	uint64_t payload_bytes;
+	const void *payload; /* decoded: aligned to 4 bytes or NULL */
+	struct msg_text text; /* replies: what a person should read */
+	union {
+		struct msg_hello hello;
+		struct msg_welcome welcome;
+		struct msg_open open;
+		struct msg_opened opened;
+		struct msg_named named;
+	};
+};
+
+/* Constant name of a verb ("PUSH_PULL"), "?" for others. */
+const char *msg_verb_name(uint32_t verb);
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * Wire: messages to bytes and back; the only file that sees generated protobuf
+ * types.
+ *
+ * Decoding trusts nothing: it bounds the bytes before it unpacks, unpacks into
+ * an arena with a budget, and checks every field once, so that code behind it
+ * may assert.  It does not know models: whether a block exists is for the core.
+ */
+#ifndef OPTD_PROTO_WIRE_H
+#define OPTD_PROTO_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/msg.h"
+
+struct layout;
+
+/* Memory for unpacking one header; reused from message to message. */
+struct wire_arena;
+struct wire_arena *wire_arena_new(void); /* NULL without memory */
+void wire_arena_free(struct wire_arena *arena);
+
+/* Decodes a header and its payload into *out, whose pointers borrow from the
+ * arena, `header` and `payload` until the next decode with this arena.
+ *
+ * Checked here: sizes, verb and enums known, texts UTF-8 without NUL and within
+ * bounds, numbers finite and in range, parts in ascending order and without
+ * overlap, masks only for single blocks and not empty, the payload's size
+ * against payload_bytes, its alignment and, if `check` is set, its checksum.
+ *
+ * OPTD_MALFORMED with a sentence in why; OPTD_UNSUPPORTED for a verb or kind of
+ * a later version, OPTD_CHECKSUM: then verb, request and session in *out are
+ * set, so that an answer can be addressed. */
+int wire_decode(struct wire_arena *arena, const void *header, size_t header_bytes,
+                const void *payload, size_t payload_bytes, bool check,
+                struct msg *out, char *why, size_t why_bytes);
+
+/* Encodes *msg's header into buffer, at most LIMIT_HEADER_BYTES.  Returns its
+ * size, or OPTD_TOO_LARGE.  msg->checksum must be set by the caller
+ * (wire_checksum); texts are cut to their bounds, never in the middle of a
+ * character. */
+int wire_encode(const struct msg *msg, void *buffer, size_t buffer_bytes);
+
+/* The checksum of a payload, never 0 for a payload that is not empty. */
+uint64_t wire_checksum(const void *payload, size_t bytes);
+
+/* A layout as payload: size needed; the bytes; and back.  A layout is read one
+ * tensor at a time, within the bounds of limits.h; on error *out is untouched
+ * and why says which tensor.  The result is not cut yet. */
+size_t wire_layout_bytes(const struct layout *layout);
+void wire_layout_encode(const struct layout *layout, void *buffer);
+int wire_layout_decode(struct wire_arena *arena, const void *bytes, size_t size,
+                       struct layout **out, char *why, size_t why_bytes);
+
+/* One model as STATUS reports it, and the records of a STATUS reply. */
+struct wire_model_status {
+	struct msg_text model;
+	uint64_t run_id;
+	struct msg_text run;
+	enum msg_model_state state;
+	bool restored;
+	uint64_t elements;
+	uint32_t tensors;
+	uint32_t blocks, first_block, block_count; /* the model's; this lane's run */
+	uint64_t version, version_max;
+	uint64_t step; /* sync: the lowest step under way */
+	enum msg_mode mode;
+	enum msg_reduce reduce;
+	uint32_t workers, workers_present;
+	struct msg_text optimizer; /* "adam lr=0.001 betas=[0.9,0.999] ..." */
+	struct msg_text waiting;   /* "rank 1" or empty */
+	uint64_t bytes;            /* memory taken on this lane */
+	uint64_t pushes, pulls, duplicates, refused;
+	uint64_t saved_version;    /* lowest version in the newest checkpoint */
+};
+
+/* Appends one record at buffer; returns bytes written, 0 if it does not fit. */
+size_t wire_status_encode(const struct wire_model_status *status, void *buffer, size_t buffer_bytes);
+
+/* Reads the record at *at (within bytes/size) and moves *at behind it. Returns 1, 0 at
+ * the end, or OPTD_MALFORMED.  Texts borrow from the arena until the next read. */
+int wire_status_decode(struct wire_arena *arena, const void *bytes, size_t size, size_t *at,
+                       struct wire_model_status *out);
+
+#endif
