@@ -1,0 +1,170 @@
+/*
+ * adam: as torch.optim.Adam, L2 weight decay, with amsgrad.  Kingma, Ba 2014,
+ * https://arxiv.org/abs/1412.6980; Reddi, Kale, Kumar 2018,
+ * https://openreview.net/forum?id=ryQu7f-RZ
+ *
+ *     g = -g                          maximize
+ *     g = fma(w, weight_decay, g)     weight_decay != 0
+ *     m = lerp(m, g, 1 - beta1)       torch2
+ *     m = fma(g, 1 - beta1, m * beta1)    torch1
+ *     v = fma((1 - beta2) * g, g, v * beta2)
+ *     x = v, or amsgrad: x = max(x, v), NaN wins, before the bias correction
+ *     d = sqrt(x) / sqrt(1 - beta2^t) + eps
+ *     w = w + (-(lr / (1 - beta1^t)) * m) / d
+ *
+ * match=numpy: m = beta1 * m + (1 - beta1) * g;
+ * v = beta2 * v + (1 - beta2) * (g * g);
+ * w = w - (lr * (m / (1 - beta1^t))) / (sqrt(v / (1 - beta2^t)) + eps), every
+ * product rounded.
+ */
+#include "optim/kernel.h"
+
+enum hyper { LR, BETAS, EPS, WEIGHT_DECAY, AMSGRAD, MAXIMIZE };
+
+static const struct optim_hyper hypers[] = {
+	[LR] = { "lr", OPTIM_REAL, 1, { 1e-3 }, 0, FLT_MAX, false, false },
+	[BETAS] = { "betas", OPTIM_REAL, 2, { 0.9, 0.999 }, 0, 1, false, true },
+	[EPS] = { "eps", OPTIM_REAL, 1, { 1e-8 }, 0, FLT_MAX, false, false },
+	[WEIGHT_DECAY] = { "weight_decay", OPTIM_REAL, 1, { 0 }, 0, FLT_MAX, false, false },
+	[AMSGRAD] = { "amsgrad", OPTIM_FLAG, 1, { 0 }, 0, 1, false, false },
+	[MAXIMIZE] = { "maximize", OPTIM_FLAG, 1, { 0 }, 0, 1, false, false },
+};
+
+enum scalar {
+	SIGN,
+	DECAY,
+	KEEP1,    /* beta1 */
+	TAKE1,    /* 1 - beta1 */
+	LERP1,    /* the same as torch2's lerp wants it */
+	KEEP2,    /* beta2 */
+	TAKE2,    /* 1 - beta2 */
+	ROOT_BC2, /* sqrt(1 - beta2^t); numpy: 1 - beta2^t */
+	ROOT_ADD, /* eps */
+	RATE,     /* -(lr / (1 - beta1^t)); numpy: lr */
+	BC1,      /* 1 - beta1^t; numpy only */
+};
+
+/* How the mean of the gradients is formed. */
+enum mean { MUL_ADD, LERP_NEAR, LERP_FAR };
+
+static uint32_t slots(const struct optim *optim, struct rule_slot *out)
+{
+	out[0] = (struct rule_slot){ "exp_avg", 0 };
+	out[1] = (struct rule_slot){ "exp_avg_sq", 0 };
+	if (optim->values[AMSGRAD][0] == 0)
+		return 2;
+	out[2] = (struct rule_slot){ "max_exp_avg_sq", 0 };
+	return 3;
+}
+
+static void scalars(const struct optim *optim, double t, float *out)
+{
+	double lr = optim->values[LR][0];
+	double beta1 = optim->values[BETAS][0], beta2 = optim->values[BETAS][1];
+	double bc1 = 1 - pow(beta1, t), bc2 = 1 - pow(beta2, t);
+	bool numpy = optim->match == OPTIM_NUMPY;
+
+	out[SIGN] = kernel_sign(optim->values[MAXIMIZE][0]);
+	out[DECAY] = (float)optim->values[WEIGHT_DECAY][0];
+	out[KEEP1] = (float)beta1;
+	out[TAKE1] = (float)(1 - beta1);
+	out[LERP1] = kernel_lerp_factor(1 - beta1);
+	out[KEEP2] = (float)beta2;
+	out[TAKE2] = (float)(1 - beta2);
+	out[ROOT_BC2] = (float)(numpy ? bc2 : sqrt(bc2));
+	out[ROOT_ADD] = (float)optim->values[EPS][0];
+	out[RATE] = (float)(numpy ? lr : -(lr / bc1));
+	out[BC1] = (float)bc1;
+}
+
+KERNEL_LOOP torch_loop(const float *s, float *restrict w, float *restrict m, float *restrict v,
+                       float *restrict x, const float *restrict grad, size_t n, enum mean mean,
+                       bool decay, bool amsgrad)
+{
+	const float sign = s[SIGN], weight_decay = s[DECAY];
+	const float keep1 = s[KEEP1], take1 = s[TAKE1], lerp1 = s[LERP1];
+	const float keep2 = s[KEEP2], take2 = s[TAKE2];
+	const float root_bc2 = s[ROOT_BC2], eps = s[ROOT_ADD], rate = s[RATE];
+
+	for (size_t i = 0; i < n; i++) {
+		float g = sign * grad[i];
+		float square, d;
+
+		if (decay)
+			g = fmaf(w[i], weight_decay, g);
+		if (mean == MUL_ADD)
+			m[i] = fmaf(g, take1, m[i] * keep1);
+		else
+			m[i] = fmaf(lerp1, g - m[i], mean == LERP_FAR ? g : m[i]);
+		v[i] = fmaf(take2 * g, g, v[i] * keep2);
+		square = v[i];
+		if (amsgrad) {
+			/* Not fmaxf, which would drop a NaN; `|` because `||` would
+			 * keep gcc from vectorising. */
+			square = ((x[i] > square) | (x[i] != x[i])) ? x[i] : square;
+			x[i] = square;
+		}
+		d = sqrtf(square) / root_bc2 + eps;
+		w[i] = w[i] + (rate * m[i]) / d;
+	}
+}
+
+KERNEL_LOOP numpy_loop(const float *s, float *restrict w, float *restrict m, float *restrict v,
+                       const float *restrict g, size_t n)
+{
+	const float keep1 = s[KEEP1], take1 = s[TAKE1], keep2 = s[KEEP2], take2 = s[TAKE2];
+	const float bc1 = s[BC1], bc2 = s[ROOT_BC2], eps = s[ROOT_ADD], lr = s[RATE];
+
+	for (size_t i = 0; i < n; i++) {
+		m[i] = keep1 * m[i] + take1 * g[i];
+		v[i] = keep2 * v[i] + take2 * (g[i] * g[i]);
+		w[i] = w[i] - (lr * (m[i] / bc1)) / (sqrtf(v[i] / bc2) + eps);
+	}
+}
+
+static enum mean mean_of(const struct optim *optim)
+{
+	if (optim->match == OPTIM_TORCH1)
+		return MUL_ADD;
+	return kernel_lerp_far(1 - optim->values[BETAS][0]) ? LERP_FAR : LERP_NEAR;
+}
+
+static void step(const struct optim *optim, const float *s, float *w, float *const *slot,
+                 const float *g, size_t n)
+{
+	bool decay = optim->values[WEIGHT_DECAY][0] != 0;
+	bool amsgrad = optim->values[AMSGRAD][0] != 0;
+	float *m = slot[0], *v = slot[1], *x = amsgrad ? slot[2] : NULL;
+
+	if (optim->match == OPTIM_NUMPY) {
+		numpy_loop(s, w, m, v, g, n);
+		return;
+	}
+#define TORCH(mean, decay, amsgrad) torch_loop(s, w, m, v, x, g, n, mean, decay, amsgrad)
+#define MULTIPLIED(decay, amsgrad) TORCH(MUL_ADD, decay, amsgrad)
+#define NEAR(decay, amsgrad) TORCH(LERP_NEAR, decay, amsgrad)
+#define FAR(decay, amsgrad) TORCH(LERP_FAR, decay, amsgrad)
+	switch (mean_of(optim)) {
+	case MUL_ADD:
+		KERNEL_SPLIT2(decay, amsgrad, MULTIPLIED);
+		break;
+	case LERP_NEAR:
+		KERNEL_SPLIT2(decay, amsgrad, NEAR);
+		break;
+	case LERP_FAR:
+		KERNEL_SPLIT2(decay, amsgrad, FAR);
+		break;
+	}
+}
+
+const struct rule_row KERNEL(optim_row_adam) = {
+	.name = "adam",
+	.reach = OPTIM_ELEMENTWISE,
+	.hypers = hypers,
+	.hyper_count = KERNEL_COUNT(hypers),
+	.matches = 1u << OPTIM_TORCH2 | 1u << OPTIM_TORCH1 | 1u << OPTIM_NUMPY,
+	.numpy_hypers = 1u << LR | 1u << BETAS | 1u << EPS,
+	.slots = slots,
+	.scalars = scalars,
+	.step = step,
+};

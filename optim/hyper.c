@@ -1,0 +1,189 @@
+/*
+ * Hyper: a rule's settings, from their defaults to what a user gave, and the
+ * sentences about what may not be.
+ */
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "optim/optim.h"
+#include "optim/rule.h"
+#include "optim/text.h"
+#include "proto/status.h"
+
+static const char *const match_names[OPTIM_MATCH_COUNT] = {
+	[OPTIM_TORCH2] = "torch2",
+	[OPTIM_TORCH1] = "torch1",
+	[OPTIM_NUMPY] = "numpy",
+};
+
+const char *optim_match_name(enum optim_match match)
+{
+	return (unsigned)match < OPTIM_MATCH_COUNT ? match_names[match] : "?";
+}
+
+int optim_match_find(const char *name)
+{
+	for (int i = 0; i < OPTIM_MATCH_COUNT; i++) {
+		if (strcmp(match_names[i], name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+static int refuse_match(const struct rule_row *row, enum optim_match match, char *why,
+                        size_t why_bytes)
+{
+	struct text text = text_open(why, why_bytes);
+
+	text_add(&text, "%s: match=%s is not offered; ", row->name, optim_match_name(match));
+	if (row->matches == 0) {
+		text_add(&text, "%s has one definition, leave match out", row->name);
+		return OPTD_HYPER;
+	}
+	text_add(&text, "it has");
+	for (int i = 0; i < OPTIM_MATCH_COUNT; i++) {
+		if (row->matches & 1u << i)
+			text_add(&text, " %s", match_names[i]);
+	}
+	return OPTD_HYPER;
+}
+
+int optim_init(struct optim *optim, const struct optim_rule *rule, enum optim_match match,
+               char *why, size_t why_bytes)
+{
+	const struct rule_row *row = rule_row(rule);
+	/* torch2 is what a caller passes who was given none. */
+	uint32_t matches = row->matches != 0 ? row->matches : 1u << OPTIM_TORCH2;
+
+	if ((unsigned)match >= OPTIM_MATCH_COUNT || !(matches & 1u << match))
+		return refuse_match(row, match, why, why_bytes);
+	memset(optim, 0, sizeof(*optim));
+	optim->rule = rule;
+	optim->match = match;
+	for (uint32_t i = 0; i < row->hyper_count; i++)
+		memcpy(optim->values[i], row->hypers[i].initial, sizeof(optim->values[i]));
+	return 0;
+}
+
+/* The name's index, or the count. */
+static uint32_t hyper_find(const struct rule_row *row, const char *name)
+{
+	for (uint32_t i = 0; i < row->hyper_count; i++) {
+		if (strcmp(row->hypers[i].name, name) == 0)
+			return i;
+	}
+	return row->hyper_count;
+}
+
+static int refuse_name(const struct rule_row *row, const char *name, char *why, size_t why_bytes)
+{
+	struct text text = text_open(why, why_bytes);
+	const char *nearest = row->hypers[0].name;
+
+	for (uint32_t i = 1; i < row->hyper_count; i++) {
+		const char *other = row->hypers[i].name;
+
+		if (text_distance(name, other) < text_distance(name, nearest))
+			nearest = other;
+	}
+	text_add(&text, "%s has no hyper-parameter '%.64s'; the nearest is '%s'; it has", row->name, name,
+	         nearest);
+	for (uint32_t i = 0; i < row->hyper_count; i++)
+		text_add(&text, " %s", row->hypers[i].name);
+	return OPTD_HYPER;
+}
+
+static bool in_range(const struct optim_hyper *hyper, double value)
+{
+	if (hyper->kind == OPTIM_FLAG)
+		return value == 0 || value == 1;
+	/* Written so that NaN is outside. */
+	return (hyper->min_open ? value > hyper->min : value >= hyper->min) &&
+	       (hyper->max_open ? value < hyper->max : value <= hyper->max);
+}
+
+/* Ends at float32's are shown short: their last digits help nobody. */
+static void range_end_text(double end, char *out, size_t out_bytes)
+{
+	if (fabs(end) == (double)FLT_MAX)
+		snprintf(out, out_bytes, "%s3.4e+38", end < 0 ? "-" : "");
+	else
+		text_number(end, out, out_bytes);
+}
+
+static int refuse_value(const struct rule_row *row, const struct optim_hyper *hyper,
+                        const double *values, char *why, size_t why_bytes)
+{
+	char given[TEXT_VALUES_BYTES], min[TEXT_NUMBER_BYTES], max[TEXT_NUMBER_BYTES];
+
+	text_values(values, hyper->count, given, sizeof(given));
+	if (hyper->kind == OPTIM_FLAG) {
+		snprintf(why, why_bytes, "%s: %s=%s is out of range; allowed are 0 and 1", row->name,
+		         hyper->name, given);
+		return OPTD_HYPER;
+	}
+	range_end_text(hyper->min, min, sizeof(min));
+	range_end_text(hyper->max, max, sizeof(max));
+	snprintf(why, why_bytes, "%s: %s=%s is out of range; allowed is %s%s, %s%s%s", row->name,
+	         hyper->name, given, hyper->min_open ? "(" : "[", min, max,
+	         hyper->max_open ? ")" : "]", hyper->count > 1 ? " for each" : "");
+	return OPTD_HYPER;
+}
+
+int optim_set(struct optim *optim, const char *name, const double *values, uint32_t count,
+              char *why, size_t why_bytes)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	uint32_t index = hyper_find(row, name);
+	const struct optim_hyper *hyper;
+
+	if (index == row->hyper_count)
+		return refuse_name(row, name, why, why_bytes);
+	hyper = &row->hypers[index];
+	if (count != hyper->count) {
+		snprintf(why, why_bytes, "%s: %s takes %u value%s, given %u", row->name, name,
+		         (unsigned)hyper->count, hyper->count == 1 ? "" : "s", (unsigned)count);
+		return OPTD_HYPER;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (!in_range(hyper, values[i]))
+			return refuse_value(row, hyper, values, why, why_bytes);
+	}
+	memcpy(optim->values[index], values, count * sizeof(*values));
+	return 0;
+}
+
+/* The NumPy formulas know a few hyper-parameters only; a rule of which they know
+ * half would be nobody's. */
+static int check_numpy(const struct optim *optim, char *why, size_t why_bytes)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+
+	for (uint32_t i = 0; i < row->hyper_count; i++) {
+		char given[TEXT_VALUES_BYTES];
+
+		if (row->numpy_hypers & 1u << i || optim->values[i][0] == 0)
+			continue;
+		text_values(optim->values[i], row->hypers[i].count, given, sizeof(given));
+		snprintf(why, why_bytes,
+		         "%s: match=numpy has no reference for %s=%s; set %s=0 or use match=torch2",
+		         row->name, row->hypers[i].name, given, row->hypers[i].name);
+		return OPTD_HYPER;
+	}
+	return 0;
+}
+
+int optim_check(const struct optim *optim, char *why, size_t why_bytes)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	int rc;
+
+	if (optim->match == OPTIM_NUMPY) {
+		rc = check_numpy(optim, why, why_bytes);
+		if (rc < 0)
+			return rc;
+	}
+	return row->check != NULL ? row->check(optim, why, why_bytes) : 0;
+}

@@ -1,0 +1,125 @@
+/*
+ * Optim: the table of update rules, and the doors to their loops.
+ *
+ * Nothing is computed here.  What a rule is stands in its own file; hyper.c
+ * checks settings, text.c prints them, isa.c knows the machine.
+ */
+#include "optim/optim.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "optim/rule.h"
+
+#define RULE_ROWS(name) \
+	{ { &optim_row_##name##_base, RULE_ON_X86(&optim_row_##name##_avx2), \
+	    RULE_ON_X86(&optim_row_##name##_avx512) } },
+static const struct optim_rule rules[] = { RULE_TABLE(RULE_ROWS) };
+#undef RULE_ROWS
+
+static const struct vector_row *const vectors[OPTIM_ISA_COUNT] = {
+	[OPTIM_ISA_BASE] = &optim_vector_base,
+	[OPTIM_ISA_AVX2] = RULE_ON_X86(&optim_vector_avx2),
+	[OPTIM_ISA_AVX512] = RULE_ON_X86(&optim_vector_avx512),
+};
+
+uint32_t optim_rule_count(void)
+{
+	return sizeof(rules) / sizeof(rules[0]);
+}
+
+const struct optim_rule *optim_rule(uint32_t index)
+{
+	assert(index < optim_rule_count());
+	return &rules[index];
+}
+
+const struct optim_rule *optim_find(const char *name)
+{
+	for (uint32_t i = 0; i < optim_rule_count(); i++) {
+		if (strcmp(optim_rule_name(&rules[i]), name) == 0)
+			return &rules[i];
+	}
+	return NULL;
+}
+
+const char *optim_rule_name(const struct optim_rule *rule)
+{
+	return rule_row(rule)->name;
+}
+
+enum optim_class optim_rule_class(const struct optim_rule *rule)
+{
+	return rule_row(rule)->reach;
+}
+
+uint32_t optim_hyper_count(const struct optim_rule *rule)
+{
+	return rule_row(rule)->hyper_count;
+}
+
+const struct optim_hyper *optim_hyper(const struct optim_rule *rule, uint32_t index)
+{
+	assert(index < optim_hyper_count(rule));
+	return &rule_row(rule)->hypers[index];
+}
+
+uint32_t optim_slot_count(const struct optim *optim)
+{
+	struct rule_slot slots[OPTIM_SLOTS_MAX];
+
+	return rule_row(optim->rule)->slots(optim, slots);
+}
+
+static struct rule_slot slot_at(const struct optim *optim, uint32_t index)
+{
+	struct rule_slot slots[OPTIM_SLOTS_MAX];
+	uint32_t count = rule_row(optim->rule)->slots(optim, slots);
+
+	assert(index < count);
+	(void)count;
+	return slots[index];
+}
+
+const char *optim_slot_name(const struct optim *optim, uint32_t index)
+{
+	return slot_at(optim, index).name;
+}
+
+float optim_slot_initial(const struct optim *optim, uint32_t index)
+{
+	return slot_at(optim, index).initial;
+}
+
+void optim_scalars(const struct optim *optim, uint64_t t, struct optim_scalars *out)
+{
+	assert(t >= 1);
+	memset(out, 0, sizeof(*out));
+	/* A double counts exactly to 2^53 updates. */
+	rule_row(optim->rule)->scalars(optim, (double)t, out->values);
+}
+
+void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
+                float *w, float *const *slots, const float *g, size_t n)
+{
+	assert(optim_isa_usable(isa));
+	optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g, n);
+}
+
+void optim_scale(enum optim_isa isa, float *out, const float *x, float a, size_t n)
+{
+	assert(optim_isa_usable(isa));
+	vectors[isa]->scale(out, x, a, n);
+}
+
+void optim_fold(enum optim_isa isa, float *out, const float *x, float a, size_t n)
+{
+	assert(optim_isa_usable(isa));
+	vectors[isa]->fold(out, x, a, n);
+}
+
+size_t optim_finite(enum optim_isa isa, const float *x, size_t n)
+{
+	assert(optim_isa_usable(isa));
+	return vectors[isa]->finite(x, n);
+}

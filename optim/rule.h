@@ -1,0 +1,93 @@
+/*
+ * Rule: a row of the table of update rules, private to optim/.
+ *
+ * Every rule is described in one file, <family>_kernel.c: hyper-parameters,
+ * slots, scalars and the loop, top to bottom.  The build compiles that file
+ * once per instruction set, and each time it defines the same row under another
+ * name (optim_row_adam_base, optim_row_adam_avx2, ...).  A rule is the set of
+ * its rows: all agree but for the machine code of `step`.
+ *
+ * To add a rule: write its file, and name it in RULE_TABLE.
+ */
+#ifndef OPTD_OPTIM_RULE_H
+#define OPTD_OPTIM_RULE_H
+
+#include "optim/optim.h"
+
+#define RULE_TABLE(ROW) \
+	ROW(sgd) \
+	ROW(momentum) \
+	ROW(adagrad) \
+	ROW(rmsprop) \
+	ROW(adam)
+
+struct rule_slot {
+	const char *name; /* PyTorch's */
+	float initial;
+};
+
+struct rule_row {
+	const char *name;
+	enum optim_class reach;
+
+	const struct optim_hyper *hypers;
+	uint32_t hyper_count;
+
+	/* Bit m is set when the rule has a reference of match m.  Zero: the rule
+	 * has one definition only, and match may not be given. */
+	uint32_t matches;
+
+	/* Bit i is set when the NumPy formulas know hyper-parameter i.  Under
+	 * match=numpy all others must be 0. */
+	uint32_t numpy_hypers;
+
+	/* Fills `out` with the slots that these settings need; returns how many. */
+	uint32_t (*slots)(const struct optim *optim, struct rule_slot *out);
+
+	/* What depends on several hyper-parameters, or NULL.  0, or OPTD_HYPER and
+	 * a sentence in why. */
+	int (*check)(const struct optim *optim, char *why, size_t why_bytes);
+
+	/* The scalars of update t >= 1, in double, rounded once. */
+	void (*scalars)(const struct optim *optim, double t, float *out);
+
+	/* The loop.  slots[] are those of slots(), in its order. */
+	void (*step)(const struct optim *optim, const float *scalars, float *w,
+	             float *const *slots, const float *g, size_t n);
+};
+
+/* The helpers of the data path, see optim.h. */
+struct vector_row {
+	void (*scale)(float *out, const float *x, float a, size_t n);
+	void (*fold)(float *out, const float *x, float a, size_t n);
+	size_t (*finite)(const float *x, size_t n);
+};
+
+struct optim_rule {
+	const struct rule_row *rows[OPTIM_ISA_COUNT]; /* NULL where not built */
+};
+
+#if defined(__x86_64__)
+#define RULE_ON_X86(row) row
+#else
+#define RULE_ON_X86(row) NULL
+#endif
+
+#define RULE_DECLARE(name) \
+	extern const struct rule_row optim_row_##name##_base; \
+	extern const struct rule_row optim_row_##name##_avx2; \
+	extern const struct rule_row optim_row_##name##_avx512;
+RULE_TABLE(RULE_DECLARE)
+#undef RULE_DECLARE
+
+extern const struct vector_row optim_vector_base;
+extern const struct vector_row optim_vector_avx2;
+extern const struct vector_row optim_vector_avx512;
+
+/* The row with the rule's description; every row would do. */
+static inline const struct rule_row *rule_row(const struct optim_rule *rule)
+{
+	return rule->rows[OPTIM_ISA_BASE];
+}
+
+#endif

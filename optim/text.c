@@ -1,0 +1,137 @@
+/*
+ * Text: settings as a line to read, and what differs between two of them.
+ */
+#include "optim/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "optim/rule.h"
+
+struct text text_open(char *start, size_t bytes)
+{
+	if (bytes > 0)
+		start[0] = '\0';
+	return (struct text){ start, bytes, 0 };
+}
+
+void text_add(struct text *text, const char *format, ...)
+{
+	va_list args;
+	int length;
+
+	if (text->used >= text->bytes)
+		return;
+	va_start(args, format);
+	length = vsnprintf(text->start + text->used, text->bytes - text->used, format, args);
+	va_end(args);
+	if (length > 0)
+		text->used += (size_t)length;
+}
+
+void text_number(double value, char *out, size_t out_bytes)
+{
+	for (int digits = 1; digits <= 17; digits++) {
+		snprintf(out, out_bytes, "%.*g", digits, value);
+		if (strtod(out, NULL) == value)
+			return;
+	}
+}
+
+void text_values(const double *values, uint32_t count, char *out, size_t out_bytes)
+{
+	char first[TEXT_NUMBER_BYTES], second[TEXT_NUMBER_BYTES];
+
+	text_number(values[0], first, sizeof(first));
+	if (count == 1) {
+		snprintf(out, out_bytes, "%s", first);
+		return;
+	}
+	text_number(values[1], second, sizeof(second));
+	snprintf(out, out_bytes, "[%s,%s]", first, second);
+}
+
+uint32_t text_distance(const char *a, const char *b)
+{
+	enum { LETTERS = 63 };
+	size_t a_length = strnlen(a, LETTERS), b_length = strnlen(b, LETTERS);
+	uint32_t row[LETTERS + 1];
+
+	/* row[j]: from the letters of a seen so far to the first j of b. */
+	for (size_t j = 0; j <= b_length; j++)
+		row[j] = (uint32_t)j;
+	for (size_t i = 1; i <= a_length; i++) {
+		uint32_t diagonal = row[0];
+
+		row[0] = (uint32_t)i;
+		for (size_t j = 1; j <= b_length; j++) {
+			uint32_t best = diagonal + (a[i - 1] != b[j - 1]);
+
+			if (row[j] + 1 < best)
+				best = row[j] + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			diagonal = row[j];
+			row[j] = best;
+		}
+	}
+	return row[b_length];
+}
+
+const char *optim_nearest(const char *name)
+{
+	const char *nearest = optim_rule_name(optim_rule(0));
+
+	for (uint32_t i = 1; i < optim_rule_count(); i++) {
+		const char *other = optim_rule_name(optim_rule(i));
+
+		if (text_distance(name, other) < text_distance(name, nearest))
+			nearest = other;
+	}
+	return nearest;
+}
+
+void optim_text(const struct optim *optim, char *text, size_t text_bytes)
+{
+	struct text line = text_open(text, text_bytes);
+
+	text_add(&line, "%s", optim_rule_name(optim->rule));
+	if (rule_row(optim->rule)->matches != 0)
+		text_add(&line, " match=%s", optim_match_name(optim->match));
+	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
+		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
+		char values[TEXT_VALUES_BYTES];
+
+		text_values(optim->values[i], hyper->count, values, sizeof(values));
+		text_add(&line, " %s=%s", hyper->name, values);
+	}
+}
+
+int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)
+{
+	if (a->rule != b->rule) {
+		snprintf(why, why_bytes, "optimizer: here %s, the model has %s",
+		         optim_rule_name(a->rule), optim_rule_name(b->rule));
+		return -1;
+	}
+	if (a->match != b->match) {
+		snprintf(why, why_bytes, "match: here %s, the model has %s",
+		         optim_match_name(a->match), optim_match_name(b->match));
+		return -1;
+	}
+	for (uint32_t i = 0; i < optim_hyper_count(a->rule); i++) {
+		const struct optim_hyper *hyper = optim_hyper(a->rule, i);
+		char here[TEXT_VALUES_BYTES], there[TEXT_VALUES_BYTES];
+
+		if (a->values[i][0] == b->values[i][0] &&
+		    (hyper->count == 1 || a->values[i][1] == b->values[i][1]))
+			continue;
+		text_values(a->values[i], hyper->count, here, sizeof(here));
+		text_values(b->values[i], hyper->count, there, sizeof(there));
+		snprintf(why, why_bytes, "%s: here %s, the model has %s", hyper->name, here, there);
+		return -1;
+	}
+	return 0;
+}
