@@ -52,13 +52,17 @@ void layout_free(struct layout *layout);
 
 /* Appends a tensor; copies name and shape.  OPTD_INVALID for a bad or repeated
  * name or rank, OPTD_TOO_LARGE beyond a limit, OPTD_NO_MEMORY; the layout is
- * then as before.  Only before layout_cut. */
+ * then as before.  Only before layout_cut.  Pointers from layout_tensor are
+ * good until the next layout_add, names until layout_free. */
 int layout_add(struct layout *layout, const char *name, size_t name_bytes,
                const uint64_t *shape, uint32_t rank, uint32_t group);
 
 /* Makes blocks and segments.  `whole` has a byte for each tensor, nonzero where
  * the tensor's rule needs it in one piece, or is NULL for none: such a tensor
- * begins and ends a block.  Call once.  OPTD_INVALID without an element. */
+ * begins and ends a block.  Call once.  OPTD_INVALID without an element.
+ *
+ * Takes 24 bytes a block and 12 a segment, whatever a peer has put into a
+ * shape: compare layout_elements with what is allowed before cutting. */
 int layout_cut(struct layout *layout, const uint8_t *whole);
 
 uint32_t layout_tensor_count(const struct layout *layout);
@@ -74,12 +78,14 @@ const struct layout_block *layout_block(const struct layout *layout, uint32_t in
 uint32_t layout_segment_count(const struct layout *layout);
 const struct layout_segment *layout_segment(const struct layout *layout, uint32_t index);
 
-/* A hash of names, shapes, groups and the cut; equal layouts have equal ones. */
+/* A hash of names, shapes, groups and the cut; equal layouts have equal ones,
+ * and none has 0.  Only after layout_cut, as is layout_id. */
 uint64_t layout_hash(const struct layout *layout);
 
 /* 0 when a and b are equal; else -1 and a sentence about the first tensor that
  * differs, with both shapes ("tensor 'fc1.weight': here [128,784], the model
- * has [256,784]"), where a is "here" and b "the model". */
+ * has [256,784]"), where a is "here" and b "the model".  Where both are cut,
+ * the cuts are compared too. */
 int layout_compare(const struct layout *a, const struct layout *b, char *why, size_t why_bytes);
 
 /* "[128,784]" into text; always terminated. */
@@ -103,7 +109,7 @@ struct layout_run layout_owned(uint32_t block_count, uint32_t daemon, uint32_t d
                                uint32_t lane, uint32_t lanes);
 
 /* The number that travels in every header: what both sides must agree on to
- * mean the same elements by the same block number at this daemon. */
+ * mean the same elements by the same block number at this daemon.  Never 0. */
 uint64_t layout_id(const struct layout *layout, uint32_t daemon, uint32_t daemons, uint32_t lanes);
 
 #endif
