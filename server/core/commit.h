@@ -1,0 +1,59 @@
+/*
+ * Commit: the one kind of change to a model.
+ *
+ * Whatever changes a model's weights, optimizer state, versions or counters is
+ * described by a commit and done by model_apply.  A run's commits, replayed on
+ * an empty model of the same settings, give the same bytes.
+ */
+#ifndef OPTD_CORE_COMMIT_H
+#define OPTD_CORE_COMMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "optim/optim.h"
+
+enum commit_kind {
+	COMMIT_INIT, /* values are a block's first weights */
+	COMMIT_STEP, /* values are its reduced gradient */
+};
+
+/* A rank whose push is in the commit, and which push that was. */
+struct commit_contributor {
+	uint32_t rank;
+	uint64_t incarnation;
+	uint64_t step;
+};
+
+/* The scalars of a segment that is updated for the t-th time.  A block's
+ * segments nearly always share one t. */
+struct commit_scalars {
+	uint64_t t;
+	struct optim_scalars scalars;
+};
+
+struct commit {
+	uint64_t number; /* place in this lane's order, from 1 */
+	enum commit_kind kind;
+	uint32_t block;   /* index in the layout */
+	uint64_t version; /* the block's, after this commit */
+	const struct commit_contributor *contributors;
+	uint32_t contributor_count;
+	/* Segments that get an update: bit i is the block's i-th; NULL: all.
+	 * With `empty`, none: the step had nothing for this block. */
+	const uint8_t *present;
+	bool empty;
+	/* float32 values, one an element of the block; `packed`: of the present
+	 * segments only, one after the other. */
+	const float *values;
+	bool packed;
+	const struct commit_scalars *scalars; /* one for each t among the present */
+	uint32_t scalars_count;
+};
+
+static inline bool commit_has(const uint8_t *mask, uint32_t segment)
+{
+	return mask == NULL || (mask[segment / 8] >> (segment % 8) & 1) != 0;
+}
+
+#endif

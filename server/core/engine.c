@@ -1,0 +1,344 @@
+/* The door: finds session, model and verb, and lets time pass. */
+#include "server/core/engine.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/core/verbs.h"
+
+enum needs { NEEDS_NOTHING, NEEDS_SESSION, NEEDS_MODEL };
+
+/* The index of the program: a verb is a row here and a function. */
+static const struct verb {
+	void (*handle)(struct call *call);
+	enum needs needs;
+} VERBS[MSG_VERB_COUNT] = {
+        [MSG_HELLO] = {verb_hello, NEEDS_NOTHING},
+        [MSG_OPEN] = {verb_open, NEEDS_SESSION},
+        [MSG_INIT] = {verb_init, NEEDS_MODEL},
+        [MSG_PUSH] = {verb_push, NEEDS_MODEL},
+        [MSG_PULL] = {verb_pull, NEEDS_MODEL},
+        [MSG_PUSH_PULL] = {verb_push, NEEDS_MODEL},
+        [MSG_CLOSE_STEP] = {verb_push, NEEDS_MODEL},
+        [MSG_GOODBYE] = {verb_goodbye, NEEDS_SESSION},
+};
+
+struct engine *engine_new(const struct engine_options *options, struct buf_pool *pool)
+{
+	struct engine *engine = calloc(1, sizeof(*engine));
+	if (engine == NULL)
+		return NULL;
+	assert(options->models <= LIMIT_MODELS && options->workers <= LIMIT_WORKERS);
+	engine->options = *options;
+	engine->pool = pool;
+	return engine;
+}
+
+void engine_free(struct engine *engine)
+{
+	if (engine == NULL)
+		return;
+	for (uint32_t i = 0; i < engine->shard_count; i++)
+		shard_free(engine->shards[i]);
+	free(engine->sessions);
+	free(engine);
+}
+
+/* ---- answers ------------------------------------------------------------ */
+
+struct outbox_entry *call_reply(struct call *call, int status)
+{
+	const struct msg *request = call->request;
+	struct outbox_entry *entry = outbox_add(call->out, call->peer);
+
+	entry->after_commit = call->engine->commits;
+	entry->head.verb = request->verb;
+	entry->head.status = status;
+	entry->head.request = request->request;
+	entry->head.session = request->session;
+	entry->head.epoch = call->engine->options.epoch;
+	entry->head.object = request->object;
+	entry->head.rank = request->rank;
+	entry->head.step = request->step;
+	return entry;
+}
+
+void call_refuse(struct call *call, int status, const char *format, ...)
+{
+	char text[LIMIT_TEXT_BYTES];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (call->shard != NULL)
+		call->shard->counts.refused++;
+	struct outbox_entry *entry = call_reply(call, status);
+	entry->head.text = outbox_printf(call->out, "%s", text);
+}
+
+/* ---- sessions ----------------------------------------------------------- */
+
+bool engine_has_session(const struct engine *engine, uint32_t peer, uint64_t session)
+{
+	return peer < engine->session_room && engine->sessions[peer].open &&
+	       engine->sessions[peer].number == session;
+}
+
+static void shard_leave(struct shard *shard, uint32_t peer)
+{
+	for (uint32_t rank = 0; rank < shard->holder_count; rank++) {
+		if (shard->holders[rank].held && shard->holders[rank].peer == peer)
+			shard->holders[rank].held = false;
+	}
+	if (shard->grant.active && shard->grant.peer == peer)
+		shard->grant.active = false;
+	struct wait *next;
+	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
+		next = wait->next;
+		if (wait->peer == peer)
+			wait_abandon(shard, wait);
+	}
+}
+
+void session_close(struct engine *engine, uint32_t peer)
+{
+	if (peer >= engine->session_room || !engine->sessions[peer].open)
+		return;
+	engine->sessions[peer].open = false;
+	for (uint32_t i = 0; i < engine->shard_count; i++)
+		shard_leave(engine->shards[i], peer);
+}
+
+void engine_peer_gone(struct engine *engine, uint32_t peer, struct outbox *out)
+{
+	(void)out; /* leaving is a membership commit once membership can change */
+	session_close(engine, peer);
+}
+
+/* ---- requests ----------------------------------------------------------- */
+
+static struct shard *find_handle(struct engine *engine, uint32_t handle)
+{
+	/* Linear scan: a daemon has at most 64 models. */
+	for (uint32_t i = 0; i < engine->shard_count; i++) {
+		if (engine->shards[i]->handle == handle)
+			return engine->shards[i];
+	}
+	return NULL;
+}
+
+static bool admit_session(struct call *call)
+{
+	const struct msg *request = call->request;
+
+	if (!engine_has_session(call->engine, call->peer, request->session)) {
+		call_refuse(call, OPTD_NO_SESSION, "no session on this connection: say HELLO first");
+		return false;
+	}
+	call->session = &call->engine->sessions[call->peer];
+	if (request->epoch != call->engine->options.epoch) {
+		call_refuse(call, OPTD_STALE_EPOCH,
+		            "the request is for epoch %llu, the server is in epoch %llu: open again",
+		            (unsigned long long)request->epoch,
+		            (unsigned long long)call->engine->options.epoch);
+		return false;
+	}
+	return true;
+}
+
+static bool admit_model(struct call *call)
+{
+	const struct msg *request = call->request;
+
+	call->shard = find_handle(call->engine, request->object);
+	if (call->shard == NULL) {
+		call_refuse(call, OPTD_MODEL_LOST, "the model was dropped: open it again");
+		return false;
+	}
+	if (request->layout != call->shard->model->layout_id) {
+		call_refuse(call, OPTD_WRONG_MAP,
+		            "layout id %016llx of the request differs from the model's %016llx: "
+		            "open it again",
+		            (unsigned long long)request->layout,
+		            (unsigned long long)call->shard->model->layout_id);
+		return false;
+	}
+	return true;
+}
+
+void engine_handle(struct engine *engine, uint32_t peer, const struct msg *request,
+                   struct buf *payload, struct layout **layout, uint64_t now_ms,
+                   struct outbox *out)
+{
+	struct call call = {.engine = engine,
+	                    .peer = peer,
+	                    .request = request,
+	                    .payload = payload,
+	                    .layout = layout,
+	                    .now_ms = now_ms,
+	                    .out = out};
+	const struct verb *verb = &VERBS[(unsigned)request->verb < MSG_VERB_COUNT ? request->verb : 0];
+
+	if (verb->handle == NULL) {
+		call_refuse(&call, OPTD_UNSUPPORTED, "verb %u is not known here", request->verb);
+		return;
+	}
+	if (verb->needs >= NEEDS_SESSION && !admit_session(&call))
+		return;
+	if (verb->needs == NEEDS_MODEL && !admit_model(&call))
+		return;
+	verb->handle(&call);
+}
+
+/* ---- time --------------------------------------------------------------- */
+
+static void wait_notice(struct engine *engine, struct shard *shard, struct wait *wait,
+                        uint64_t now_ms, struct outbox *out)
+{
+	char missing[256];
+	uint32_t block = shard_lagging_block(shard, wait);
+	uint32_t workers = shard->model->settings.workers;
+	uint32_t count = shard_missing_text(shard, block, missing, sizeof(missing));
+
+	wait->told_ms = now_ms;
+	struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_WAITING, out);
+	if (!model_block_ready(shard->model, block))
+		entry->head.text = outbox_printf(out, "waiting for the first weights of model '%s'",
+		                                 shard->model->name);
+	else if (count > 0)
+		entry->head.text = outbox_printf(out, "waiting for %u of %u workers: %s", count, workers,
+		                                 missing);
+	else
+		entry->head.text = outbox_printf(out, "waiting for update %llu of block %u",
+		                                 (unsigned long long)wait->min_version, block);
+}
+
+static void wait_expire(struct engine *engine, struct shard *shard, struct wait *wait,
+                        uint64_t now_ms, struct outbox *out)
+{
+	char missing[256];
+	uint32_t block = shard_lagging_block(shard, wait);
+	uint64_t version = model_version(shard->model, block);
+	bool pull = wait->verb == MSG_PULL;
+
+	shard_missing_text(shard, block, missing, sizeof(missing));
+	struct outbox_entry *entry =
+	        wait_reply(engine, shard, wait, pull ? OPTD_TIMEOUT : OPTD_STEP_TIMEOUT, out);
+	if (pull)
+		entry->head.text = outbox_printf(
+		        out, "block %u of model '%s' is at version %llu after %llu s, %llu is asked for",
+		        block, shard->model->name, (unsigned long long)version,
+		        (unsigned long long)((now_ms - wait->since_ms) / 1000),
+		        (unsigned long long)wait->min_version);
+	else
+		entry->head.text = outbox_printf(
+		        out,
+		        "step %llu of model '%s' is not complete after %llu s: missing %s; this push "
+		        "stays and counts, make the same call again to go on waiting",
+		        (unsigned long long)wait->step, shard->model->name,
+		        (unsigned long long)((now_ms - wait->since_ms) / 1000),
+		        missing[0] != '\0' ? missing : "nobody (a checkpoint is being written)");
+	wait_abandon(shard, wait);
+}
+
+static void shard_tick(struct engine *engine, struct shard *shard, uint64_t now_ms,
+                       struct outbox *out)
+{
+	uint32_t timeout_ms = shard->model->settings.step_timeout_ms;
+	struct wait *next;
+
+	if (shard->grant.active && now_ms >= shard->grant.expires_ms)
+		shard->grant.active = false;
+	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
+		next = wait->next;
+		if (now_ms - wait->since_ms >= timeout_ms)
+			wait_expire(engine, shard, wait, now_ms, out);
+		else if (now_ms - wait->told_ms >= engine->options.notice_ms)
+			wait_notice(engine, shard, wait, now_ms, out);
+	}
+}
+
+void engine_tick(struct engine *engine, uint64_t now_ms, struct outbox *out)
+{
+	for (uint32_t i = 0; i < engine->shard_count; i++)
+		shard_tick(engine, engine->shards[i], now_ms, out);
+}
+
+/* ---- models ------------------------------------------------------------- */
+
+uint32_t engine_shard_count(const struct engine *engine)
+{
+	return engine->shard_count;
+}
+
+struct shard *engine_shard(const struct engine *engine, uint32_t index)
+{
+	assert(index < engine->shard_count);
+	return engine->shards[index];
+}
+
+struct shard *engine_find(const struct engine *engine, const char *name)
+{
+	for (uint32_t i = 0; i < engine->shard_count; i++) {
+		if (strcmp(engine->shards[i]->model->name, name) == 0)
+			return engine->shards[i];
+	}
+	return NULL;
+}
+
+uint64_t engine_bytes(const struct engine *engine)
+{
+	return engine->bytes;
+}
+
+int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes)
+{
+	const struct model *m = *model;
+	uint64_t bytes =
+	        shard_bytes(&m->settings, m->layout, m->place, engine->options.window_bytes);
+
+	if (engine_find(engine, m->name) != NULL) {
+		snprintf(why, why_bytes, "model '%s' is there already", m->name);
+		return OPTD_EXISTS;
+	}
+	if (engine->shard_count == engine->options.models) {
+		snprintf(why, why_bytes, "%u models are open and limits.models allows no more",
+		         engine->shard_count);
+		return OPTD_BUSY;
+	}
+	struct shard *shard = shard_new(model, engine->options.isa);
+	if (shard == NULL) {
+		snprintf(why, why_bytes, "no memory for the %llu bytes of model '%s'",
+		         (unsigned long long)bytes, m->name);
+		return OPTD_NO_MEMORY;
+	}
+	shard->handle = ++engine->next_handle;
+	shard->bytes = bytes;
+	shard->ready = shard->model->restored;
+	engine->bytes += bytes;
+	engine->shards[engine->shard_count++] = shard;
+	return OPTD_OK;
+}
+
+int engine_drop(struct engine *engine, const char *name, struct outbox *out)
+{
+	for (uint32_t i = 0; i < engine->shard_count; i++) {
+		struct shard *shard = engine->shards[i];
+		if (strcmp(shard->model->name, name) != 0)
+			continue;
+		while (shard->waits.first != NULL) {
+			struct wait *wait = shard->waits.first;
+			struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_MODEL_LOST, out);
+			entry->head.text = outbox_printf(out, "model '%s' was dropped", name);
+			wait_abandon(shard, wait);
+		}
+		engine->bytes -= shard->bytes;
+		engine->shards[i] = engine->shards[--engine->shard_count];
+		shard_free(shard);
+		return OPTD_OK;
+	}
+	return OPTD_NO_MODEL;
+}

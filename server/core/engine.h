@@ -1,0 +1,114 @@
+/*
+ * Engine: the only door to the core.
+ *
+ * One lane's models, sessions and waiting requests, as a state machine: a
+ * request and the time go in, answers come out in an outbox.  It opens no
+ * socket or file, reads no clock, writes no log and draws no random number, so
+ * that a whole cluster fits into one deterministic process.
+ *
+ * A peer is a number the caller gives to a connection; it may give the number
+ * to another connection after engine_peer_gone.  Times are milliseconds on a
+ * clock that never goes back.
+ */
+#ifndef OPTD_CORE_ENGINE_H
+#define OPTD_CORE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "optim/optim.h"
+#include "proto/msg.h"
+#include "server/base/buf.h"
+#include "server/core/commit.h"
+#include "server/core/model.h"
+#include "server/core/outbox.h"
+#include "server/core/shard.h"
+
+struct engine;
+
+/* Settings that a model of this name is made with; zero fields are the worker's
+ * to choose. */
+struct engine_preset {
+	const char *model;
+	bool optim_given;
+	struct model_settings settings;
+};
+
+struct engine_options {
+	uint32_t lane, lanes;
+	const char *const *endpoints; /* [lanes], kept: where clients find each lane */
+	uint64_t daemon_id;
+	uint64_t epoch;
+	uint64_t seed; /* run ids are drawn from it: random for a daemon, fixed for tests */
+	enum optim_isa isa;
+	uint64_t memory_bytes; /* what this lane's models may take, by the formula */
+	uint32_t message_bytes;
+	uint32_t window_bytes;
+	uint32_t models;  /* at most LIMIT_MODELS */
+	uint32_t workers; /* ranks of a model, at most LIMIT_WORKERS */
+	uint32_t step_timeout_ms;
+	uint32_t notice_ms; /* a waiting request hears what it waits for */
+	uint32_t lease_ms;  /* to give a model its first weights */
+	const struct engine_preset *presets; /* kept */
+	uint32_t preset_count;
+	/* Told of each commit before it is applied; may be NULL. */
+	void (*on_commit)(void *user, const struct model *model, const struct commit *commit);
+	void *user;
+};
+
+/* pool gives reply buffers and must outlive the engine.  NULL without memory. */
+struct engine *engine_new(const struct engine_options *options, struct buf_pool *pool);
+void engine_free(struct engine *engine);
+
+/* Handles one request that wire_decode has checked.  payload is the buffer behind
+ * request->payload (or NULL with an empty one); the engine holds it if it needs it
+ * longer than this call.  layout: the decoded payload of an OPEN, or NULL; taken if
+ * *layout becomes NULL.  Verbs about all lanes (STATUS, SAVE, DROP) are the
+ * caller's and get UNSUPPORTED here. */
+void engine_handle(struct engine *engine, uint32_t peer, const struct msg *request,
+                   struct buf *payload, struct layout **layout, uint64_t now_ms,
+                   struct outbox *out);
+
+/* The connection is gone: its ranks are free, its waiting requests forgotten. */
+void engine_peer_gone(struct engine *engine, uint32_t peer, struct outbox *out);
+
+/* Lets time pass: notices, step timeouts.  Call a few times a second. */
+void engine_tick(struct engine *engine, uint64_t now_ms, struct outbox *out);
+
+/* Whether HELLO has made this peer a session, under this number. */
+bool engine_has_session(const struct engine *engine, uint32_t peer, uint64_t session);
+
+/* Models, for status and checkpoints: indexes 0 to engine_shard_count-1. */
+uint32_t engine_shard_count(const struct engine *engine);
+struct shard *engine_shard(const struct engine *engine, uint32_t index);
+struct shard *engine_find(const struct engine *engine, const char *name);
+
+/* Takes in a model read from a checkpoint.  OPTD_BUSY or OPTD_NO_MEMORY or
+ * OPTD_EXISTS leave *model the caller's, with a sentence in why. */
+int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes);
+
+/* Forgets a model: requests that wait for it get MODEL_LOST.  OPTD_NO_MODEL. */
+int engine_drop(struct engine *engine, const char *name, struct outbox *out);
+
+/* Bytes the models take by the formula, and the limit. */
+uint64_t engine_bytes(const struct engine *engine);
+
+/* ---- a checkpoint's cut ---------------------------------------------------
+ *
+ * A cut writes a model block by block while the lane goes on: a block that has
+ * reached the cut's version commits nothing until it is saved.  In sync all
+ * blocks are saved at the same version, which is `version`, unless a step
+ * stands still; in async each as it is. */
+int engine_cut_begin(struct shard *shard, uint64_t version);
+
+enum engine_cut { ENGINE_CUT_BLOCK, ENGINE_CUT_WAIT, ENGINE_CUT_DONE };
+/* BLOCK and *block: it can be saved now.  WAIT: some must first reach the version
+ * (with `force`, none must).  DONE: all are saved. */
+enum engine_cut engine_cut_next(const struct shard *shard, bool force, uint32_t *block);
+/* The block is saved: its commits go on. */
+void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block,
+                      struct outbox *out);
+/* Ends the cut, saved or not; harmless without one. */
+void engine_cut_end(struct engine *engine, struct shard *shard, struct outbox *out);
+
+#endif

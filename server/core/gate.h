@@ -1,0 +1,99 @@
+/*
+ * Gate: what a block has been given and is not yet part of the model.
+ *
+ * In sync with several workers, contributions to a block's step are folded into
+ * one accumulator in rank order, each as soon as all lower ranks have come, so
+ * that the sum has the same bits whatever the order of arrival, and memory is
+ * one accumulator however many workers there are.  When every rank has
+ * contributed or declared that it has nothing, the block can be committed.
+ *
+ * In async, and in sync with a single worker, there is nothing to collect: a
+ * contribution becomes a commit as it is, straight from the bytes that arrived.
+ *
+ * A block may be held (a checkpoint is being written): contributions are taken
+ * in as always and commits wait.
+ *
+ * The gate decides nothing about sessions or answers: its caller asks for the
+ * next commit of a block, applies it, and says so.
+ */
+#ifndef OPTD_CORE_GATE_H
+#define OPTD_CORE_GATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/buf.h"
+#include "server/core/commit.h"
+#include "server/core/model.h"
+
+struct gate;
+struct wait;
+
+/* Bytes gate_new would take for this model's settings, without what waits in
+ * windows. */
+uint64_t gate_bytes(const struct model_settings *settings, const struct layout *layout,
+                    struct model_place place);
+
+/* model is kept and must outlive the gate.  NULL without memory. */
+struct gate *gate_new(struct model *model, enum optim_isa isa);
+void gate_free(struct gate *gate);
+
+/* What a rank has given a block so far. */
+enum gate_standing {
+	GATE_DUE,      /* this step is the one the block waits for, and it has none of it */
+	GATE_HAS,      /* the step is under way and this rank's part is in */
+	GATE_DONE,     /* the step is complete */
+	GATE_AHEAD,    /* the step is not due yet */
+};
+enum gate_standing gate_standing(const struct gate *gate, uint32_t block, uint32_t rank,
+                                 uint64_t step);
+
+/* A contribution to one block.  values are float32, of the segments in mask (NULL:
+ * all) one after the other; NULL values mean that the rank has nothing.  The
+ * payload behind values is held until it is folded or committed. */
+struct gate_push {
+	uint32_t block;
+	uint32_t rank;
+	uint64_t incarnation;
+	uint64_t step;
+	double weight; /* samples; 0: not given */
+	const float *values;
+	const uint8_t *mask;
+	uint32_t mask_bytes;
+	struct buf *payload;
+	struct wait *wait; /* told by counting down unfolded, and missing where direct */
+};
+
+/* Takes in a contribution that is GATE_DUE and folds what can be folded.
+ * OPTD_CONFLICT when some ranks of this step give weights and others do not;
+ * OPTD_NO_MEMORY.  On error nothing has changed. */
+int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_t why_bytes);
+
+/* Whether pushes are committed one by one, each ending its own wait. */
+bool gate_direct(const struct gate *gate);
+
+/* If the block can be committed, fills *commit (good until gate_committed) and
+ * returns true.  commit->number is the caller's to set. */
+bool gate_next(struct gate *gate, uint32_t block, struct commit *commit);
+/* The commit was applied: the block begins its next step. */
+void gate_committed(struct gate *gate, uint32_t block);
+
+/* A resend: the contribution already there now speaks for this wait. Counts up
+ * wait->unfolded if its bytes are still held. */
+void gate_rejoin(struct gate *gate, uint32_t block, uint32_t rank, struct wait *wait);
+
+/* The wait is going away: contributions stay and no longer speak of it. */
+void gate_forget(struct gate *gate, const struct wait *wait);
+
+/* Ranks the block's step still misses, lowest first; returns how many there are,
+ * writes at most room. */
+uint32_t gate_missing(const struct gate *gate, uint32_t block, uint32_t *ranks, uint32_t room);
+
+/* Holds back commits of a block, and lets them go again. */
+void gate_hold(struct gate *gate, uint32_t block, bool held);
+
+/* Payload bytes that wait in the gate. */
+uint64_t gate_waiting_bytes(const struct gate *gate);
+
+#endif

@@ -1,0 +1,308 @@
+/* A shard's state and the only function that changes it. */
+#include "server/core/model.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "server/base/mem.h"
+
+static struct layout_run place_run(const struct layout *layout, struct model_place place)
+{
+	return layout_owned(layout_block_count(layout), place.daemon, place.daemons, place.lane,
+	                    place.lanes);
+}
+
+static uint64_t run_elements(const struct layout *layout, struct layout_run run)
+{
+	if (run.count == 0)
+		return 0;
+	const struct layout_block *first = layout_block(layout, run.first);
+	const struct layout_block *last = layout_block(layout, run.first + run.count - 1);
+	return last->begin + last->count - first->begin;
+}
+
+static uint32_t run_segments(const struct layout *layout, struct layout_run run)
+{
+	if (run.count == 0)
+		return 0;
+	const struct layout_block *last = layout_block(layout, run.first + run.count - 1);
+	return last->first_segment + last->segment_count - layout_block(layout, run.first)->first_segment;
+}
+
+uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
+                     struct model_place place)
+{
+	struct layout_run run = place_run(layout, place);
+	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
+	uint64_t elements = run_elements(layout, run);
+	uint64_t tables = (uint64_t)run.count * 9 + (uint64_t)run_segments(layout, run) * 8;
+	uint64_t bytes;
+
+	if (__builtin_mul_overflow(elements, vectors * sizeof(float), &bytes) ||
+	    __builtin_add_overflow(bytes, tables, &bytes))
+		return UINT64_MAX;
+	return bytes;
+}
+
+/* mem_new gives NULL for nothing, which an empty shard has a right to. */
+static bool take(void *slot, uint64_t count, size_t size)
+{
+	void *memory = count == 0 ? NULL : mem_new(count * size);
+	memcpy(slot, &memory, sizeof(memory));
+	return memory != NULL || count == 0;
+}
+
+static bool model_allocate(struct model *model)
+{
+	for (uint32_t i = 0; i < model->slot_count; i++) {
+		if (!take(&model->slots[i], model->elements, sizeof(float)))
+			return false;
+		float initial = optim_slot_initial(&model->settings.optim, i);
+		/* Zero is what fresh memory holds; touching it would only cost time. */
+		for (uint64_t j = 0; initial != 0.0f && j < model->elements; j++)
+			model->slots[i][j] = initial;
+	}
+	return take(&model->weights, model->elements, sizeof(float)) &&
+	       take(&model->versions, model->owned.count, sizeof(uint64_t)) &&
+	       take(&model->ready, model->owned.count, 1) &&
+	       take(&model->updates, model->segment_count, sizeof(uint64_t));
+}
+
+struct model *model_new(const char *name, const struct model_settings *settings,
+                        struct layout **layout, struct model_place place)
+{
+	struct model *model = calloc(1, sizeof(*model));
+	if (model == NULL)
+		return NULL;
+	size_t name_bytes = strlen(name);
+	assert(name_bytes < sizeof(model->name));
+	memcpy(model->name, name, name_bytes);
+	model->settings = *settings;
+	model->place = place;
+	model->owned = place_run(*layout, place);
+	model->elements = run_elements(*layout, model->owned);
+	model->segment_count = run_segments(*layout, model->owned);
+	if (model->owned.count > 0) {
+		const struct layout_block *first = layout_block(*layout, model->owned.first);
+		model->begin = first->begin;
+		model->first_segment = first->first_segment;
+	}
+	model->slot_count = optim_slot_count(&settings->optim);
+	model->layout_id = layout_id(*layout, place.daemon, place.daemons, place.lanes);
+	if (!model_allocate(model)) {
+		model_free(model);
+		return NULL;
+	}
+	model->layout = *layout;
+	*layout = NULL;
+	return model;
+}
+
+void model_free(struct model *model)
+{
+	if (model == NULL)
+		return;
+	for (uint32_t i = 0; i < model->slot_count; i++)
+		mem_free(model->slots[i], model->elements * sizeof(float));
+	mem_free(model->weights, model->elements * sizeof(float));
+	mem_free(model->versions, model->owned.count * sizeof(uint64_t));
+	mem_free(model->ready, model->owned.count);
+	mem_free(model->updates, model->segment_count * sizeof(uint64_t));
+	for (uint32_t i = 0; i < model->seats; i++)
+		free(model->seen[i]);
+	free(model->seen);
+	layout_free(model->layout);
+	free(model);
+}
+
+int model_seat(struct model *model, uint32_t rank)
+{
+	if (rank >= model->seats) {
+		uint64_t **seen = realloc(model->seen, (rank + 1) * sizeof(*seen));
+		if (seen == NULL)
+			return OPTD_NO_MEMORY;
+		memset(seen + model->seats, 0, (rank + 1 - model->seats) * sizeof(*seen));
+		model->seen = seen;
+		model->seats = rank + 1;
+	}
+	if (model->seen[rank] == NULL && model->owned.count > 0)
+		model->seen[rank] = calloc(model->owned.count, sizeof(uint64_t));
+	return model->seen[rank] == NULL && model->owned.count > 0 ? OPTD_NO_MEMORY : OPTD_OK;
+}
+
+uint64_t model_seen(const struct model *model, uint32_t rank, uint32_t block)
+{
+	assert(rank < model->seats && model_owns(model, block));
+	return model->seen[rank][block - model->owned.first];
+}
+
+bool model_owns(const struct model *model, uint32_t block)
+{
+	return block >= model->owned.first && block - model->owned.first < model->owned.count;
+}
+
+const struct layout_block *model_block(const struct model *model, uint32_t block)
+{
+	assert(model_owns(model, block));
+	return layout_block(model->layout, block);
+}
+
+uint64_t model_offset(const struct model *model, uint32_t block)
+{
+	return model_block(model, block)->begin - model->begin;
+}
+
+uint64_t model_version(const struct model *model, uint32_t block)
+{
+	assert(model_owns(model, block));
+	return model->versions[block - model->owned.first];
+}
+
+bool model_block_ready(const struct model *model, uint32_t block)
+{
+	assert(model_owns(model, block));
+	return model->ready[block - model->owned.first] != 0;
+}
+
+bool model_ready(const struct model *model)
+{
+	return model->ready_count == model->owned.count;
+}
+
+void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest)
+{
+	*lowest = model->owned.count > 0 ? model->versions[0] : 0;
+	*highest = *lowest;
+	for (uint32_t i = 1; i < model->owned.count; i++) {
+		if (model->versions[i] < *lowest)
+			*lowest = model->versions[i];
+		if (model->versions[i] > *highest)
+			*highest = model->versions[i];
+	}
+}
+
+static const struct optim_scalars *scalars_find(const struct commit_scalars *scalars, uint32_t count,
+                                                uint64_t t)
+{
+	/* From the end: the one last added serves the next segment, nearly always. */
+	for (uint32_t i = count; i-- > 0;) {
+		if (scalars[i].t == t)
+			return &scalars[i].scalars;
+	}
+	return NULL;
+}
+
+uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t *present,
+                       struct commit_scalars *scalars)
+{
+	const struct layout_block *b = model_block(model, block);
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < b->segment_count; i++) {
+		uint64_t t = model->updates[b->first_segment + i - model->first_segment] + 1;
+		if (!commit_has(present, i) || scalars_find(scalars, count, t) != NULL)
+			continue;
+		scalars[count].t = t;
+		optim_scalars(&model->settings.optim, t, &scalars[count].scalars);
+		count++;
+	}
+	return count;
+}
+
+static void apply_init(struct model *model, const struct commit *commit)
+{
+	uint32_t index = commit->block - model->owned.first;
+	const struct layout_block *b = model_block(model, commit->block);
+
+	memcpy(model->weights + model_offset(model, commit->block), commit->values,
+	       b->count * sizeof(float));
+	if (!model->ready[index])
+		model->ready_count++;
+	model->ready[index] = 1;
+}
+
+/* Segments that follow one another, are both updated, and stand at the same
+ * count go through one kernel call: thousands of small tensors then cost no
+ * more than a large one.  Elementwise rules cannot tell the difference. */
+static uint32_t run_length(const struct model *model, const struct commit *commit,
+                           const struct layout_block *b, uint32_t i)
+{
+	const uint64_t *updates = model->updates + (b->first_segment - model->first_segment);
+	uint32_t end = i + 1;
+	while (end < b->segment_count && commit_has(commit->present, end) && updates[end] == updates[i])
+		end++;
+	return end - i;
+}
+
+static void apply_step(struct model *model, enum optim_isa isa, const struct commit *commit)
+{
+	const struct layout_block *b = model_block(model, commit->block);
+	uint64_t base = model_offset(model, commit->block);
+	uint64_t *updates = model->updates + (b->first_segment - model->first_segment);
+	uint32_t packed = 0;
+
+	for (uint32_t i = 0; i < b->segment_count;) {
+		if (!commit_has(commit->present, i)) {
+			i++;
+			continue;
+		}
+		uint32_t run = run_length(model, commit, b, i);
+		const struct layout_segment *first = layout_segment(model->layout, b->first_segment + i);
+		const struct layout_segment *last =
+		        layout_segment(model->layout, b->first_segment + i + run - 1);
+		uint32_t n = last->offset + last->count - first->offset;
+		const struct optim_scalars *scalars =
+		        scalars_find(commit->scalars, commit->scalars_count, updates[i] + 1);
+		float *slots[OPTIM_SLOTS_MAX];
+
+		assert(scalars != NULL);
+		for (uint32_t s = 0; s < model->slot_count; s++)
+			slots[s] = model->slots[s] + base + first->offset;
+		optim_step(&model->settings.optim, isa, scalars, model->weights + base + first->offset,
+		           slots, commit->values + (commit->packed ? packed : first->offset), n);
+		packed += n;
+		for (uint32_t end = i + run; i < end; i++)
+			updates[i]++;
+	}
+}
+
+void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
+{
+	uint64_t *version = &model->versions[commit->block - model->owned.first];
+
+	assert(model_owns(model, commit->block));
+	if (commit->kind == COMMIT_INIT)
+		apply_init(model, commit);
+	else if (!commit->empty)
+		apply_step(model, isa, commit);
+	assert(commit->version == *version + (commit->kind == COMMIT_STEP ? 1 : 0));
+	*version = commit->version;
+	for (uint32_t i = 0; i < commit->contributor_count; i++) {
+		const struct commit_contributor *from = &commit->contributors[i];
+		if (from->rank < model->seats && model->seen[from->rank] != NULL)
+			model->seen[from->rank][commit->block - model->owned.first] = from->step + 1;
+	}
+}
+
+void model_set_ready(struct model *model)
+{
+	memset(model->ready, 1, model->owned.count);
+	model->ready_count = model->owned.count;
+}
+
+uint64_t model_hash(const struct model *model)
+{
+	XXH3_state_t state;
+	XXH3_64bits_reset(&state);
+	XXH3_64bits_update(&state, model->weights, model->elements * sizeof(float));
+	for (uint32_t i = 0; i < model->slot_count; i++)
+		XXH3_64bits_update(&state, model->slots[i], model->elements * sizeof(float));
+	XXH3_64bits_update(&state, model->versions, model->owned.count * sizeof(uint64_t));
+	XXH3_64bits_update(&state, model->ready, model->owned.count);
+	XXH3_64bits_update(&state, model->updates, model->segment_count * sizeof(uint64_t));
+	return XXH3_64bits_digest(&state);
+}

@@ -1,0 +1,101 @@
+/*
+ * Model: the parameters, optimizer state, versions and counters that one lane
+ * holds of a model, which is its shard.
+ *
+ * The struct is open to be read; model_apply is the only thing that changes
+ * what a checkpoint would store.  Memory is taken once, when the model is made.
+ */
+#ifndef OPTD_CORE_MODEL_H
+#define OPTD_CORE_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "optim/optim.h"
+#include "proto/layout.h"
+#include "proto/msg.h"
+#include "server/core/commit.h"
+
+struct model_settings {
+	struct optim optim;
+	enum msg_mode mode;
+	enum msg_reduce reduce;
+	uint32_t workers; /* ranks of a step in sync; in async only a hint */
+	uint32_t step_timeout_ms;
+};
+
+/* Where a lane stands among those that share a model. */
+struct model_place {
+	uint32_t daemon, daemons;
+	uint32_t lane, lanes;
+};
+
+struct model {
+	char name[LIMIT_NAME_BYTES];
+	char run[LIMIT_NAME_BYTES]; /* the job's own name for the run, or "" */
+	uint64_t run_id;
+	struct model_settings settings;
+	struct model_place place;
+	struct layout *layout; /* owned */
+	uint64_t layout_id;
+	struct layout_run owned;      /* blocks of this shard */
+	uint64_t begin, elements;     /* the same in elements */
+	uint32_t first_segment, segment_count;
+	float *weights;               /* [elements] */
+	float *slots[OPTIM_SLOTS_MAX]; /* [slot_count][elements] */
+	uint32_t slot_count;
+	uint64_t *versions; /* [owned.count] updates that block has seen */
+	uint8_t *ready;     /* [owned.count] has its first weights */
+	uint64_t *updates;  /* [segment_count] updates that segment has seen */
+	uint32_t ready_count;
+	/* Async: seen[rank][block of the shard] is the number of that rank's steps
+	 * the block has taken in, so that a push sent again is known for what it is.
+	 * NULL for ranks never seated.  In sync the versions say the same. */
+	uint64_t **seen;
+	uint32_t seats;
+	bool restored;
+	int64_t born_ms; /* lane time of creation; of a restored model, of its checkpoint,
+	                    which is before the lane began and so may be negative */
+};
+
+/* Bytes that model_new would take; UINT64_MAX if that overflows. */
+uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
+                     struct model_place place);
+
+/* A model without weights.  Takes *layout, which is cut.  NULL without memory:
+ * then *layout is still the caller's. */
+struct model *model_new(const char *name, const struct model_settings *settings,
+                        struct layout **layout, struct model_place place);
+void model_free(struct model *model);
+
+/* Makes room for a rank's duplicate checks; needed once before its first push in
+ * async.  OPTD_NO_MEMORY leaves the model as it was. */
+int model_seat(struct model *model, uint32_t rank);
+/* Steps of this rank that the block has taken in (async). */
+uint64_t model_seen(const struct model *model, uint32_t rank, uint32_t block);
+
+bool model_owns(const struct model *model, uint32_t block);
+const struct layout_block *model_block(const struct model *model, uint32_t block);
+/* The block's elements in this shard's arrays. */
+uint64_t model_offset(const struct model *model, uint32_t block);
+uint64_t model_version(const struct model *model, uint32_t block);
+bool model_block_ready(const struct model *model, uint32_t block);
+bool model_ready(const struct model *model);
+/* Lowest and highest version over the shard's blocks; 0, 0 for an empty one. */
+void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest);
+
+/* Fills scalars (room for one a segment) with what the present segments of a
+ * block need for their next update; returns how many. */
+uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t *present,
+                       struct commit_scalars *scalars);
+
+/* Does what the commit says.  The commit is right by construction: this asserts. */
+void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit);
+
+/* Declares the shard's weights as given, for a model read from a checkpoint. */
+void model_set_ready(struct model *model);
+
+/* A hash of everything model_apply may change, for tests and replay. */
+uint64_t model_hash(const struct model *model);
+
+#endif

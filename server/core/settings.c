@@ -1,0 +1,157 @@
+/*
+ * The worker's settings are read into the same struct optim that the config
+ * fills, by the same functions, so both are held to the same ranges.
+ */
+#include "server/core/settings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool settings_text(struct msg_text text, char *to, size_t room)
+{
+	if (text.size >= room)
+		return false;
+	if (text.size > 0)
+		memcpy(to, text.bytes, text.size);
+	to[text.size] = '\0';
+	return true;
+}
+
+/* The optimizer as the worker gave it.  OPTD_HYPER and why. */
+static int read_optim(const struct msg_open *open, struct optim *optim, char *why, size_t why_bytes)
+{
+	char name[64], match[16], hyper[64];
+	int rc = OPTD_HYPER;
+
+	if (!settings_text(open->optimizer, name, sizeof(name)) ||
+	    !settings_text(open->match, match, sizeof(match)))
+		name[0] = '\0';
+	const struct optim_rule *rule = optim_find(open->optimizer.size == 0 ? "sgd" : name);
+	int m = open->match.size == 0 ? (int)OPTIM_TORCH2 : optim_match_find(match);
+	if (rule == NULL) {
+		snprintf(why, why_bytes, "no optimizer '%.*s'; the nearest is '%s'",
+		         (int)open->optimizer.size, open->optimizer.bytes, optim_nearest(name));
+		return rc;
+	}
+	if (m < 0) {
+		snprintf(why, why_bytes, "match is '%s'; it may be torch2, torch1 or numpy", match);
+		return rc;
+	}
+	rc = optim_init(optim, rule, (enum optim_match)m, why, why_bytes);
+	for (uint32_t i = 0; rc == OPTD_OK && i < open->hyper_count; i++) {
+		const struct msg_hyper *h = &open->hypers[i];
+		if (!settings_text(h->name, hyper, sizeof(hyper)))
+			hyper[sizeof(hyper) - 1] = '\0';
+		rc = optim_set(optim, hyper, h->values, h->count, why, why_bytes);
+	}
+	return rc == OPTD_OK ? optim_check(optim, why, why_bytes) : rc;
+}
+
+static int conflict(char *why, size_t why_bytes, const char *what, const char *given,
+                    const char *has)
+{
+	snprintf(why, why_bytes, "%s: this worker says %s, the model has %s", what, given, has);
+	return OPTD_CONFLICT;
+}
+
+static int conflict_number(char *why, size_t why_bytes, const char *what, uint32_t given,
+                           uint32_t has)
+{
+	char a[16], b[16];
+	snprintf(a, sizeof(a), "%u", given);
+	snprintf(b, sizeof(b), "%u", has);
+	return conflict(why, why_bytes, what, a, b);
+}
+
+/* Only what the worker named is compared: the rest it takes from the model. */
+static int compare_optim(const struct msg_open *open, const struct optim *has, char *why,
+                         size_t why_bytes)
+{
+	struct optim given, merged = *has;
+	char name[64];
+
+	if (open->optimizer.size == 0 && open->match.size == 0 && open->hyper_count == 0)
+		return OPTD_OK;
+	const char *rule = optim_rule_name(has->rule);
+	if (open->optimizer.size > 0) {
+		settings_text(open->optimizer, name, sizeof(name));
+		if (strlen(rule) != open->optimizer.size ||
+		    memcmp(rule, open->optimizer.bytes, open->optimizer.size) != 0)
+			return conflict(why, why_bytes, "optimizer", name, rule);
+		int rc = read_optim(open, &given, why, why_bytes);
+		if (rc < 0)
+			return rc;
+		if (open->match.size > 0 && given.match != has->match)
+			return conflict(why, why_bytes, "match", optim_match_name(given.match),
+			                optim_match_name(has->match));
+	}
+	for (uint32_t i = 0; i < open->hyper_count; i++) {
+		const struct msg_hyper *h = &open->hypers[i];
+		char detail[200];
+		settings_text(h->name, name, sizeof(name));
+		int rc = optim_set(&merged, name, h->values, h->count, why, why_bytes);
+		if (rc < 0)
+			return rc;
+		if (optim_compare(&merged, has, detail, sizeof(detail)) != 0) {
+			snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s", detail);
+			return OPTD_CONFLICT;
+		}
+	}
+	return OPTD_OK;
+}
+
+static const char *mode_name(enum msg_mode mode)
+{
+	return mode == MSG_SYNC ? "sync" : "async";
+}
+
+static const char *reduce_name(enum msg_reduce reduce)
+{
+	return reduce == MSG_SUM ? "sum" : "mean";
+}
+
+int settings_compare(const struct msg_open *open, const struct model_settings *has, char *why,
+                     size_t why_bytes)
+{
+	if (open->mode != MSG_MODE_UNSET && open->mode != has->mode)
+		return conflict(why, why_bytes, "mode", mode_name(open->mode), mode_name(has->mode));
+	if (open->reduce != MSG_REDUCE_UNSET && open->reduce != has->reduce)
+		return conflict(why, why_bytes, "reduce", reduce_name(open->reduce),
+		                reduce_name(has->reduce));
+	if (open->workers != 0 && open->workers != has->workers)
+		return conflict_number(why, why_bytes, "workers", open->workers, has->workers);
+	if (open->step_timeout_ms != 0 && open->step_timeout_ms != has->step_timeout_ms)
+		return conflict_number(why, why_bytes, "step_timeout in ms", open->step_timeout_ms,
+		                       has->step_timeout_ms);
+	return compare_optim(open, &has->optim, why, why_bytes);
+}
+
+int settings_make(const struct engine_options *options, const struct engine_preset *preset,
+                  const struct msg_open *open, struct model_settings *settings, char *why,
+                  size_t why_bytes)
+{
+	int rc = OPTD_OK;
+
+	memset(settings, 0, sizeof(*settings));
+	if (preset != NULL)
+		*settings = preset->settings;
+	if (preset == NULL || !preset->optim_given)
+		rc = read_optim(open, &settings->optim, why, why_bytes);
+	if (rc < 0)
+		return rc;
+	if (settings->mode == MSG_MODE_UNSET)
+		settings->mode = open->mode != MSG_MODE_UNSET ? open->mode : MSG_SYNC;
+	if (settings->reduce == MSG_REDUCE_UNSET)
+		settings->reduce = open->reduce != MSG_REDUCE_UNSET ? open->reduce : MSG_MEAN;
+	if (settings->workers == 0)
+		settings->workers = open->workers != 0 ? open->workers : 1;
+	if (settings->step_timeout_ms == 0)
+		settings->step_timeout_ms = open->step_timeout_ms != 0 ? open->step_timeout_ms
+		                                                       : options->step_timeout_ms;
+	if (settings->workers > options->workers) {
+		snprintf(why, why_bytes, "workers is %u; limits.workers allows %u", settings->workers,
+		         options->workers);
+		return OPTD_TOO_LARGE;
+	}
+	return settings_compare(open, settings, why, why_bytes);
+}

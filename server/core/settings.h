@@ -1,0 +1,28 @@
+/*
+ * Settings: what a worker asks of a model against what the config and the model
+ * say.
+ */
+#ifndef OPTD_CORE_SETTINGS_H
+#define OPTD_CORE_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/core/engine.h"
+
+/* The settings of a model that is about to be made: the preset's (which may be
+ * NULL), then the worker's, then the defaults; the worker must not contradict the
+ * preset.  OPTD_HYPER, OPTD_CONFLICT or OPTD_TOO_LARGE, and a sentence in why. */
+int settings_make(const struct engine_options *options, const struct engine_preset *preset,
+                  const struct msg_open *open, struct model_settings *settings, char *why,
+                  size_t why_bytes);
+
+/* Whether what the worker named agrees with what the model has: OPTD_CONFLICT
+ * with both values in why, OPTD_HYPER for names and values no model could have. */
+int settings_compare(const struct msg_open *open, const struct model_settings *has, char *why,
+                     size_t why_bytes);
+
+/* Copies a text with a NUL behind it; false, and nothing copied, if it does not fit. */
+bool settings_text(struct msg_text text, char *to, size_t room);
+
+#endif

@@ -1,0 +1,469 @@
+/*
+ * HELLO, OPEN and GOODBYE: who is there, and which model they mean.
+ *
+ * OPEN never changes what a model is: it creates one that is not there, or
+ * attaches to one whose run, place, layout and settings agree with what the
+ * worker says.  Each way to disagree has its own status and both values.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/core/settings.h"
+#include "server/core/verbs.h"
+
+#define SOFTWARE "optd 0.1.0"
+
+static struct msg_text text_of(const char *s)
+{
+	return (struct msg_text){s, (uint32_t)strlen(s)};
+}
+
+/* ---- HELLO -------------------------------------------------------------- */
+
+static bool session_room(struct engine *engine, uint32_t peer)
+{
+	if (peer < engine->session_room)
+		return true;
+	uint32_t room = engine->session_room == 0 ? 16 : engine->session_room;
+	while (room <= peer)
+		room *= 2;
+	struct session *sessions = realloc(engine->sessions, room * sizeof(*sessions));
+	if (sessions == NULL)
+		return false;
+	memset(sessions + engine->session_room, 0, (room - engine->session_room) * sizeof(*sessions));
+	engine->sessions = sessions;
+	engine->session_room = room;
+	return true;
+}
+
+static void welcome(struct call *call)
+{
+	const struct engine_options *options = &call->engine->options;
+	struct outbox_entry *entry = call_reply(call, OPTD_OK);
+	struct msg_welcome *w = &entry->head.welcome;
+
+	w->protocol = LIMIT_PROTOCOL_MAX;
+	w->daemon_id = options->daemon_id;
+	w->lane = options->lane;
+	w->lanes = options->lanes;
+	w->message_bytes = options->message_bytes;
+	w->window_bytes = options->window_bytes;
+	w->software = text_of(SOFTWARE);
+	w->endpoint_count = options->lanes;
+	for (uint32_t i = 0; i < options->lanes; i++)
+		w->endpoints[i] = text_of(options->endpoints[i]);
+}
+
+void verb_hello(struct call *call)
+{
+	const struct msg *request = call->request;
+	const struct msg_hello *hello = &request->hello;
+	struct engine *engine = call->engine;
+
+	if (hello->protocol_min > LIMIT_PROTOCOL_MAX || hello->protocol_max < LIMIT_PROTOCOL_MIN) {
+		call_refuse(call, OPTD_PROTOCOL,
+		            "the client speaks protocol %u to %u, this server %u to %u: update the older one",
+		            hello->protocol_min, hello->protocol_max, LIMIT_PROTOCOL_MIN,
+		            LIMIT_PROTOCOL_MAX);
+		return;
+	}
+	if (!session_room(engine, call->peer)) {
+		call_refuse(call, OPTD_NO_MEMORY, "no memory for a session");
+		return;
+	}
+	/* The same number again is a probe: nothing changes. */
+	if (!engine_has_session(engine, call->peer, request->session))
+		session_close(engine, call->peer);
+	struct session *session = &engine->sessions[call->peer];
+	session->open = true;
+	session->number = request->session;
+	session->pid = hello->pid;
+	snprintf(session->host, sizeof(session->host), "%.*s", (int)hello->host.size,
+	         hello->host.size > 0 ? hello->host.bytes : "");
+	welcome(call);
+}
+
+void verb_goodbye(struct call *call)
+{
+	session_close(call->engine, call->peer);
+	call_reply(call, OPTD_OK);
+}
+
+/* ---- OPEN: creating ----------------------------------------------------- */
+
+static const struct engine_preset *find_preset(const struct engine *engine, const char *name)
+{
+	for (uint32_t i = 0; i < engine->options.preset_count; i++) {
+		if (strcmp(engine->options.presets[i].model, name) == 0)
+			return &engine->options.presets[i];
+	}
+	return NULL;
+}
+
+/* SplitMix64: spreads the daemon's random seed over its runs. */
+static uint64_t draw_run(struct engine *engine)
+{
+	uint64_t z = engine->options.seed + ++engine->runs * UINT64_C(0x9e3779b97f4a7c15);
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	z ^= z >> 31;
+	return z != 0 ? z : 1;
+}
+
+/* Before anything is allocated for it: a peer may ask for 2^40 parameters. */
+static bool memory_allows(struct call *call, const char *name, const struct model_settings *settings,
+                          struct model_place place)
+{
+	struct engine *engine = call->engine;
+	struct layout *layout = *call->layout;
+	uint64_t free_bytes = engine->options.memory_bytes > engine->bytes
+	                              ? engine->options.memory_bytes - engine->bytes
+	                              : 0;
+	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
+	uint64_t need = layout_elements(layout) / place.daemons / place.lanes * vectors * sizeof(float);
+
+	if (need <= free_bytes && layout_cut(layout, NULL) < 0) {
+		call_refuse(call, OPTD_INVALID, "model '%s': the layout has no elements", name);
+		return false;
+	}
+	if (need <= free_bytes)
+		need = shard_bytes(settings, layout, place, engine->options.window_bytes);
+	if (need <= free_bytes)
+		return true;
+	call_refuse(call, OPTD_TOO_LARGE,
+	            "model '%s' (%" PRIu64 " parameters) takes %" PRIu64
+	            " bytes here; limits.memory leaves %" PRIu64 " of %" PRIu64,
+	            name, layout_elements(layout), need, free_bytes, engine->options.memory_bytes);
+	return false;
+}
+
+static struct shard *create(struct call *call, const char *name)
+{
+	const struct msg_open *open = &call->request->open;
+	struct engine *engine = call->engine;
+	struct model_place place = {open->daemon, open->daemons, engine->options.lane,
+	                            engine->options.lanes};
+	struct model_settings settings;
+	char why[400] = "";
+
+	int rc = settings_make(&engine->options, find_preset(engine, name), open, &settings, why, sizeof(why));
+	if (rc < 0) {
+		call_refuse(call, rc, "model '%s': %s", name, why);
+		return NULL;
+	}
+	if (!memory_allows(call, name, &settings, place))
+		return NULL;
+	if (layout_hash(*call->layout) != open->layout_hash) {
+		call_refuse(call, OPTD_LAYOUT,
+		            "model '%s': client and server cut this layout differently: update the older one",
+		            name);
+		return NULL;
+	}
+	struct model *model = model_new(name, &settings, call->layout, place);
+	if (model == NULL) {
+		call_refuse(call, OPTD_NO_MEMORY, "no memory for model '%s'", name);
+		return NULL;
+	}
+	settings_text(open->run, model->run, sizeof(model->run));
+	model->run_id = open->expect_run != 0 ? open->expect_run : draw_run(engine);
+	model->born_ms = (int64_t)call->now_ms;
+	rc = engine_adopt(engine, &model, why, sizeof(why));
+	if (rc < 0) {
+		model_free(model);
+		call_refuse(call, rc, "%s", why);
+		return NULL;
+	}
+	return engine_find(engine, name);
+}
+
+/* ---- OPEN: attaching ---------------------------------------------------- */
+
+static void age_text(uint64_t seconds, char *text, size_t bytes)
+{
+	if (seconds < 120)
+		snprintf(text, bytes, "%u s", (unsigned)seconds);
+	else if (seconds < 7200)
+		snprintf(text, bytes, "%u min", (unsigned)(seconds / 60));
+	else if (seconds < 48 * 3600)
+		snprintf(text, bytes, "%u h", (unsigned)(seconds / 3600));
+	else
+		snprintf(text, bytes, "%u days", (unsigned)(seconds / 86400));
+}
+
+static uint64_t model_age_s(const struct call *call, const struct model *model)
+{
+	int64_t age_ms = (int64_t)call->now_ms - model->born_ms;
+	return age_ms > 0 ? (uint64_t)age_ms / 1000 : 0;
+}
+
+static struct msg_text exists_text(struct call *call, const struct model *model)
+{
+	uint64_t lowest, highest;
+	char age[32];
+
+	model_versions(model, &lowest, &highest);
+	age_text(model_age_s(call, model), age, sizeof(age));
+	return outbox_printf(call->out, "exists at step %" PRIu64 ", run %04x, %s old", lowest,
+	                     (unsigned)(model->run_id >> 48), age);
+}
+
+static bool same_run(const struct msg_open *open, const struct shard *shard)
+{
+	const char *run = shard->model->run;
+	if (open->expect_run != 0)
+		return open->expect_run == shard->model->run_id;
+	if (open->run.size > 0)
+		return strlen(run) == open->run.size && memcmp(run, open->run.bytes, open->run.size) == 0;
+	/* Nobody named the run: it is the same one while it has not begun or has workers. */
+	uint64_t lowest, highest;
+	model_versions(shard->model, &lowest, &highest);
+	return !shard->model->restored && (highest == 0 || shard_workers_present(shard) > 0);
+}
+
+static bool run_agrees(struct call *call, const struct shard *shard)
+{
+	const struct msg_open *open = &call->request->open;
+	const struct model *model = shard->model;
+	uint64_t lowest, highest;
+
+	if (open->expect_run != 0 && open->expect_run != model->run_id) {
+		call_refuse(call, OPTD_MODEL_LOST,
+		            "model '%s' of run %016" PRIx64 " is gone; run %016" PRIx64 " has its name now",
+		            model->name, open->expect_run, model->run_id);
+		return false;
+	}
+	if (open->resume == MSG_RESUME_NEVER && !same_run(open, shard)) {
+		struct msg_text text = exists_text(call, model);
+		call_refuse(call, OPTD_EXISTS,
+		            "model '%s' %.*s; resume is never: drop it, or choose another name or auto",
+		            model->name, (int)text.size, text.bytes);
+		return false;
+	}
+	model_versions(model, &lowest, &highest);
+	if (open->expect_run != 0 && highest < open->seen_step) {
+		call_refuse(call, OPTD_ROLLBACK,
+		            "model '%s' went back from step %" PRIu64 " to %" PRIu64
+		            ": accept it and pull the weights",
+		            model->name, open->seen_step, lowest);
+		call->out->entries[call->out->count - 1].head.version = lowest;
+		call->out->entries[call->out->count - 1].head.version_max = highest;
+		return false;
+	}
+	return true;
+}
+
+static bool place_agrees(struct call *call, const struct model *model)
+{
+	const struct msg_open *open = &call->request->open;
+
+	/* A reader without a layout has no map of its own to differ. */
+	if (open->daemon == model->place.daemon && open->daemons == model->place.daemons)
+		return true;
+	call_refuse(call, OPTD_WRONG_MAP,
+	            "this server is number %u of %u in the list given, and number %u of %u for model "
+	            "'%s': give the servers in the order the model was made with",
+	            open->daemon + 1, open->daemons, model->place.daemon + 1, model->place.daemons,
+	            model->name);
+	return false;
+}
+
+static bool layout_agrees(struct call *call, const struct model *model)
+{
+	const struct msg_open *open = &call->request->open;
+	char why[512] = "the cut into blocks differs";
+
+	if (open->layout_hash == 0 || open->layout_hash == layout_hash(model->layout))
+		return true;
+	if (*call->layout != NULL)
+		layout_compare(*call->layout, model->layout, why, sizeof(why));
+	call_refuse(call, OPTD_LAYOUT, "model '%s': %s", model->name, why);
+	return false;
+}
+
+static bool settings_agree(struct call *call, const struct model *model)
+{
+	char why[400];
+	int rc = settings_compare(&call->request->open, &model->settings, why, sizeof(why));
+	if (rc < 0)
+		call_refuse(call, rc, "model '%s': %s", model->name, why);
+	return rc == OPTD_OK;
+}
+
+/* ---- OPEN: ranks -------------------------------------------------------- */
+
+static void probe(struct call *call, const struct holder *holder)
+{
+	/* If the holder's connection is gone, sending this finds out. */
+	struct outbox_entry *entry = outbox_add(call->out, holder->peer);
+	entry->head.verb = MSG_HELLO;
+	entry->head.status = OPTD_WAITING;
+	entry->head.session = call->engine->sessions[holder->peer].number;
+	entry->head.epoch = call->engine->options.epoch;
+}
+
+static bool rank_fits(struct call *call, const struct model *model)
+{
+	uint32_t rank = (uint32_t)call->request->rank;
+	bool sync = model->settings.mode == MSG_SYNC;
+	uint32_t ranks = sync ? model->settings.workers : call->engine->options.workers;
+
+	if (rank < ranks)
+		return true;
+	call_refuse(call, OPTD_INVALID, "rank %u: model '%s' has ranks 0 to %u (%s)", rank, model->name,
+	            ranks - 1, sync ? "workers" : "limits.workers");
+	return false;
+}
+
+static bool claim_rank(struct call *call, struct shard *shard)
+{
+	const struct msg *request = call->request;
+
+	if (request->rank == MSG_NO_RANK)
+		return true;
+	if (!rank_fits(call, shard->model))
+		return false;
+	uint32_t rank = (uint32_t)request->rank;
+	struct holder *holder = shard_holder(shard, rank);
+	if (holder == NULL || (shard->model->settings.mode == MSG_ASYNC &&
+	                       model_seat(shard->model, rank) < 0)) {
+		call_refuse(call, OPTD_NO_MEMORY, "no memory for rank %u", rank);
+		return false;
+	}
+	if (holder->held && holder->peer == call->peer)
+		return true;
+	if (holder->held && holder->client != request->open.client) {
+		probe(call, holder);
+		call_refuse(call, OPTD_RANK_HELD, "rank %u of model '%s' is held by %s:%u", rank,
+		            shard->model->name, holder->host, holder->pid);
+		return false;
+	}
+	holder->held = true;
+	holder->ever = true;
+	holder->peer = call->peer;
+	holder->client = request->open.client;
+	holder->incarnation++;
+	holder->pid = call->session->pid;
+	memcpy(holder->host, call->session->host, sizeof(holder->host));
+	return true;
+}
+
+static uint64_t next_step(const struct shard *shard, uint32_t rank)
+{
+	const struct model *model = shard->model;
+	bool sync = model->settings.mode == MSG_SYNC;
+	uint64_t step = sync ? UINT64_MAX : 0;
+
+	for (uint32_t i = 0; i < model->owned.count; i++) {
+		uint32_t block = model->owned.first + i;
+		if (sync) {
+			uint64_t due = model_version(model, block);
+			due += gate_standing(shard->gate, block, rank, due) == GATE_HAS;
+			step = due < step ? due : step;
+		} else if (model_seen(model, rank, block) > step) {
+			step = model_seen(model, rank, block);
+		}
+	}
+	return step == UINT64_MAX ? 0 : step;
+}
+
+/* ---- OPEN --------------------------------------------------------------- */
+
+static void grant_init(struct call *call, struct shard *shard, struct msg_opened *opened)
+{
+	struct grant *grant = &shard->grant;
+
+	opened->state = shard->ready ? MSG_MODEL_READY : MSG_MODEL_WAITING;
+	if (shard->ready || shard->model->owned.first != 0 || call->request->rank == MSG_NO_RANK)
+		return;
+	if (grant->active && grant->peer != call->peer)
+		return;
+	if (!grant->active)
+		grant->token++;
+	grant->active = true;
+	grant->peer = call->peer;
+	grant->expires_ms = call->now_ms + call->engine->options.lease_ms;
+	opened->state = MSG_MODEL_GRANTED;
+	opened->token = grant->token;
+	opened->lease_ms = call->engine->options.lease_ms;
+}
+
+static void opened(struct call *call, struct shard *shard, bool created)
+{
+	const struct model *model = shard->model;
+	struct outbox_entry *entry = call_reply(call, OPTD_OK);
+	struct msg_opened *o = &entry->head.opened;
+	char optimizer[512];
+
+	optim_text(&model->settings.optim, optimizer, sizeof(optimizer));
+	o->model = shard->handle;
+	o->layout = model->layout_id;
+	o->run_id = model->run_id;
+	o->created = created;
+	o->restored = model->restored;
+	o->age_s = model_age_s(call, model);
+	o->mode = model->settings.mode;
+	o->reduce = model->settings.reduce;
+	o->workers = model->settings.workers;
+	o->step_timeout_ms = model->settings.step_timeout_ms;
+	o->elements = layout_elements(model->layout);
+	o->tensors = layout_tensor_count(model->layout);
+	if (call->request->rank != MSG_NO_RANK) {
+		o->step = next_step(shard, (uint32_t)call->request->rank);
+		o->incarnation = shard->holders[call->request->rank].incarnation;
+	}
+	grant_init(call, shard, o);
+	model_versions(model, &entry->head.version, &entry->head.version_max);
+	o->optimizer = outbox_printf(call->out, "%s", optimizer);
+	if (!created && !same_run(&call->request->open, shard))
+		entry->head.text = exists_text(call, model);
+}
+
+static bool may_create(struct call *call, const char *name)
+{
+	const struct msg_open *open = &call->request->open;
+	bool lead = open->daemon == 0 && call->engine->options.lane == 0;
+
+	if (open->expect_run != 0 && (lead || open->resume == MSG_RESUME_MUST)) {
+		call_refuse(call, OPTD_MODEL_LOST,
+		            "model '%s' of run %016" PRIx64 " is not here: the server has no checkpoint of it",
+		            name, open->expect_run);
+		return false;
+	}
+	if (open->resume == MSG_RESUME_MUST || open->layout_hash == 0 || *call->layout == NULL) {
+		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here (%u models are open%s%s)", name,
+		            call->engine->shard_count, call->engine->shard_count > 0 ? ", such as " : "",
+		            call->engine->shard_count > 0 ? call->engine->shards[0]->model->name : "");
+		return false;
+	}
+	return true;
+}
+
+void verb_open(struct call *call)
+{
+	const struct msg_open *open = &call->request->open;
+	char name[LIMIT_NAME_BYTES];
+	bool created = false;
+
+	if (open->model.size == 0 || !settings_text(open->model, name, sizeof(name)) ||
+	    open->run.size >= LIMIT_NAME_BYTES || open->daemons == 0 || open->daemon >= open->daemons) {
+		call_refuse(call, OPTD_INVALID, "OPEN needs a model name of 1 to %u bytes and the server's "
+		            "place in the list", LIMIT_NAME_BYTES - 1);
+		return;
+	}
+	struct shard *shard = engine_find(call->engine, name);
+	if (shard == NULL) {
+		if (!may_create(call, name))
+			return;
+		shard = create(call, name);
+		if (shard == NULL)
+			return;
+		created = true;
+	} else if (!run_agrees(call, shard) || !place_agrees(call, shard->model) ||
+	           !layout_agrees(call, shard->model) || !settings_agree(call, shard->model)) {
+		return;
+	}
+	if (claim_rank(call, shard))
+		opened(call, shard, created);
+}

@@ -1,0 +1,129 @@
+/* PULL, and the answers to all who waited. */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/core/verbs.h"
+
+struct outbox_entry *wait_reply(struct engine *engine, struct shard *shard, const struct wait *wait,
+                                int status, struct outbox *out)
+{
+	struct outbox_entry *entry = outbox_add(out, wait->peer);
+
+	entry->after_commit = engine->commits;
+	entry->head.verb = wait->verb;
+	entry->head.status = status;
+	entry->head.request = wait->request;
+	entry->head.session = wait->session;
+	entry->head.epoch = engine->options.epoch;
+	entry->head.object = shard->handle;
+	entry->head.rank = wait->rank;
+	entry->head.step = wait->step;
+	return entry;
+}
+
+void wait_abandon(struct shard *shard, struct wait *wait)
+{
+	gate_forget(shard->gate, wait);
+	wait_remove(&shard->waits, wait);
+	wait_free(wait);
+}
+
+/* In sync all workers get the same bytes: the last answer in the outbox serves
+ * again if it is about the same block of the same version. */
+static struct buf *same_payload(const struct outbox *out, const struct wait *wait,
+                                const struct outbox_entry *entry)
+{
+	/* The entry being filled is the last one. */
+	const struct outbox_entry *before = out->count >= 2 ? &out->entries[out->count - 2] : NULL;
+
+	if (before == NULL || before->payload == NULL || wait->part_count != 1 ||
+	    wait->parts[0].mask != NULL || before->head.part_count != 1)
+		return NULL;
+	const struct msg_part *part = &before->head.parts[0];
+	if (part->mask != NULL || part->first != wait->parts[0].first ||
+	    part->count != wait->parts[0].count || before->head.object != entry->head.object ||
+	    before->head.version != entry->head.version ||
+	    before->head.version_max != entry->head.version_max || entry->head.version != entry->head.version_max)
+		return NULL;
+	return buf_hold(before->payload);
+}
+
+static void copy_parts(struct outbox_entry *entry, const struct wait *wait, struct outbox *out)
+{
+	entry->head.part_count = wait->part_count;
+	for (uint32_t i = 0; i < wait->part_count; i++) {
+		entry->head.parts[i] = wait->parts[i];
+		if (wait->parts[i].mask != NULL)
+			entry->head.parts[i].mask =
+			        outbox_bytes(out, wait->parts[i].mask, wait->parts[i].mask_bytes);
+	}
+}
+
+static void attach_weights(struct engine *engine, struct shard *shard, const struct wait *wait,
+                           struct outbox_entry *entry, struct outbox *out)
+{
+	copy_parts(entry, wait, out);
+	entry->payload = same_payload(out, wait, entry);
+	if (entry->payload == NULL)
+		entry->payload = shard_weights(shard, wait->parts, wait->part_count, engine->pool);
+	if (entry->payload == NULL) {
+		entry->head.status = OPTD_NO_MEMORY;
+		entry->head.part_count = 0;
+		entry->head.text = outbox_printf(out, "no memory for an answer: ask again");
+		return;
+	}
+	entry->head.payload_bytes = entry->payload->bytes;
+}
+
+void wait_finish(struct engine *engine, struct shard *shard, struct wait *wait, struct outbox *out)
+{
+	struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_OK, out);
+
+	assert(wait->missing == 0);
+	shard_part_versions(shard, wait->parts, wait->part_count, &entry->head.version,
+	                    &entry->head.version_max);
+	if (wait->verb == MSG_PULL || wait->verb == MSG_PUSH_PULL)
+		attach_weights(engine, shard, wait, entry, out);
+	wait_abandon(shard, wait);
+}
+
+/* Blocks of a pull that have not seen enough yet. */
+static uint32_t pull_missing(const struct shard *shard, const struct msg *request)
+{
+	uint32_t missing = 0;
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		for (uint32_t j = 0; j < request->parts[i].count; j++) {
+			uint32_t block = request->parts[i].first + j;
+			if (!model_block_ready(shard->model, block) ||
+			    model_version(shard->model, block) < request->min_version)
+				missing++;
+		}
+	}
+	return missing;
+}
+
+void verb_pull(struct call *call)
+{
+	struct shard *shard = call->shard;
+	uint64_t elements = call_elements(call);
+
+	if (elements == 0)
+		return;
+	if (elements * sizeof(float) > call->engine->options.message_bytes) {
+		call_refuse(call, OPTD_TOO_LARGE, "the blocks asked for take %llu bytes, a message has %u",
+		            (unsigned long long)(elements * sizeof(float)),
+		            call->engine->options.message_bytes);
+		return;
+	}
+	struct wait *wait = wait_new(call->peer, call->request, call->now_ms);
+	if (wait == NULL) {
+		call_refuse(call, OPTD_NO_MEMORY, "no memory to take in a pull");
+		return;
+	}
+	shard->counts.pulls++;
+	wait->missing = pull_missing(shard, call->request);
+	wait_append(&shard->waits, wait);
+	if (wait->missing == 0)
+		wait_finish(call->engine, shard, wait, call->out);
+}

@@ -1,0 +1,400 @@
+/*
+ * INIT, PUSH, PUSH_PULL and CLOSE_STEP: what changes a model.
+ *
+ * A push is checked as a whole before any of it is taken in, so that a refusal
+ * leaves nothing half-done.  What passes goes to the gate block by block; what
+ * the gate lets through is committed at once.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/core/verbs.h"
+
+uint64_t call_elements(struct call *call)
+{
+	const struct msg *request = call->request;
+	char why[256] = "the message names no blocks";
+	uint64_t elements = 0;
+
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		uint64_t n = shard_part_elements(call->shard, &request->parts[i], why, sizeof(why));
+		if (n == 0) {
+			elements = 0;
+			break;
+		}
+		elements += n;
+	}
+	if (elements == 0)
+		call_refuse(call, OPTD_INVALID, "%s", why);
+	return elements;
+}
+
+bool call_payload_fits(struct call *call)
+{
+	uint64_t elements = call_elements(call);
+	if (elements == 0)
+		return false;
+	if (elements * sizeof(float) == call->request->payload_bytes)
+		return true;
+	call_refuse(call, OPTD_INVALID, "model '%s': the blocks named take %llu bytes, %llu came",
+	            call->shard->model->name, (unsigned long long)(elements * sizeof(float)),
+	            (unsigned long long)call->request->payload_bytes);
+	return false;
+}
+
+/* ---- commits ------------------------------------------------------------ */
+
+void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit)
+{
+	commit->number = ++engine->commits;
+	if (engine->options.on_commit != NULL)
+		engine->options.on_commit(engine->options.user, shard->model, commit);
+	model_apply(shard->model, engine->options.isa, commit);
+	shard->counts.commits++;
+}
+
+void shard_advance(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out)
+{
+	uint64_t version = model_version(shard->model, block);
+	bool direct = gate_direct(shard->gate);
+	struct wait *next;
+
+	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
+		next = wait->next;
+		/* A direct push is counted down by its own commit. */
+		if ((!direct || wait->verb == MSG_PULL) && wait->missing > 0 &&
+		    wait_satisfied_by(wait, block, version))
+			wait->missing--;
+		if (wait->missing == 0)
+			wait_finish(engine, shard, wait, out);
+	}
+}
+
+static bool cut_holds(const struct shard *shard, uint32_t block)
+{
+	return shard->cutting && !shard->cut_saved[block - shard->model->owned.first] &&
+	       (shard->model->settings.mode == MSG_ASYNC ||
+	        model_version(shard->model, block) >= shard->cut_version);
+}
+
+void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out)
+{
+	struct commit commit;
+
+	for (;;) {
+		gate_hold(shard->gate, block, cut_holds(shard, block));
+		if (!gate_next(shard->gate, block, &commit))
+			return;
+		shard_commit(engine, shard, &commit);
+		gate_committed(shard->gate, block);
+		shard_advance(engine, shard, block, out);
+	}
+}
+
+void shard_tell_folded(struct engine *engine, struct shard *shard, struct outbox *out)
+{
+	for (struct wait *wait = shard->waits.first; wait != NULL; wait = wait->next) {
+		if (wait->verb == MSG_PULL || wait->unfolded > 0 || wait->folded_told)
+			continue;
+		wait->folded_told = true;
+		wait_reply(engine, shard, wait, OPTD_FOLDED, out);
+	}
+}
+
+/* ---- INIT --------------------------------------------------------------- */
+
+static bool init_allowed(struct call *call)
+{
+	struct grant *grant = &call->shard->grant;
+	uint64_t token = call->request->token;
+	bool lead = call->shard->model->owned.first == 0;
+	bool known = token != 0 && token >= grant->token;
+
+	/* The lead knows which tokens it gave; other lanes learn them from use. */
+	if (lead)
+		known = token != 0 && token == grant->token &&
+		        (call->shard->ready || (grant->active && grant->peer == call->peer));
+	if (call->shard->ready)
+		known = token != 0 && token == grant->token;
+	if (known)
+		return true;
+	call_refuse(call, OPTD_NO_TOKEN,
+	            call->shard->ready ? "model '%s' has weights: pull them"
+	                               : "model '%s': another worker was chosen to give the first "
+	                                 "weights: open again and wait for it",
+	            call->shard->model->name);
+	return false;
+}
+
+static void init_block(struct call *call, uint32_t block, const float *values)
+{
+	struct shard *shard = call->shard;
+	bool was_ready = model_block_ready(shard->model, block);
+	struct commit commit = {.kind = COMMIT_INIT, .block = block, .values = values};
+
+	shard_commit(call->engine, shard, &commit);
+	if (!was_ready)
+		shard_advance(call->engine, shard, block, call->out);
+}
+
+static bool init_done(struct call *call)
+{
+	struct shard *shard = call->shard;
+	if (!model_ready(shard->model)) {
+		call_refuse(call, OPTD_NOT_READY, "model '%s': %u of %u blocks have their first weights",
+		            shard->model->name, shard->model->ready_count, shard->model->owned.count);
+		return false;
+	}
+	shard->ready = true;
+	shard->grant.active = false;
+	return true;
+}
+
+static bool finite_blocks(struct call *call);
+
+void verb_init(struct call *call)
+{
+	struct shard *shard = call->shard;
+	const struct msg *request = call->request;
+	const float *values = request->payload;
+
+	if (!init_allowed(call))
+		return;
+	if (request->part_count == 0) {
+		if (!shard->ready && !init_done(call))
+			return;
+		call_reply(call, OPTD_OK);
+		return;
+	}
+	if (!call_payload_fits(call) || !finite_blocks(call))
+		return;
+	if (shard->grant.token != request->token)
+		shard->grant.token = request->token;
+	for (uint32_t i = 0; i < request->part_count && !shard->ready; i++) {
+		if (request->parts[i].mask != NULL) {
+			call_refuse(call, OPTD_INVALID, "INIT takes whole blocks, block %u has a mask",
+			            request->parts[i].first);
+			return;
+		}
+		for (uint32_t j = 0; j < request->parts[i].count; j++) {
+			uint32_t block = request->parts[i].first + j;
+			init_block(call, block, values);
+			values += model_block(shard->model, block)->count;
+		}
+	}
+	if (shard->grant.active)
+		shard->grant.expires_ms = call->now_ms + call->engine->options.lease_ms;
+	call_reply(call, OPTD_OK);
+}
+
+/* ---- PUSH --------------------------------------------------------------- */
+
+static bool rank_holds(struct call *call)
+{
+	struct shard *shard = call->shard;
+	const struct msg *request = call->request;
+
+	if (request->rank < 0 || (uint32_t)request->rank >= shard->holder_count) {
+		call_refuse(call, OPTD_DENIED, "only a worker with a rank may push; this session reads");
+		return false;
+	}
+	const struct holder *holder = &shard->holders[request->rank];
+	if (holder->held && holder->peer == call->peer && holder->incarnation == request->incarnation)
+		return true;
+	call_refuse(call, OPTD_STALE_INCARNATION,
+	            "rank %d of model '%s' is held by %s:%u (incarnation %llu, yours %llu)",
+	            request->rank, shard->model->name, holder->host, holder->pid,
+	            (unsigned long long)holder->incarnation, (unsigned long long)request->incarnation);
+	return false;
+}
+
+/* Elements of block `block` in the payload, given the part it belongs to. */
+static uint64_t block_elements(const struct shard *shard, const struct msg_part *part,
+                               uint32_t block)
+{
+	char why[8];
+	if (part->mask == NULL)
+		return model_block(shard->model, block)->count;
+	return shard_part_elements(shard, part, why, sizeof(why));
+}
+
+static bool finite_blocks(struct call *call)
+{
+	const struct msg *request = call->request;
+	const float *values = request->payload;
+	uint64_t elements = request->payload_bytes / sizeof(float);
+	uint64_t bad = optim_finite(call->engine->options.isa, values, elements);
+	uint64_t before = 0;
+
+	if (bad == elements)
+		return true;
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		for (uint32_t j = 0; j < request->parts[i].count; j++) {
+			uint32_t block = request->parts[i].first + j;
+			uint64_t n = block_elements(call->shard, &request->parts[i], block);
+			if (bad < before + n) {
+				call_refuse(call, OPTD_NOT_FINITE,
+				            "model '%s', block %u: element %llu of the push is %g; nothing of "
+				            "it was applied",
+				            call->shard->model->name, block, (unsigned long long)(bad - before),
+				            (double)values[bad]);
+				return false;
+			}
+			before += n;
+		}
+	}
+	return false;
+}
+
+static bool standings_allow(struct call *call)
+{
+	const struct msg *request = call->request;
+	struct shard *shard = call->shard;
+
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		for (uint32_t j = 0; j < request->parts[i].count; j++) {
+			uint32_t block = request->parts[i].first + j;
+			if (!model_block_ready(shard->model, block)) {
+				call_refuse(call, OPTD_NOT_READY,
+				            "block %u of model '%s' has no weights yet: give it its first weights",
+				            block, shard->model->name);
+				return false;
+			}
+			if (gate_standing(shard->gate, block, (uint32_t)request->rank, request->step) !=
+			    GATE_AHEAD)
+				continue;
+			call_refuse(call, OPTD_STEP_GAP,
+			            "rank %d pushes step %llu to block %u of model '%s', which is at step %llu",
+			            request->rank, (unsigned long long)request->step, block,
+			            shard->model->name,
+			            (unsigned long long)model_version(shard->model, block));
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool window_allows(struct call *call)
+{
+	uint64_t held = gate_waiting_bytes(call->shard->gate);
+	uint32_t workers = call->shard->model->settings.workers;
+	if (workers < call->shard->holder_count)
+		workers = call->shard->holder_count;
+	uint64_t allowed = (uint64_t)call->engine->options.window_bytes * workers +
+	                   call->engine->options.message_bytes;
+
+	/* Each rank keeps to its own window; together they keep to this. */
+	if (held + call->request->payload_bytes <= allowed)
+		return true;
+	call_refuse(call, OPTD_BUSY,
+	            "%llu bytes of pushes wait for model '%s' and %llu are allowed: keep to the window",
+	            (unsigned long long)held, call->shard->model->name, (unsigned long long)allowed);
+	return false;
+}
+
+/* Takes one block in, or finds that it is there already.  Returns whether the
+ * block still has to be committed. */
+static int push_block(struct call *call, struct wait *wait, const struct msg_part *part,
+                      uint32_t block, const float *values, char *why, size_t why_bytes)
+{
+	const struct msg *request = call->request;
+	struct gate *gate = call->shard->gate;
+	struct gate_push push = {.block = block,
+	                         .rank = (uint32_t)request->rank,
+	                         .incarnation = request->incarnation,
+	                         .step = request->step,
+	                         .weight = request->weight,
+	                         .values = values,
+	                         .mask = part->mask,
+	                         .mask_bytes = part->mask_bytes,
+	                         .payload = call->payload,
+	                         .wait = wait};
+
+	switch (gate_standing(gate, block, push.rank, push.step)) {
+	case GATE_DONE:
+		call->shard->counts.duplicates++;
+		return OPTD_OK;
+	case GATE_HAS:
+		call->shard->counts.duplicates++;
+		wait->missing++;
+		gate_rejoin(gate, block, push.rank, wait);
+		return OPTD_OK;
+	case GATE_DUE:
+		break;
+	case GATE_AHEAD:
+		assert(!"standings_allow has looked");
+	}
+	int rc = gate_admit(gate, &push, why, why_bytes);
+	if (rc == OPTD_OK)
+		wait->missing++;
+	return rc;
+}
+
+static int push_blocks(struct call *call, struct wait *wait, char *why, size_t why_bytes)
+{
+	const struct msg *request = call->request;
+	const float *values = request->verb == MSG_CLOSE_STEP ? NULL : request->payload;
+
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		const struct msg_part *part = &request->parts[i];
+		for (uint32_t j = 0; j < part->count; j++) {
+			int rc = push_block(call, wait, part, part->first + j, values, why, why_bytes);
+			if (rc < 0)
+				return rc;
+			if (values != NULL)
+				values += block_elements(call->shard, part, part->first + j);
+		}
+	}
+	return OPTD_OK;
+}
+
+static void run_blocks(struct call *call)
+{
+	const struct msg *request = call->request;
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		for (uint32_t j = 0; j < request->parts[i].count; j++)
+			shard_run(call->engine, call->shard, request->parts[i].first + j, call->out);
+	}
+}
+
+static bool push_allowed(struct call *call)
+{
+	if (!rank_holds(call))
+		return false;
+	if (call->request->verb == MSG_CLOSE_STEP) {
+		if (call_elements(call) == 0)
+			return false;
+	} else if (!call_payload_fits(call) || !finite_blocks(call) || !window_allows(call)) {
+		return false;
+	}
+	return standings_allow(call);
+}
+
+void verb_push(struct call *call)
+{
+	struct shard *shard = call->shard;
+	char why[256];
+
+	if (!push_allowed(call))
+		return;
+	struct wait *wait = wait_new(call->peer, call->request, call->now_ms);
+	if (wait == NULL) {
+		call_refuse(call, OPTD_NO_MEMORY, "no memory to take in a push");
+		return;
+	}
+	shard->counts.pushes++;
+	wait_append(&shard->waits, wait);
+	int rc = push_blocks(call, wait, why, sizeof(why));
+	if (rc < 0) {
+		/* What was taken in stays: a resend finds it and adds the rest. */
+		wait_abandon(shard, wait);
+		call_refuse(call, rc, "%s", why);
+		return;
+	}
+	if (wait->missing == 0)
+		wait_finish(call->engine, shard, wait, call->out);
+	else
+		run_blocks(call);
+	shard_tell_folded(call->engine, shard, call->out);
+}

@@ -1,0 +1,82 @@
+/*
+ * Verbs: what the files behind the engine share.  Only engine.c and verb_*.c
+ * include this.
+ */
+#ifndef OPTD_CORE_VERBS_H
+#define OPTD_CORE_VERBS_H
+
+#include "server/core/engine.h"
+
+struct session {
+	bool open;
+	uint64_t number; /* the client's, for this connection */
+	uint32_t pid;
+	char host[SHARD_HOST_BYTES];
+};
+
+struct engine {
+	struct engine_options options;
+	struct buf_pool *pool;
+	struct session *sessions; /* [session_room], by peer */
+	uint32_t session_room;
+	struct shard *shards[LIMIT_MODELS];
+	uint32_t shard_count;
+	uint32_t next_handle;
+	uint64_t runs;    /* run ids drawn */
+	uint64_t commits; /* the number of the last one */
+	uint64_t bytes;   /* of all shards, by the formula */
+};
+
+/* One request on its way through a verb. */
+struct call {
+	struct engine *engine;
+	uint32_t peer;
+	const struct msg *request;
+	struct session *session;
+	struct shard *shard; /* for verbs about an open model */
+	struct buf *payload;
+	struct layout **layout;
+	uint64_t now_ms;
+	struct outbox *out;
+};
+
+/* The verbs: each appends its answer, or makes the request wait. */
+void verb_hello(struct call *call);
+void verb_open(struct call *call);
+void verb_goodbye(struct call *call);
+void verb_init(struct call *call);
+void verb_push(struct call *call); /* PUSH, PUSH_PULL, CLOSE_STEP */
+void verb_pull(struct call *call);
+
+/* An answer to the call, its head filled in but for what is special. */
+struct outbox_entry *call_reply(struct call *call, int status);
+/* An answer with a status and a sentence; counts as refused. */
+void call_refuse(struct call *call, int status, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+
+/* An answer to a request that waited; payload and versions for pulls. */
+struct outbox_entry *wait_reply(struct engine *engine, struct shard *shard, const struct wait *wait,
+                                int status, struct outbox *out);
+/* Answers a wait that has all it waited for, and forgets it. */
+void wait_finish(struct engine *engine, struct shard *shard, struct wait *wait, struct outbox *out);
+/* Forgets a wait without an answer. */
+void wait_abandon(struct shard *shard, struct wait *wait);
+
+/* Applies what the gate can commit of a block, and answers those who waited. */
+void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out);
+/* After a block became ready or reached a version: takes it off the waits. */
+void shard_advance(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out);
+/* Applies one commit and numbers it. */
+void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit);
+/* Tells those whose bytes are folded while their step goes on. */
+void shard_tell_folded(struct engine *engine, struct shard *shard, struct outbox *out);
+
+/* Checks the parts of a call against its shard: sum of elements, or 0 after a refusal. */
+uint64_t call_elements(struct call *call);
+/* Likewise, and that the payload holds just these elements. */
+bool call_payload_fits(struct call *call);
+
+/* Frees the ranks and waits of a session. */
+void session_close(struct engine *engine, uint32_t peer);
+
+#endif
