@@ -49,12 +49,13 @@ KERNEL_LOOP torch_loop(const float *s, float *restrict w, float *restrict sum,
 	const float minus_clr = s[MINUS_CLR];
 
 	for (size_t i = 0; i < n; i++) {
-		float g = sign * grad[i];
+		float g = sign * grad[i], wi = w[i], si = sum[i];
 
 		if (decay)
-			g = fmaf(w[i], weight_decay, g);
-		sum[i] = fmaf(g, g, sum[i]);
-		w[i] = w[i] + (minus_clr * g) / (sqrtf(sum[i]) + eps);
+			g = fmaf(wi, weight_decay, g);
+		si = fmaf(g, g, si);
+		sum[i] = si;
+		w[i] = wi + (minus_clr * g) / (sqrtf(si) + eps);
 	}
 }
 
@@ -64,8 +65,11 @@ KERNEL_LOOP numpy_loop(const float *s, float *restrict w, float *restrict sum,
 	const float lr = s[PLUS_LR], eps = s[ROOT_ADD];
 
 	for (size_t i = 0; i < n; i++) {
-		sum[i] = sum[i] + g[i] * g[i];
-		w[i] = w[i] - (lr * g[i]) / (sqrtf(sum[i]) + eps);
+		float gi = g[i], wi = w[i];
+		float si = sum[i] + gi * gi;
+
+		sum[i] = si;
+		w[i] = wi - (lr * gi) / (sqrtf(si) + eps);
 	}
 }
 

@@ -87,25 +87,25 @@ KERNEL_LOOP torch_loop(const float *s, float *restrict w, float *restrict m, flo
 	const float root_bc2 = s[ROOT_BC2], eps = s[ROOT_ADD], rate = s[RATE];
 
 	for (size_t i = 0; i < n; i++) {
-		float g = sign * grad[i];
-		float square, d;
+		float g = sign * grad[i], wi = w[i], mi = m[i], vi = v[i];
+		float xi = amsgrad ? x[i] : 0, d;
 
 		if (decay)
-			g = fmaf(w[i], weight_decay, g);
+			g = fmaf(wi, weight_decay, g);
 		if (mean == MUL_ADD)
-			m[i] = fmaf(g, take1, m[i] * keep1);
+			mi = fmaf(g, take1, mi * keep1);
 		else
-			m[i] = fmaf(lerp1, g - m[i], mean == LERP_FAR ? g : m[i]);
-		v[i] = fmaf(take2 * g, g, v[i] * keep2);
-		square = v[i];
-		if (amsgrad) {
-			/* Not fmaxf, which would drop a NaN; `|` because `||` would
-			 * keep gcc from vectorising. */
-			square = ((x[i] > square) | (x[i] != x[i])) ? x[i] : square;
-			x[i] = square;
-		}
-		d = sqrtf(square) / root_bc2 + eps;
-		w[i] = w[i] + (rate * m[i]) / d;
+			mi = fmaf(lerp1, g - mi, mean == LERP_FAR ? g : mi);
+		vi = fmaf(take2 * g, g, vi * keep2);
+		/* Not fmaxf, which would drop a NaN; `|` because `||` would keep gcc
+		 * from vectorising. */
+		xi = amsgrad && ((xi > vi) | (xi != xi)) ? xi : vi;
+		d = sqrtf(xi) / root_bc2 + eps;
+		m[i] = mi;
+		v[i] = vi;
+		if (amsgrad)
+			x[i] = xi;
+		w[i] = wi + (rate * mi) / d;
 	}
 }
 
@@ -116,9 +116,13 @@ KERNEL_LOOP numpy_loop(const float *s, float *restrict w, float *restrict m, flo
 	const float bc1 = s[BC1], bc2 = s[ROOT_BC2], eps = s[ROOT_ADD], lr = s[RATE];
 
 	for (size_t i = 0; i < n; i++) {
-		m[i] = keep1 * m[i] + take1 * g[i];
-		v[i] = keep2 * v[i] + take2 * (g[i] * g[i]);
-		w[i] = w[i] - (lr * (m[i] / bc1)) / (sqrtf(v[i] / bc2) + eps);
+		float gi = g[i], wi = w[i];
+		float mi = keep1 * m[i] + take1 * gi;
+		float vi = keep2 * v[i] + take2 * (gi * gi);
+
+		m[i] = mi;
+		v[i] = vi;
+		w[i] = wi - (lr * (mi / bc1)) / (sqrtf(vi / bc2) + eps);
 	}
 }
 

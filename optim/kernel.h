@@ -8,6 +8,9 @@
  * How a loop must be written so that gcc and clang vectorise it, and so that the
  * bits never change:
  *   - one plain loop over i, arrays as restrict parameters, scalars in locals;
+ *   - all loads of an element before its first store.  The arrays often start at
+ *     the same place in a page, and a load that follows a store with the same
+ *     low 12 address bits waits for it: adam took three times as long;
  *   - no condition inside that does not depend on i, except on parameters that
  *     are constants after inlining (KERNEL_LOOP, KERNEL_SPLIT);
  *   - an fma exactly where the reference has one, spelled fmaf(), and nowhere

@@ -41,8 +41,11 @@ KERNEL_LOOP loop(const float *s, float *restrict w, float *restrict v, const flo
 	const float rate = s[RATE], keep = s[KEEP];
 
 	for (size_t i = 0; i < n; i++) {
-		v[i] = keep * v[i] - rate * g[i];
-		w[i] = w[i] + v[i];
+		float wi = w[i];
+		float vi = keep * v[i] - rate * g[i];
+
+		v[i] = vi;
+		w[i] = wi + vi;
 	}
 }
 

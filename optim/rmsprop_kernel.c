@@ -72,24 +72,24 @@ KERNEL_LOOP torch_loop(const float *s, float *restrict w, float *restrict q, flo
 	const float lerp = s[LERP];
 
 	for (size_t i = 0; i < n; i++) {
-		float g = sign * grad[i];
-		float square, d;
+		float g = sign * grad[i], wi = w[i], qi = q[i];
+		float ai = mean == NO_MEAN ? 0 : a[i], bi = momentum ? b[i] : 0, d;
 
 		if (decay)
-			g = fmaf(w[i], weight_decay, g);
-		q[i] = fmaf(take * g, g, q[i] * keep);
+			g = fmaf(wi, weight_decay, g);
+		qi = fmaf(take * g, g, qi * keep);
 		if (mean == MUL_ADD)
-			a[i] = fmaf(g, take, a[i] * keep);
+			ai = fmaf(g, take, ai * keep);
 		else if (mean != NO_MEAN)
-			a[i] = fmaf(lerp, g - a[i], mean == LERP_FAR ? g : a[i]);
-		square = mean == NO_MEAN ? q[i] : fmaf(-a[i], a[i], q[i]);
-		d = sqrtf(square) + eps;
-		if (momentum) {
-			b[i] = b[i] * velocity + g / d;
-			w[i] = fmaf(b[i], minus_lr, w[i]);
-		} else {
-			w[i] = w[i] + (minus_lr * g) / d;
-		}
+			ai = fmaf(lerp, g - ai, mean == LERP_FAR ? g : ai);
+		d = sqrtf(mean == NO_MEAN ? qi : fmaf(-ai, ai, qi)) + eps;
+		bi = bi * velocity + g / d;
+		q[i] = qi;
+		if (mean != NO_MEAN)
+			a[i] = ai;
+		if (momentum)
+			b[i] = bi;
+		w[i] = momentum ? fmaf(bi, minus_lr, wi) : wi + (minus_lr * g) / d;
 	}
 }
 
@@ -99,8 +99,11 @@ KERNEL_LOOP numpy_loop(const float *s, float *restrict w, float *restrict q,
 	const float keep = s[KEEP], take = s[TAKE], lr = s[PLUS_LR], eps = s[ROOT_ADD];
 
 	for (size_t i = 0; i < n; i++) {
-		q[i] = keep * q[i] + take * (g[i] * g[i]);
-		w[i] = w[i] - (lr * g[i]) / (sqrtf(q[i]) + eps);
+		float gi = g[i], wi = w[i];
+		float qi = keep * q[i] + take * (gi * gi);
+
+		q[i] = qi;
+		w[i] = wi - (lr * gi) / (sqrtf(qi) + eps);
 	}
 }
 

@@ -67,11 +67,11 @@ KERNEL_LOOP plain_loop(const float *s, float *restrict w, const float *restrict 
 	const float sign = s[SIGN], weight_decay = s[DECAY], minus_lr = s[MINUS_LR];
 
 	for (size_t i = 0; i < n; i++) {
-		float g = sign * grad[i];
+		float g = sign * grad[i], wi = w[i];
 
 		if (decay)
-			g = fmaf(w[i], weight_decay, g);
-		w[i] = fmaf(g, minus_lr, w[i]);
+			g = fmaf(wi, weight_decay, g);
+		w[i] = fmaf(g, minus_lr, wi);
 	}
 }
 
@@ -82,12 +82,13 @@ KERNEL_LOOP buffer_loop(const float *s, float *restrict w, float *restrict b,
 	const float keep = s[KEEP], take = s[TAKE];
 
 	for (size_t i = 0; i < n; i++) {
-		float g = sign * grad[i];
+		float g = sign * grad[i], wi = w[i], bi = first ? 0 : b[i];
 
 		if (decay)
-			g = fmaf(w[i], weight_decay, g);
-		b[i] = first ? g : fmaf(g, take, b[i] * keep);
-		w[i] = fmaf(nesterov ? fmaf(b[i], keep, g) : b[i], minus_lr, w[i]);
+			g = fmaf(wi, weight_decay, g);
+		bi = first ? g : fmaf(g, take, bi * keep);
+		b[i] = bi;
+		w[i] = fmaf(nesterov ? fmaf(bi, keep, g) : bi, minus_lr, wi);
 	}
 }
 
