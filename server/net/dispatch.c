@@ -1,0 +1,268 @@
+/*
+ * Dispatch: from ZeroMQ's frames to the core and back.
+ *
+ * A message is [routing id][header][payload].  Anything else is counted,
+ * dropped, and counts against the connection it came on.  Nothing here waits:
+ * a turn handles a bounded number of messages and bytes.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+#include "server/net/lane_parts.h"
+
+#define TURN_MESSAGES 64
+#define TURN_BYTES (8u << 20)
+
+/* A received payload, kept alive as long as someone holds it. */
+struct arrival {
+	struct buf buf;
+	zmq_msg_t message;
+};
+
+static void arrival_release(struct buf *buf)
+{
+	struct arrival *arrival = (struct arrival *)buf;
+	zmq_msg_close(&arrival->message);
+	free(arrival);
+}
+
+/* The frames of one message as they came. */
+struct frames {
+	zmq_msg_t id, header, payload;
+	size_t count;
+	size_t bytes;
+	int fd;
+};
+
+static bool more(zmq_msg_t *message)
+{
+	return zmq_msg_more(message) != 0;
+}
+
+/* Receives one message, at most three of its frames; false when there is none. */
+static bool receive(struct lane *lane, struct frames *frames)
+{
+	zmq_msg_t *parts[3] = {&frames->id, &frames->header, &frames->payload};
+	bool next = true;
+
+	frames->count = 0;
+	frames->bytes = 0;
+	frames->fd = -1;
+	for (int i = 0; i < 3; i++)
+		zmq_msg_init(parts[i]);
+	while (next) {
+		zmq_msg_t spare;
+		zmq_msg_t *part = &spare;
+		if (frames->count < 3)
+			part = parts[frames->count];
+		else
+			zmq_msg_init(&spare);
+		if (zmq_msg_recv(part, lane->socket, ZMQ_DONTWAIT) < 0)
+			return frames->count > 0;
+		next = more(part);
+		frames->bytes += zmq_msg_size(part);
+		if (frames->count == 1)
+			frames->fd = zmq_msg_get(part, ZMQ_SRCFD);
+		if (part == &spare)
+			zmq_msg_close(&spare);
+		frames->count++;
+	}
+	return true;
+}
+
+static void frames_close(struct frames *frames)
+{
+	zmq_msg_close(&frames->id);
+	zmq_msg_close(&frames->header);
+	zmq_msg_close(&frames->payload);
+}
+
+static void malformed(struct lane *lane, const struct frames *frames, const char *why)
+{
+	uint64_t left_out;
+
+	lane->counts.malformed++;
+	guard_strike(lane->guard, frames->fd);
+	if (log_limit(&lane->log_limit, &frames->fd, sizeof(frames->fd), lane_now_ms(lane), &left_out))
+		log_event(lane->options.log, LOG_WARN, "malformed", log_u64("lane", lane->options.index),
+		          log_i64("connection", frames->fd), log_str("why", why),
+		          log_u64("left_out", left_out));
+}
+
+/* The peer's number; a stranger gets one for HELLO. */
+static uint32_t find_peer(struct lane *lane, struct frames *frames, const struct msg *request)
+{
+	const unsigned char *id = zmq_msg_data(&frames->id);
+	uint32_t key;
+
+	memcpy(&key, id + 1, sizeof(key));
+	uint32_t number = peers_find(&lane->peers, key);
+	if (number == PEERS_NONE && request->verb == MSG_HELLO)
+		number = peers_add(&lane->peers, key);
+	if (number != PEERS_NONE) {
+		lane->peers.all[number].heard_ms = lane_now_ms(lane);
+		lane->peers.all[number].fd = frames->fd;
+	}
+	return number;
+}
+
+/* Answers one who has no number: a request without HELLO, or too many peers. */
+static void answer_stranger(struct lane *lane, struct frames *frames, const struct msg *request)
+{
+	static const char no_session[] = "no session on this connection: say HELLO first";
+	static const char full[] = "limits.connections is reached: try again later";
+	unsigned char header[LIMIT_HEADER_BYTES];
+	struct msg reply = {.verb = request->verb,
+	                    .reply = true,
+	                    .request = request->request,
+	                    .session = request->session,
+	                    .epoch = lane->engine_options.epoch,
+	                    .rank = MSG_NO_RANK};
+	bool hello = request->verb == MSG_HELLO;
+
+	lane->counts.strangers++;
+	reply.status = hello ? OPTD_BUSY : OPTD_NO_SESSION;
+	reply.text.bytes = hello ? full : no_session;
+	reply.text.size = (uint32_t)strlen(reply.text.bytes);
+	int size = wire_encode(&reply, header, sizeof(header));
+	if (size <= 0 || zmq_send(lane->socket, zmq_msg_data(&frames->id), zmq_msg_size(&frames->id),
+	                          ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
+		return;
+	zmq_send(lane->socket, header, (size_t)size, ZMQ_SNDMORE | ZMQ_DONTWAIT);
+	zmq_send(lane->socket, "", 0, ZMQ_DONTWAIT);
+}
+
+/* The payload as a buffer.  Small frames may lie anywhere in ZeroMQ's own
+ * buffer; kernels need floats where floats belong. */
+static struct buf *payload_buf(struct lane *lane, struct frames *frames)
+{
+	void *data = zmq_msg_data(&frames->payload);
+	size_t bytes = zmq_msg_size(&frames->payload);
+
+	if ((uintptr_t)data % sizeof(float) != 0) {
+		struct buf *copy = buf_pool_take(lane->pool, bytes);
+		if (copy != NULL)
+			memcpy(copy->data, data, bytes);
+		return copy;
+	}
+	struct arrival *arrival = malloc(sizeof(*arrival));
+	if (arrival == NULL)
+		return NULL;
+	zmq_msg_init(&arrival->message);
+	zmq_msg_move(&arrival->message, &frames->payload);
+	atomic_store(&arrival->buf.holders, 1);
+	arrival->buf.bytes = bytes;
+	arrival->buf.data = zmq_msg_data(&arrival->message);
+	arrival->buf.release = arrival_release;
+	return &arrival->buf;
+}
+
+static void refuse(struct lane *lane, uint32_t peer, const struct msg *request, int status,
+                   const char *text)
+{
+	lane_answer(lane, peer, request, status, text);
+}
+
+static void admin(struct lane *lane, uint32_t peer, const struct msg *request)
+{
+	char name[LIMIT_NAME_BYTES];
+	struct msg_text model = request->named.model;
+
+	if (!engine_has_session(lane->engine, peer, request->session)) {
+		refuse(lane, peer, request, OPTD_NO_SESSION, "no session on this connection: say HELLO first");
+		return;
+	}
+	if (request->verb == MSG_STATUS) {
+		status_answer(lane, peer, request);
+		return;
+	}
+	if (model.size >= sizeof(name) || (model.size == 0 && request->verb == MSG_DROP)) {
+		refuse(lane, peer, request, OPTD_INVALID, "name the model");
+		return;
+	}
+	if (model.size > 0)
+		memcpy(name, model.bytes, model.size);
+	name[model.size] = '\0';
+	lane->options.admin(lane->options.user, lane, request, peer, name);
+}
+
+static void handle_model(struct lane *lane, uint32_t peer, const struct msg *request,
+                         struct buf *payload)
+{
+	struct layout *layout = NULL;
+	char why[512];
+
+	if (request->verb == MSG_OPEN && request->payload_bytes > 0) {
+		int rc = wire_layout_decode(lane->arena, request->payload, request->payload_bytes, &layout,
+		                            why, sizeof(why));
+		if (rc < 0) {
+			refuse(lane, peer, request, rc, why);
+			return;
+		}
+	}
+	engine_handle(lane->engine, peer, request, payload, &layout, lane_now_ms(lane), &lane->out);
+	layout_free(layout);
+}
+
+static void handle(struct lane *lane, struct frames *frames)
+{
+	struct msg request;
+	char why[256];
+	struct buf *payload = NULL;
+
+	if (frames->count != 3 || zmq_msg_size(&frames->id) != PEERS_ID_BYTES) {
+		malformed(lane, frames, "a message is a header and a payload");
+		return;
+	}
+	size_t bytes = zmq_msg_size(&frames->payload);
+	if (bytes > 0)
+		payload = payload_buf(lane, frames);
+	if (bytes > 0 && payload == NULL)
+		return; /* no memory: as if lost on the way */
+	int rc = wire_decode(lane->arena, zmq_msg_data(&frames->header), zmq_msg_size(&frames->header),
+	                     bytes > 0 ? payload->data : NULL, bytes, true, &request, why, sizeof(why));
+	if (rc == OPTD_MALFORMED || (rc == OPTD_OK && request.reply)) {
+		malformed(lane, frames, rc < 0 ? why : "a reply came where requests are taken");
+		buf_drop(payload);
+		return;
+	}
+	uint32_t peer = find_peer(lane, frames, &request);
+	if (peer == PEERS_NONE)
+		answer_stranger(lane, frames, &request);
+	else if (rc < 0)
+		refuse(lane, peer, &request, rc, why);
+	else if (request.verb == MSG_STATUS || request.verb == MSG_SAVE || request.verb == MSG_DROP)
+		admin(lane, peer, &request);
+	else
+		handle_model(lane, peer, &request, payload);
+	if (peer != PEERS_NONE && rc == OPTD_OK && request.verb == MSG_HELLO)
+		guard_known(lane->guard, frames->fd);
+	buf_drop(payload);
+	lane_send(lane, &lane->out);
+}
+
+bool dispatch_turn(void *user)
+{
+	struct lane *lane = user;
+	struct frames frames;
+	size_t bytes = 0;
+
+	for (int i = 0; i < TURN_MESSAGES && bytes < TURN_BYTES; i++) {
+		bool got = receive(lane, &frames);
+		if (got)
+			guard_delivered(lane->guard, frames.fd, frames.bytes);
+		/* A lane that drains takes nothing more: clients ask its successor. */
+		if (got && !lane->draining)
+			handle(lane, &frames);
+		bytes += frames.bytes;
+		frames_close(&frames);
+		if (!got)
+			break;
+	}
+	if (lane->queued)
+		send_queued(lane);
+	if (lane->cutting)
+		cut_turn(lane);
+	return false;
+}

@@ -1,0 +1,265 @@
+/* The monitor's thread and a table of connections by descriptor. */
+#include "server/net/guard.h"
+
+#include <netinet/in.h>
+#include <linux/tcp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include "proto/status.h"
+
+#define TICK_MS 50
+#define STRIKES 3
+
+struct connection {
+	bool open;
+	bool shut;
+	struct sockaddr_storage address; /* of the peer at accept: descriptors are reused */
+	socklen_t address_bytes;
+	atomic_uint_least64_t delivered;
+	atomic_bool known;
+	atomic_uint strikes;
+};
+
+struct guard {
+	struct guard_options options;
+	void *monitor;
+	pthread_t thread;
+	atomic_bool stop;
+	struct connection *connections; /* [room], by descriptor */
+	uint32_t room;
+	uint32_t highest; /* no open descriptor beyond it */
+	uint32_t open;
+	atomic_uint_least64_t accepted, closed, refused, flooded, cut;
+};
+
+static struct connection *find(struct guard *guard, int fd)
+{
+	return fd >= 0 && (uint32_t)fd < guard->room ? &guard->connections[fd] : NULL;
+}
+
+void guard_delivered(struct guard *guard, int fd, size_t bytes)
+{
+	struct connection *c = find(guard, fd);
+	if (c != NULL)
+		atomic_fetch_add_explicit(&c->delivered, bytes, memory_order_relaxed);
+}
+
+void guard_known(struct guard *guard, int fd)
+{
+	struct connection *c = find(guard, fd);
+	if (c != NULL)
+		atomic_store_explicit(&c->known, true, memory_order_relaxed);
+}
+
+void guard_strike(struct guard *guard, int fd)
+{
+	struct connection *c = find(guard, fd);
+	if (c != NULL)
+		atomic_fetch_add_explicit(&c->strikes, 1, memory_order_relaxed);
+}
+
+void guard_get_counts(struct guard *guard, struct guard_counts *counts)
+{
+	counts->accepted = atomic_load(&guard->accepted);
+	counts->closed = atomic_load(&guard->closed);
+	counts->refused = atomic_load(&guard->refused);
+	counts->flooded = atomic_load(&guard->flooded);
+	counts->cut = atomic_load(&guard->cut);
+}
+
+/* Shuts the connection down, never closes it: the descriptor is ZeroMQ's. */
+static void cut(struct guard *guard, int fd, atomic_uint_least64_t *why)
+{
+	struct connection *c = &guard->connections[fd];
+	struct sockaddr_storage now;
+	socklen_t bytes = sizeof(now);
+
+	memset(&now, 0, sizeof(now));
+	if (c->shut || getpeername(fd, (struct sockaddr *)&now, &bytes) != 0 ||
+	    bytes != c->address_bytes || memcmp(&now, &c->address, bytes) != 0)
+		return;
+	c->shut = true;
+	shutdown(fd, SHUT_RDWR);
+	atomic_fetch_add(why, 1);
+}
+
+static void on_accepted(struct guard *guard, int fd)
+{
+	struct connection *c = find(guard, fd);
+
+	atomic_fetch_add(&guard->accepted, 1);
+	if (c == NULL) {
+		shutdown(fd, SHUT_RDWR);
+		return;
+	}
+	memset(&c->address, 0, sizeof(c->address));
+	c->address_bytes = sizeof(c->address);
+	if (getpeername(fd, (struct sockaddr *)&c->address, &c->address_bytes) != 0)
+		c->address_bytes = 0;
+	guard->open += !c->open;
+	c->open = true;
+	c->shut = false;
+	atomic_store(&c->delivered, 0);
+	atomic_store(&c->known, false);
+	atomic_store(&c->strikes, 0);
+	if ((uint32_t)fd > guard->highest)
+		guard->highest = (uint32_t)fd;
+	if (guard->open > guard->options.connections)
+		cut(guard, fd, &guard->refused);
+}
+
+static void on_closed(struct guard *guard, int fd)
+{
+	struct connection *c = find(guard, fd);
+	if (c == NULL || !c->open)
+		return;
+	c->open = false;
+	guard->open--;
+	atomic_fetch_add(&guard->closed, 1);
+}
+
+/* Bytes the kernel has taken from the peer that the lane has not been given. */
+static uint64_t undelivered(struct connection *c, int fd)
+{
+	struct tcp_info info;
+	socklen_t bytes = sizeof(info);
+
+	if (c->address.ss_family == AF_UNIX || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+		return 0;
+	/* Read after the kernel's count: what is delivered in between makes the
+	 * difference too small, never too large. */
+	uint64_t delivered = atomic_load_explicit(&c->delivered, memory_order_relaxed);
+	return info.tcpi_bytes_received > delivered ? info.tcpi_bytes_received - delivered : 0;
+}
+
+static void inspect(struct guard *guard)
+{
+	uint64_t total = 0, largest = 0;
+	int largest_fd = -1;
+
+	for (uint32_t fd = 0; fd <= guard->highest; fd++) {
+		struct connection *c = &guard->connections[fd];
+		if (!c->open || c->shut)
+			continue;
+		uint64_t bytes = undelivered(c, (int)fd);
+		bool known = atomic_load_explicit(&c->known, memory_order_relaxed);
+		if (bytes > (known ? guard->options.session_bytes : guard->options.stranger_bytes))
+			cut(guard, (int)fd, &guard->flooded);
+		else if (atomic_load_explicit(&c->strikes, memory_order_relaxed) >= STRIKES)
+			cut(guard, (int)fd, &guard->cut);
+		total += bytes;
+		if (bytes > largest) {
+			largest = bytes;
+			largest_fd = (int)fd;
+		}
+	}
+	if (total > guard->options.total_bytes && largest_fd >= 0)
+		cut(guard, largest_fd, &guard->flooded);
+}
+
+/* One monitor event: a frame with number and value, a frame with the address. */
+static void read_event(struct guard *guard)
+{
+	unsigned char frame[6];
+	char address[256];
+	uint16_t event;
+	int32_t value;
+
+	if (zmq_recv(guard->monitor, frame, sizeof(frame), ZMQ_DONTWAIT) != (int)sizeof(frame))
+		return;
+	zmq_recv(guard->monitor, address, sizeof(address), ZMQ_DONTWAIT);
+	memcpy(&event, frame, sizeof(event));
+	memcpy(&value, frame + 2, sizeof(value));
+	if (event == ZMQ_EVENT_ACCEPTED)
+		on_accepted(guard, value);
+	else if (event == ZMQ_EVENT_CLOSED || event == ZMQ_EVENT_DISCONNECTED)
+		on_closed(guard, value);
+}
+
+static void *guard_main(void *argument)
+{
+	struct guard *guard = argument;
+	zmq_pollitem_t item = {.socket = guard->monitor, .events = ZMQ_POLLIN};
+	int events;
+	size_t size = sizeof(events);
+
+	while (!atomic_load(&guard->stop)) {
+		zmq_poll(&item, 1, TICK_MS);
+		while (zmq_getsockopt(guard->monitor, ZMQ_EVENTS, &events, &size) == 0 &&
+		       (events & ZMQ_POLLIN) != 0)
+			read_event(guard);
+		inspect(guard);
+	}
+	return NULL;
+}
+
+static uint32_t descriptor_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > 65536)
+		return 65536;
+	return (uint32_t)limit.rlim_cur;
+}
+
+static int monitor_open(void *context, void *socket, const char *name, void **monitor)
+{
+	char endpoint[128];
+	int linger = 0;
+
+	snprintf(endpoint, sizeof(endpoint), "inproc://guard.%s", name);
+	/* Not ACCEPT_FAILED: a peer that exhausts descriptors makes 100,000 a second. */
+	if (zmq_socket_monitor(socket, endpoint,
+	                       ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED) != 0)
+		return OPTD_INTERNAL;
+	*monitor = zmq_socket(context, ZMQ_PAIR);
+	if (*monitor == NULL)
+		return OPTD_INTERNAL;
+	zmq_setsockopt(*monitor, ZMQ_LINGER, &linger, sizeof(linger));
+	return zmq_connect(*monitor, endpoint) == 0 ? OPTD_OK : OPTD_INTERNAL;
+}
+
+int guard_open(void *context, void *socket, const char *name, const struct guard_options *options,
+               struct guard **out)
+{
+	struct guard *guard = calloc(1, sizeof(*guard));
+	int rc = OPTD_NO_MEMORY;
+
+	if (guard == NULL)
+		return rc;
+	guard->options = *options;
+	guard->room = descriptor_limit();
+	guard->connections = calloc(guard->room, sizeof(*guard->connections));
+	if (guard->connections != NULL)
+		rc = monitor_open(context, socket, name, &guard->monitor);
+	if (rc == OPTD_OK && pthread_create(&guard->thread, NULL, guard_main, guard) != 0)
+		rc = OPTD_INTERNAL;
+	if (rc < 0) {
+		if (guard->monitor != NULL)
+			zmq_close(guard->monitor);
+		free(guard->connections);
+		free(guard);
+		return rc;
+	}
+	*out = guard;
+	return OPTD_OK;
+}
+
+void guard_close(struct guard *guard)
+{
+	if (guard == NULL)
+		return;
+	atomic_store(&guard->stop, true);
+	pthread_join(guard->thread, NULL);
+	zmq_close(guard->monitor);
+	free(guard->connections);
+	free(guard);
+}

@@ -1,0 +1,50 @@
+/*
+ * Guard: watches a ROUTER's TCP connections from outside.
+ *
+ * ZeroMQ counts whole messages, so a peer that sends parts without end fills
+ * memory while the application sees nothing.  The guard compares the bytes the
+ * kernel has received on a connection with the bytes the lane has been given,
+ * and shuts a connection down when the difference exceeds what its pipe may
+ * hold; a connection that has not said HELLO gets very little.  It also keeps
+ * the number of connections in bounds.
+ *
+ * It drains the socket's monitor on its own thread, since a monitor that is not
+ * drained stops ZeroMQ's I/O thread.  Connections of an ipc socket cannot be
+ * measured this way and are not watched: they come from this machine's users.
+ */
+#ifndef OPTD_NET_GUARD_H
+#define OPTD_NET_GUARD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct guard;
+
+struct guard_options {
+	uint32_t connections;    /* at most so many at once */
+	uint64_t stranger_bytes; /* undelivered before HELLO */
+	uint64_t session_bytes;  /* undelivered after */
+	uint64_t total_bytes;    /* undelivered over all: the largest is cut */
+};
+
+struct guard_counts {
+	uint64_t accepted, closed, refused, flooded, cut;
+};
+
+/* Watches `socket`, before it is bound.  The monitor's endpoint is named after
+ * `name`, unique in the context.  OPTD_INTERNAL or OPTD_NO_MEMORY. */
+int guard_open(void *context, void *socket, const char *name, const struct guard_options *options,
+               struct guard **out);
+/* After the watched socket was closed. NULL is fine. */
+void guard_close(struct guard *guard);
+
+/* The lane was given bytes from this connection.  Any thread; cheap. */
+void guard_delivered(struct guard *guard, int fd, size_t bytes);
+/* The connection has said HELLO. */
+void guard_known(struct guard *guard, int fd);
+/* A malformed message: the third one cuts the connection. */
+void guard_strike(struct guard *guard, int fd);
+
+void guard_get_counts(struct guard *guard, struct guard_counts *counts);
+
+#endif

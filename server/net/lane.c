@@ -1,0 +1,328 @@
+/* A lane's life: socket, engine, thread, commands, time. */
+#include "server/net/lane.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+#include "server/net/lane_parts.h"
+
+#define TICK_MS 50
+#define SWEEP_MS 1000
+#define PROBE_MS 10000
+#define STOP_MS 2000
+/* Messages ZeroMQ keeps per peer and direction.  Incoming is small: what waits
+ * there is not in any window.  Outgoing is a backstop behind our own queue. */
+#define RECEIVE_HWM 8
+#define SEND_HWM 64
+
+/* ---- socket ------------------------------------------------------------- */
+
+static void set_int(void *socket, int option, int value)
+{
+	int rc = zmq_setsockopt(socket, option, &value, sizeof(value));
+	assert(rc == 0);
+	(void)rc;
+}
+
+static void set_options(const struct lane *lane)
+{
+	void *s = lane->socket;
+	int64_t largest = (int64_t)lane->options.message_bytes + LIMIT_HEADER_BYTES;
+
+	set_int(s, ZMQ_ROUTER_MANDATORY, 1);
+	set_int(s, ZMQ_ROUTER_HANDOVER, 0);
+	set_int(s, ZMQ_RCVHWM, RECEIVE_HWM);
+	set_int(s, ZMQ_SNDHWM, SEND_HWM);
+	set_int(s, ZMQ_LINGER, 1000);
+	set_int(s, ZMQ_HANDSHAKE_IVL, 5000);
+	set_int(s, ZMQ_HEARTBEAT_IVL, 5000);
+	set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 15000);
+	set_int(s, ZMQ_HEARTBEAT_TTL, 15000);
+	set_int(s, ZMQ_BACKLOG, 1024);
+	set_int(s, ZMQ_TCP_KEEPALIVE, 1);
+	set_int(s, ZMQ_IPV6, 1);
+	zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &largest, sizeof(largest));
+}
+
+static int lane_bind(struct lane *lane, char *why, size_t why_bytes)
+{
+	size_t size = sizeof(lane->endpoint);
+
+	if (zmq_bind(lane->socket, lane->listen) == 0 &&
+	    zmq_getsockopt(lane->socket, ZMQ_LAST_ENDPOINT, lane->endpoint, &size) == 0)
+		return OPTD_OK;
+	snprintf(why, why_bytes, "cannot listen on %s: %s", lane->listen, zmq_strerror(errno));
+	return OPTD_IO;
+}
+
+static int lane_prepare(struct lane *lane)
+{
+	char name[32];
+	struct guard_options guard = {
+	        .connections = lane->options.connections,
+	        .stranger_bytes = 256 * 1024,
+	        .session_bytes = (RECEIVE_HWM + 4) * (uint64_t)lane->options.message_bytes,
+	        .total_bytes = 64 * (uint64_t)lane->options.message_bytes,
+	};
+
+	lane->pool = buf_pool_new(2 * (size_t)lane->options.window_bytes);
+	lane->arena = wire_arena_new();
+	lane->socket = zmq_socket(lane->options.context, ZMQ_ROUTER);
+	if (lane->pool == NULL || lane->arena == NULL || lane->socket == NULL ||
+	    peers_init(&lane->peers, lane->options.connections) < 0)
+		return OPTD_NO_MEMORY;
+	set_options(lane);
+	snprintf(name, sizeof(name), "lane%u.%p", lane->options.index, (void *)lane);
+	return guard_open(lane->options.context, lane->socket, name, &guard, &lane->guard);
+}
+
+int lane_open(const struct lane_options *options, struct lane **out, char *why, size_t why_bytes)
+{
+	struct lane *lane = calloc(1, sizeof(*lane));
+	if (lane == NULL)
+		return OPTD_NO_MEMORY;
+	lane->options = *options;
+	snprintf(lane->listen, sizeof(lane->listen), "%s", options->listen);
+	pthread_mutex_init(&lane->lock, NULL);
+	outbox_init(&lane->out);
+	int rc = lane_prepare(lane);
+	if (rc < 0)
+		snprintf(why, why_bytes, "cannot open a socket for lane %u: %s", options->index,
+		         zmq_strerror(errno));
+	else
+		rc = lane_bind(lane, why, why_bytes);
+	if (rc < 0) {
+		lane_close_socket(lane);
+		lane_free(&lane);
+		return rc;
+	}
+	*out = lane;
+	return OPTD_OK;
+}
+
+const char *lane_endpoint(const struct lane *lane)
+{
+	return lane->endpoint;
+}
+
+void lane_close_socket(struct lane *lane)
+{
+	if (lane->socket != NULL)
+		zmq_close(lane->socket);
+	lane->socket = NULL;
+	guard_close(lane->guard);
+	lane->guard = NULL;
+}
+
+void lane_free(struct lane **lane_p)
+{
+	struct lane *lane = *lane_p;
+	if (lane == NULL)
+		return;
+	*lane_p = NULL;
+	engine_free(lane->engine);
+	outbox_deinit(&lane->out);
+	peers_deinit(&lane->peers);
+	wire_arena_free(lane->arena);
+	buf_pool_free(lane->pool);
+	pthread_mutex_destroy(&lane->lock);
+	free(lane);
+}
+
+/* ---- engine ------------------------------------------------------------- */
+
+int lane_start(struct lane *lane, const struct engine_options *options)
+{
+	lane->engine_options = *options;
+	lane->engine = engine_new(options, lane->pool);
+	return lane->engine != NULL ? OPTD_OK : OPTD_NO_MEMORY;
+}
+
+struct engine *lane_engine(struct lane *lane)
+{
+	return lane->engine;
+}
+
+struct outbox *lane_outbox(struct lane *lane)
+{
+	return &lane->out;
+}
+
+uint64_t lane_now_ms(const struct lane *lane)
+{
+	(void)lane;
+	return uv_hrtime() / 1000000;
+}
+
+void lane_answer(struct lane *lane, uint32_t peer, const struct msg *request, int status,
+                 const char *text)
+{
+	struct outbox_entry *entry = outbox_add(&lane->out, peer);
+
+	entry->head.verb = request->verb;
+	entry->head.status = status;
+	entry->head.request = request->request;
+	entry->head.session = request->session;
+	entry->head.epoch = lane->engine_options.epoch;
+	entry->head.text = outbox_printf(&lane->out, "%s", text);
+	lane_send(lane, &lane->out);
+}
+
+void lane_peer_gone(struct lane *lane, uint32_t number)
+{
+	if (!lane->peers.all[number].used)
+		return;
+	peers_remove(&lane->peers, number);
+	engine_peer_gone(lane->engine, number, &lane->out);
+}
+
+/* ---- time --------------------------------------------------------------- */
+
+/* A dead connection is noticed only by sending on it. */
+static void sweep(struct lane *lane, uint64_t now_ms)
+{
+	for (uint32_t i = 0; i < lane->peers.room; i++) {
+		struct peer *peer = &lane->peers.all[i];
+		if (!peer->used || now_ms - peer->heard_ms < PROBE_MS ||
+		    now_ms - peer->probed_ms < PROBE_MS)
+			continue;
+		peer->probed_ms = now_ms;
+		struct outbox_entry *entry = outbox_add(&lane->out, i);
+		entry->head.verb = MSG_HELLO;
+		entry->head.status = OPTD_WAITING;
+		entry->head.epoch = lane->engine_options.epoch;
+	}
+}
+
+static bool all_sent(const struct lane *lane)
+{
+	for (uint32_t i = 0; i < lane->peers.room; i++) {
+		if (atomic_load(&lane->peers.accounts[i]) != 0 ||
+		    (lane->peers.all[i].used && lane->peers.all[i].first != NULL))
+			return false;
+	}
+	return true;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct lane *lane = timer->data;
+	uint64_t now_ms = lane_now_ms(lane);
+
+	if (!lane->draining)
+		engine_tick(lane->engine, now_ms, &lane->out);
+	if (now_ms % SWEEP_MS < TICK_MS)
+		sweep(lane, now_ms);
+	lane_send(lane, &lane->out);
+	send_queued(lane);
+	if (lane->cutting)
+		cut_turn(lane);
+	if (lane->stopping && (all_sent(lane) || now_ms >= lane->stop_by_ms))
+		uv_stop(&lane->loop);
+}
+
+void lane_drain(struct lane *lane)
+{
+	lane->draining = true;
+}
+
+/* ---- commands ----------------------------------------------------------- */
+
+int lane_post(struct lane *lane, void (*run)(struct lane *lane, void *argument), void *argument)
+{
+	struct command *command = malloc(sizeof(*command));
+	if (command == NULL)
+		return OPTD_NO_MEMORY;
+	*command = (struct command){NULL, run, argument};
+	pthread_mutex_lock(&lane->lock);
+	if (lane->last_command != NULL)
+		lane->last_command->next = command;
+	else
+		lane->first_command = command;
+	lane->last_command = command;
+	pthread_mutex_unlock(&lane->lock);
+	uv_async_send(&lane->async);
+	return OPTD_OK;
+}
+
+static struct command *take_commands(struct lane *lane)
+{
+	pthread_mutex_lock(&lane->lock);
+	struct command *first = lane->first_command;
+	lane->first_command = lane->last_command = NULL;
+	pthread_mutex_unlock(&lane->lock);
+	return first;
+}
+
+/* One wake-up may stand for several commands: the whole queue is done. */
+static void on_async(uv_async_t *async)
+{
+	struct lane *lane = async->data;
+	struct command *command = take_commands(lane);
+
+	while (command != NULL) {
+		struct command *next = command->next;
+		command->run(lane, command->argument);
+		free(command);
+		command = next;
+	}
+}
+
+/* ---- thread ------------------------------------------------------------- */
+
+static void *lane_main(void *argument)
+{
+	struct lane *lane = argument;
+	uv_run(&lane->loop, UV_RUN_DEFAULT);
+	zsock_close(&lane->zsock);
+	uv_close((uv_handle_t *)&lane->timer, NULL);
+	uv_close((uv_handle_t *)&lane->async, NULL);
+	uv_close((uv_handle_t *)&lane->cut_idle, NULL);
+	uv_run(&lane->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&lane->loop);
+	return NULL;
+}
+
+int lane_run(struct lane *lane)
+{
+	sigset_t all, before;
+
+	uv_loop_init(&lane->loop);
+	uv_timer_init(&lane->loop, &lane->timer);
+	uv_async_init(&lane->loop, &lane->async, on_async);
+	uv_idle_init(&lane->loop, &lane->cut_idle);
+	lane->timer.data = lane->async.data = lane->cut_idle.data = lane;
+	uv_timer_start(&lane->timer, on_timer, TICK_MS, TICK_MS);
+	if (zsock_open(&lane->zsock, &lane->loop, lane->socket, dispatch_turn, lane) < 0)
+		return OPTD_INTERNAL;
+	/* Signals are the main thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	int rc = pthread_create(&lane->thread, NULL, lane_main, lane);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	lane->running = rc == 0;
+	return rc == 0 ? OPTD_OK : OPTD_INTERNAL;
+}
+
+static void begin_stop(struct lane *lane, void *argument)
+{
+	(void)argument;
+	lane->draining = true;
+	lane->stopping = true;
+	lane->stop_by_ms = lane_now_ms(lane) + STOP_MS;
+}
+
+void lane_stop(struct lane *lane)
+{
+	if (!lane->running)
+		return;
+	if (lane_post(lane, begin_stop, NULL) < 0)
+		return;
+	pthread_join(lane->thread, NULL);
+	lane->running = false;
+}

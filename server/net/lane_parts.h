@@ -1,0 +1,71 @@
+/* What the files behind lane.h share; only they include it. */
+#ifndef OPTD_NET_LANE_PARTS_H
+#define OPTD_NET_LANE_PARTS_H
+
+#include <pthread.h>
+#include <uv.h>
+
+#include "proto/wire.h"
+#include "server/net/guard.h"
+#include "server/net/lane.h"
+#include "server/net/peers.h"
+#include "server/net/zsock.h"
+
+struct command {
+	struct command *next;
+	void (*run)(struct lane *lane, void *argument);
+	void *argument;
+};
+
+struct lane_counts {
+	uint64_t malformed; /* messages refused before they reached the core */
+	uint64_t strangers; /* requests without a session */
+	uint64_t unsent;    /* answers dropped: the peer was gone or took none */
+};
+
+struct lane {
+	struct lane_options options;
+	char endpoint[LIMIT_ENDPOINT_BYTES];
+	char listen[LIMIT_ENDPOINT_BYTES];
+	void *socket;
+	struct guard *guard;
+	struct peers peers;
+	struct wire_arena *arena;
+	struct buf_pool *pool;
+	struct engine *engine;
+	struct engine_options engine_options;
+	struct outbox out;
+	struct log_limit log_limit;
+	struct lane_counts counts;
+	/* thread */
+	pthread_t thread;
+	bool running;
+	uv_loop_t loop;
+	struct zsock zsock;
+	uv_timer_t timer;
+	uv_async_t async;
+	bool draining, stopping;
+	uint64_t stop_by_ms;
+	bool queued; /* some peer has parcels waiting */
+	/* commands from other threads */
+	pthread_mutex_t lock;
+	struct command *first_command, *last_command;
+	/* a checkpoint's cut */
+	bool cutting;
+	struct lane_cut cut;
+	uint64_t cut_moved_ms;
+	uv_idle_t cut_idle;
+};
+
+/* One turn of the socket: receives within a budget, handles, sends. */
+bool dispatch_turn(void *lane);
+/* Tries to send what waits in the peers' queues. */
+void send_queued(struct lane *lane);
+/* Forgets a peer whose connection is gone. */
+void lane_peer_gone(struct lane *lane, uint32_t number);
+/* Answers a STATUS request. */
+void status_answer(struct lane *lane, uint32_t peer, const struct msg *request);
+/* Does a bit of the cut; returns whether more can be done at once. */
+bool cut_turn(struct lane *lane);
+
+#endif

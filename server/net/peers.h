@@ -1,0 +1,72 @@
+/*
+ * Peers: the connections a lane knows, by the routing id ZeroMQ gave them.
+ *
+ * A peer has a small number, which is what the core calls it, a queue of
+ * answers that its pipe had no room for, and an account of the bytes that were
+ * handed to ZeroMQ and not yet sent.  The account outlives the connection,
+ * because ZeroMQ gives bytes back late and on its own thread.
+ */
+#ifndef OPTD_NET_PEERS_H
+#define OPTD_NET_PEERS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/buf.h"
+
+/* ZeroMQ's own routing ids are 5 bytes that begin with 0; ours is the rest. */
+#define PEERS_ID_BYTES 5
+
+/* An answer that waits for room in its peer's pipe. */
+struct parcel {
+	struct parcel *next;
+	struct buf *payload; /* or NULL */
+	size_t payload_bytes;
+	size_t header_bytes;
+	unsigned char header[];
+};
+
+struct peer {
+	bool used;
+	uint32_t id;
+	uint64_t heard_ms;
+	uint64_t probed_ms;
+	int fd; /* of the last message, to cut the connection by */
+	struct parcel *first, *last;
+	size_t queued_bytes;
+};
+
+struct peers {
+	struct peer *all; /* [room] */
+	atomic_size_t *accounts; /* [room]: bytes ZeroMQ holds for that number */
+	uint32_t room;
+	uint32_t count;
+	uint32_t *free; /* [room] numbers not in use, the last one is next */
+	uint32_t free_count;
+	uint32_t *slots; /* open addressing: number + 1, 0 empty */
+	uint32_t slot_mask;
+};
+
+#define PEERS_NONE UINT32_MAX
+
+/* Room for this many at once; OPTD_NO_MEMORY. */
+int peers_init(struct peers *peers, uint32_t room);
+/* ZeroMQ must have given back everything. */
+void peers_deinit(struct peers *peers);
+
+/* The number of a routing id, or PEERS_NONE. */
+uint32_t peers_find(const struct peers *peers, uint32_t id);
+/* A number for a new routing id, or PEERS_NONE when all are taken. */
+uint32_t peers_add(struct peers *peers, uint32_t id);
+/* Forgets a peer and its queue. */
+void peers_remove(struct peers *peers, uint32_t number);
+
+/* Puts an answer behind those that wait; holds payload.  OPTD_NO_MEMORY. */
+int peers_queue(struct peers *peers, uint32_t number, const void *header, size_t header_bytes,
+                struct buf *payload, size_t payload_bytes);
+/* Takes the first one off; the caller frees it and drops its payload. */
+struct parcel *peers_unqueue(struct peers *peers, uint32_t number);
+
+#endif

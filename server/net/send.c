@@ -1,0 +1,154 @@
+/*
+ * Sending: from the outbox to ZeroMQ.
+ *
+ * A ROUTER tells of a peer that is gone only when it is asked to send to it,
+ * and of a full pipe only by refusing; so sending never waits, what is refused
+ * is kept for later within bounds, and a peer that takes nothing is let go.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+#include "server/net/lane_parts.h"
+
+/* Bytes that ZeroMQ has until they are on the wire. */
+struct loan {
+	struct buf *buf;
+	atomic_size_t *account;
+	size_t bytes;
+};
+
+/* Called by ZeroMQ's own thread: atomics and the pool's lock only. */
+static void loan_end(void *data, void *hint)
+{
+	struct loan *loan = hint;
+	(void)data;
+	atomic_fetch_sub(loan->account, loan->bytes);
+	buf_drop(loan->buf);
+	free(loan);
+}
+
+static int lend(struct lane *lane, uint32_t number, struct buf *payload, size_t bytes,
+                zmq_msg_t *message)
+{
+	if (payload == NULL || bytes == 0)
+		return zmq_msg_init_size(message, 0);
+	struct loan *loan = malloc(sizeof(*loan));
+	if (loan == NULL)
+		return -1;
+	*loan = (struct loan){buf_hold(payload), &lane->peers.accounts[number], bytes};
+	if (zmq_msg_init_data(message, payload->data, bytes, loan_end, loan) != 0) {
+		buf_drop(payload);
+		free(loan);
+		return -1;
+	}
+	atomic_fetch_add(loan->account, bytes);
+	return 0;
+}
+
+static int send_frame(struct lane *lane, const void *bytes, size_t size, int flags)
+{
+	return zmq_send(lane->socket, bytes, size, flags | ZMQ_DONTWAIT) >= 0 ? 0 : errno;
+}
+
+/* 0, EHOSTUNREACH (gone) or EAGAIN (full).  Only the first frame can be refused. */
+static int send_parts(struct lane *lane, uint32_t number, const void *header, size_t header_bytes,
+                      struct buf *payload, size_t payload_bytes)
+{
+	unsigned char id[PEERS_ID_BYTES] = {0};
+	zmq_msg_t message;
+
+	memcpy(id + 1, &lane->peers.all[number].id, sizeof(uint32_t));
+	if (lend(lane, number, payload, payload_bytes, &message) != 0)
+		return EAGAIN;
+	int rc = send_frame(lane, id, sizeof(id), ZMQ_SNDMORE);
+	if (rc == 0)
+		rc = send_frame(lane, header, header_bytes, ZMQ_SNDMORE);
+	if (rc == 0 && zmq_msg_send(&message, lane->socket, ZMQ_DONTWAIT) >= 0)
+		return 0;
+	zmq_msg_close(&message);
+	return rc != 0 ? rc : errno;
+}
+
+static bool has_room(struct lane *lane, uint32_t number, size_t bytes)
+{
+	/* Answers are never larger than what was asked for, and a client asks
+	 * within its window; twice that leaves room for those it asked again. */
+	size_t account = atomic_load(&lane->peers.accounts[number]);
+	return account == 0 || account + bytes <= 2 * (size_t)lane->options.window_bytes;
+}
+
+static void peer_send(struct lane *lane, uint32_t number, const void *header, size_t header_bytes,
+                      struct buf *payload, size_t payload_bytes)
+{
+	struct peer *peer = &lane->peers.all[number];
+	size_t limit = 4 * (size_t)lane->options.window_bytes;
+	int rc = EAGAIN;
+
+	if (peer->first == NULL && has_room(lane, number, payload_bytes))
+		rc = send_parts(lane, number, header, header_bytes, payload, payload_bytes);
+	if (rc == 0)
+		return;
+	if (rc == EAGAIN && peer->queued_bytes + payload_bytes <= limit &&
+	    peers_queue(&lane->peers, number, header, header_bytes, payload, payload_bytes) == 0) {
+		lane->queued = true;
+		return;
+	}
+	lane->counts.unsent++;
+	lane_peer_gone(lane, number);
+}
+
+static bool flush_peer(struct lane *lane, uint32_t number)
+{
+	struct peer *peer = &lane->peers.all[number];
+
+	while (peer->first != NULL) {
+		struct parcel *parcel = peer->first;
+		if (!has_room(lane, number, parcel->payload_bytes))
+			return true;
+		int rc = send_parts(lane, number, parcel->header, parcel->header_bytes, parcel->payload,
+		                    parcel->payload_bytes);
+		if (rc == EAGAIN)
+			return true;
+		if (rc != 0) {
+			lane_peer_gone(lane, number);
+			return false;
+		}
+		parcel = peers_unqueue(&lane->peers, number);
+		buf_drop(parcel->payload);
+		free(parcel);
+	}
+	return false;
+}
+
+void send_queued(struct lane *lane)
+{
+	bool queued = false;
+	for (uint32_t i = 0; lane->queued && i < lane->peers.room; i++) {
+		if (lane->peers.all[i].used && lane->peers.all[i].first != NULL)
+			queued |= flush_peer(lane, i);
+	}
+	lane->queued = queued;
+}
+
+void lane_send(struct lane *lane, struct outbox *out)
+{
+	unsigned char header[LIMIT_HEADER_BYTES];
+
+	/* Sending may find a peer gone and so add entries: the count is read anew. */
+	for (uint32_t i = 0; i < out->count; i++) {
+		struct outbox_entry *entry = &out->entries[i];
+		if (entry->peer >= lane->peers.room || !lane->peers.all[entry->peer].used)
+			continue;
+		entry->head.payload = entry->payload != NULL ? entry->payload->data : NULL;
+		entry->head.checksum = wire_checksum(entry->head.payload, entry->head.payload_bytes);
+		int size = wire_encode(&entry->head, header, sizeof(header));
+		if (size > 0)
+			peer_send(lane, entry->peer, header, (size_t)size, entry->payload,
+			          entry->head.payload_bytes);
+		else
+			lane->counts.unsent++;
+	}
+	outbox_clear(out);
+}

@@ -1,0 +1,74 @@
+/* STATUS: one record for each model of this lane. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/net/lane_parts.h"
+
+/* A record holds two names and an optimizer's text, each bounded. */
+#define RECORD_BYTES 4096
+
+static struct msg_text text_of(const char *s)
+{
+	return (struct msg_text){s, (uint32_t)strlen(s)};
+}
+
+static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
+{
+	const struct model *model = shard->model;
+	struct wire_model_status status;
+	char optimizer[512], waiting[256] = "";
+
+	memset(&status, 0, sizeof(status));
+	optim_text(&model->settings.optim, optimizer, sizeof(optimizer));
+	if (shard->waits.count > 0)
+		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
+		                   sizeof(waiting));
+	status.model = text_of(model->name);
+	status.run_id = model->run_id;
+	status.run = text_of(model->run);
+	status.state = shard->ready ? MSG_MODEL_READY : MSG_MODEL_WAITING;
+	status.restored = model->restored;
+	status.elements = layout_elements(model->layout);
+	status.tensors = layout_tensor_count(model->layout);
+	status.blocks = layout_block_count(model->layout);
+	status.first_block = model->owned.first;
+	status.block_count = model->owned.count;
+	model_versions(model, &status.version, &status.version_max);
+	status.step = status.version;
+	status.mode = model->settings.mode;
+	status.reduce = model->settings.reduce;
+	status.workers = model->settings.workers;
+	status.workers_present = shard_workers_present(shard);
+	status.optimizer = text_of(optimizer);
+	status.waiting = text_of(waiting);
+	status.bytes = shard->bytes;
+	status.pushes = shard->counts.pushes;
+	status.pulls = shard->counts.pulls;
+	status.duplicates = shard->counts.duplicates;
+	status.refused = shard->counts.refused;
+	status.saved_version = shard->saved_version;
+	return wire_status_encode(&status, buffer, room);
+}
+
+void status_answer(struct lane *lane, uint32_t peer, const struct msg *request)
+{
+	uint32_t count = engine_shard_count(lane->engine);
+	struct buf *buf = buf_pool_take(lane->pool, (size_t)(count + 1) * RECORD_BYTES);
+
+	if (buf == NULL) {
+		lane_answer(lane, peer, request, OPTD_NO_MEMORY, "no memory for an answer");
+		return;
+	}
+	size_t used = 0;
+	for (uint32_t i = 0; i < count; i++)
+		used += encode_shard(engine_shard(lane->engine, i), (char *)buf->data + used,
+		                     buf->bytes - used);
+	struct outbox_entry *entry = outbox_add(&lane->out, peer);
+	entry->head.verb = MSG_STATUS;
+	entry->head.request = request->request;
+	entry->head.session = request->session;
+	entry->head.epoch = lane->engine_options.epoch;
+	entry->head.payload_bytes = used;
+	entry->payload = buf;
+	lane_send(lane, &lane->out);
+}
