@@ -1,0 +1,152 @@
+/*
+ * The scalars of an update, seen through one update of one element: computed in
+ * double, rounded once, right for the first update and for very late ones.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "optim/optim.h"
+
+static struct optim make(const char *rule, enum optim_match match)
+{
+	struct optim optim;
+	char why[256];
+
+	assert_int_equal(optim_init(&optim, optim_find(rule), match, why, sizeof(why)), 0);
+	return optim;
+}
+
+static void set(struct optim *optim, const char *name, double first, double second)
+{
+	double values[2] = { first, second };
+	char why[256];
+
+	assert_int_equal(optim_set(optim, name, values, strcmp(name, "betas") == 0 ? 2 : 1, why,
+	                           sizeof(why)),
+	                 0);
+}
+
+/* Update t of one element; state[] are its slots. */
+static float update(const struct optim *optim, uint64_t t, float w, float *state, float g)
+{
+	struct optim_scalars scalars;
+	float *slots[OPTIM_SLOTS_MAX];
+
+	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
+		slots[i] = &state[i];
+	optim_scalars(optim, t, &scalars);
+	optim_step(optim, OPTIM_ISA_BASE, &scalars, &w, slots, &g, 1);
+	return w;
+}
+
+static void test_equal_updates_have_equal_scalars(void **state)
+{
+	struct optim optim = make("adam", OPTIM_TORCH2);
+	struct optim_scalars a, b;
+
+	(void)state;
+	memset(&a, 1, sizeof(a));
+	memset(&b, 2, sizeof(b));
+	optim_scalars(&optim, 7, &a);
+	optim_scalars(&optim, 7, &b);
+	assert_memory_equal(&a, &b, sizeof(a));
+}
+
+static void test_learning_rate_is_rounded_once(void **state)
+{
+	struct optim optim = make("sgd", OPTIM_TORCH2);
+	double lr = 0.1;
+
+	(void)state;
+	set(&optim, "lr", lr, 0);
+	assert_true(update(&optim, 1, 0, NULL, 1) == (float)-lr);
+}
+
+static void test_adagrad_lr_decay_counts_from_the_first_update(void **state)
+{
+	struct optim optim = make("adagrad", OPTIM_TORCH2);
+	float fresh[OPTIM_SLOTS_MAX] = { 0 }, later[OPTIM_SLOTS_MAX] = { 0 };
+
+	(void)state;
+	set(&optim, "lr", 1, 0);
+	set(&optim, "lr_decay", 0.5, 0);
+	set(&optim, "eps", 0, 0);
+	assert_true(update(&optim, 1, 0, fresh, 4) == -1);
+	assert_true(update(&optim, 3, 0, later, 4) == -0.5f);
+}
+
+static void test_adam_first_update_moves_by_the_learning_rate(void **state)
+{
+	struct optim optim = make("adam", OPTIM_TORCH2);
+	float slots[OPTIM_SLOTS_MAX] = { 0 };
+
+	(void)state;
+	set(&optim, "betas", 0.5, 0.75);
+	set(&optim, "eps", 0, 0);
+	set(&optim, "lr", 0.25, 0);
+	assert_true(update(&optim, 1, 1, slots, 8) == 0.75f);
+	assert_true(slots[0] == 4 && slots[1] == 16);
+}
+
+/* PyTorch's own counter is a float32 and sticks there. */
+static void test_counter_goes_beyond_two_to_the_24(void **state)
+{
+	struct optim optim = make("adagrad", OPTIM_TORCH2);
+	struct optim_scalars before, after;
+
+	(void)state;
+	set(&optim, "lr_decay", 1, 0);
+	optim_scalars(&optim, UINT64_C(1) << 24, &before);
+	optim_scalars(&optim, (UINT64_C(1) << 24) * 3, &after);
+	assert_true(memcmp(&before, &after, sizeof(before)) != 0);
+}
+
+static void test_late_updates_are_uncorrected(void **state)
+{
+	static const enum optim_match matches[] = { OPTIM_TORCH2, OPTIM_TORCH1, OPTIM_NUMPY };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct optim optim = make("adam", matches[i]);
+		struct optim_scalars late, later;
+
+		optim_scalars(&optim, 1000000, &late);
+		optim_scalars(&optim, UINT64_MAX, &later);
+		for (size_t j = 0; j < OPTIM_SCALARS_MAX; j++)
+			assert_true(isfinite(later.values[j]));
+		assert_memory_equal(&late, &later, sizeof(late));
+	}
+}
+
+static void test_maximize_turns_before_weight_decay(void **state)
+{
+	struct optim optim = make("sgd", OPTIM_TORCH2);
+
+	(void)state;
+	set(&optim, "lr", 1, 0);
+	set(&optim, "maximize", 1, 0);
+	set(&optim, "weight_decay", 0.5, 0);
+	/* g = -2 + 0.5 * 8 = 2 */
+	assert_true(update(&optim, 1, 8, NULL, 2) == 6);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_equal_updates_have_equal_scalars),
+		cmocka_unit_test(test_learning_rate_is_rounded_once),
+		cmocka_unit_test(test_adagrad_lr_decay_counts_from_the_first_update),
+		cmocka_unit_test(test_adam_first_update_moves_by_the_learning_rate),
+		cmocka_unit_test(test_counter_goes_beyond_two_to_the_24),
+		cmocka_unit_test(test_late_updates_are_uncorrected),
+		cmocka_unit_test(test_maximize_turns_before_weight_decay),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
