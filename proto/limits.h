@@ -48,6 +48,14 @@
 /* Ranks of a model: a mask of them is scanned per block. */
 #define LIMIT_WORKERS 1024u
 
+/* Steps, versions, incarnations, tokens: so far from the end of 64 bits that
+ * code may add to what a peer sent. */
+#define LIMIT_COUNTER (UINT64_C(1) << 62)
+
+/* Samples of one contribution: whole numbers up to here are exact in a double,
+ * and sums of them over all ranks are finite. */
+#define LIMIT_WEIGHT 9007199254740992.0
+
 /* Lanes of a daemon and daemons of a client. */
 #define LIMIT_LANES 64u
 #define LIMIT_DAEMONS 256u

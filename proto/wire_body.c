@@ -1,0 +1,257 @@
+/*
+ * Bodies: HELLO, WELCOME, OPEN, OPENED and models by name, between protobuf's
+ * structs and ours.  Nothing is judged here but what struct msg has no room
+ * for; wire_check_body does the rest.
+ */
+#include "proto/wire_body.h"
+
+/* ---- reading ------------------------------------------------------------ */
+
+static void hello_read(const Optd__V1__Hello *in, struct msg_hello *out)
+{
+	out->protocol_min = in->protocol_min;
+	out->protocol_max = in->protocol_max;
+	out->host = wire_text(in->host);
+	out->pid = in->pid;
+	out->software = wire_text(in->software);
+}
+
+static int welcome_read(const Optd__V1__Welcome *in, struct msg_welcome *out,
+                        const struct refusal *why)
+{
+	if (in->n_endpoints > LIMIT_LANES)
+		return refuse(why, OPTD_MALFORMED, "%zu endpoints, at most %u are allowed",
+		              in->n_endpoints, LIMIT_LANES);
+	out->protocol = in->protocol;
+	out->daemon_id = in->daemon_id;
+	out->lane = in->lane;
+	out->lanes = in->lanes;
+	out->message_bytes = in->message_bytes;
+	out->window_bytes = in->window_bytes;
+	out->software = wire_text(in->software);
+	out->endpoint_count = (uint32_t)in->n_endpoints;
+	for (size_t i = 0; i < in->n_endpoints; i++)
+		out->endpoints[i] = wire_text(in->endpoints[i]);
+	return 0;
+}
+
+static int hypers_read(const Optd__V1__Open *in, struct msg_open *out, const struct refusal *why)
+{
+	if (in->n_hypers > LIMIT_HYPERS)
+		return refuse(why, OPTD_MALFORMED, "%zu hyper-parameters, at most %u are allowed",
+		              in->n_hypers, LIMIT_HYPERS);
+	out->hyper_count = (uint32_t)in->n_hypers;
+	for (size_t i = 0; i < in->n_hypers; i++) {
+		const Optd__V1__Hyper *hyper = in->hypers[i];
+		if (hyper->n_values > 2)
+			return refuse(why, OPTD_MALFORMED, "a hyper-parameter of %zu values, at most 2",
+			              hyper->n_values);
+		out->hypers[i].name = wire_text(hyper->name);
+		out->hypers[i].count = (uint32_t)hyper->n_values;
+		for (size_t v = 0; v < hyper->n_values; v++)
+			out->hypers[i].values[v] = hyper->values[v];
+	}
+	return 0;
+}
+
+static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struct refusal *why)
+{
+	out->model = wire_text(in->model);
+	out->daemon = in->daemon;
+	out->daemons = in->daemons;
+	out->layout_hash = in->layout_hash;
+	out->client = in->client;
+	out->resume = (enum msg_resume)in->resume;
+	out->run = wire_text(in->run);
+	out->expect_run = in->expect_run;
+	out->seen_step = in->seen_step;
+	out->optimizer = wire_text(in->optimizer);
+	out->match = wire_text(in->match);
+	out->mode = (enum msg_mode)in->mode;
+	out->reduce = (enum msg_reduce)in->reduce;
+	out->workers = in->workers;
+	out->step_timeout_ms = in->step_timeout_ms;
+	return hypers_read(in, out, why);
+}
+
+static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
+{
+	out->model = in->model;
+	out->layout = in->layout;
+	out->run_id = in->run_id;
+	out->step = in->step;
+	out->incarnation = in->incarnation;
+	out->token = in->token;
+	out->lease_ms = in->lease_ms;
+	out->state = (enum msg_model_state)in->state;
+	out->created = in->created != 0;
+	out->restored = in->restored != 0;
+	out->age_s = in->age_s;
+	out->mode = (enum msg_mode)in->mode;
+	out->reduce = (enum msg_reduce)in->reduce;
+	out->workers = in->workers;
+	out->step_timeout_ms = in->step_timeout_ms;
+	out->optimizer = wire_text(in->optimizer);
+	out->elements = in->elements;
+	out->tensors = in->tensors;
+}
+
+static int missing(const struct msg *msg, const struct refusal *why)
+{
+	return refuse(why, OPTD_MALFORMED, "%s %s without its body", msg_verb_name(msg->verb),
+	              msg->reply ? "reply" : "request");
+}
+
+int wire_body_read(const Optd__V1__Header *header, struct msg *out, const struct refusal *why)
+{
+	if (!wire_has_body(out))
+		return 0;
+	switch (out->verb) {
+	case MSG_HELLO:
+		if (out->reply)
+			return header->welcome ? welcome_read(header->welcome, &out->welcome, why)
+			                       : missing(out, why);
+		if (!header->hello)
+			return missing(out, why);
+		hello_read(header->hello, &out->hello);
+		return 0;
+	case MSG_OPEN:
+		if (!out->reply)
+			return header->open ? open_read(header->open, &out->open, why) : missing(out, why);
+		if (!header->opened)
+			return missing(out, why);
+		opened_read(header->opened, &out->opened);
+		return 0;
+	case MSG_SAVE:
+	case MSG_DROP:
+		if (header->named)
+			out->named.model = wire_text(header->named->model);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+/* ---- writing ------------------------------------------------------------ */
+
+static void hello_write(const struct msg_hello *in, Optd__V1__Hello *out)
+{
+	optd__v1__hello__init(out);
+	out->protocol_min = in->protocol_min;
+	out->protocol_max = in->protocol_max;
+	out->host = wire_clip(in->host, LIMIT_NAME_BYTES);
+	out->pid = in->pid;
+	out->software = wire_clip(in->software, LIMIT_NAME_BYTES);
+}
+
+static void welcome_write(const struct msg_welcome *in, struct wire_body *body)
+{
+	Optd__V1__Welcome *out = &body->welcome;
+
+	optd__v1__welcome__init(out);
+	out->protocol = in->protocol;
+	out->daemon_id = in->daemon_id;
+	out->lane = in->lane;
+	out->lanes = in->lanes;
+	out->message_bytes = in->message_bytes;
+	out->window_bytes = in->window_bytes;
+	out->software = wire_clip(in->software, LIMIT_NAME_BYTES);
+	out->endpoints = body->endpoints;
+	out->n_endpoints = in->endpoint_count;
+	for (uint32_t i = 0; i < in->endpoint_count; i++)
+		body->endpoints[i] = wire_clip(in->endpoints[i], LIMIT_ENDPOINT_BYTES);
+}
+
+static void open_write(const struct msg_open *in, struct wire_body *body)
+{
+	Optd__V1__Open *out = &body->open;
+
+	optd__v1__open__init(out);
+	out->model = wire_clip(in->model, LIMIT_NAME_BYTES);
+	out->daemon = in->daemon;
+	out->daemons = in->daemons;
+	out->layout_hash = in->layout_hash;
+	out->client = in->client;
+	out->resume = (Optd__V1__Resume)in->resume;
+	out->run = wire_clip(in->run, LIMIT_NAME_BYTES);
+	out->expect_run = in->expect_run;
+	out->seen_step = in->seen_step;
+	out->optimizer = wire_clip(in->optimizer, LIMIT_NAME_BYTES);
+	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
+	out->mode = (Optd__V1__Mode)in->mode;
+	out->reduce = (Optd__V1__Reduce)in->reduce;
+	out->workers = in->workers;
+	out->step_timeout_ms = in->step_timeout_ms;
+	out->hypers = body->hyper_pointers;
+	out->n_hypers = in->hyper_count;
+	for (uint32_t i = 0; i < in->hyper_count; i++) {
+		Optd__V1__Hyper *hyper = &body->hypers[i];
+		optd__v1__hyper__init(hyper);
+		hyper->name = wire_clip(in->hypers[i].name, LIMIT_NAME_BYTES);
+		hyper->values = (double *)in->hypers[i].values;
+		hyper->n_values = in->hypers[i].count;
+		body->hyper_pointers[i] = hyper;
+	}
+}
+
+static void opened_write(const struct msg_opened *in, Optd__V1__Opened *out)
+{
+	optd__v1__opened__init(out);
+	out->model = in->model;
+	out->layout = in->layout;
+	out->run_id = in->run_id;
+	out->step = in->step;
+	out->incarnation = in->incarnation;
+	out->token = in->token;
+	out->lease_ms = in->lease_ms;
+	out->state = (Optd__V1__ModelState)in->state;
+	out->created = in->created;
+	out->restored = in->restored;
+	out->age_s = in->age_s;
+	out->mode = (Optd__V1__Mode)in->mode;
+	out->reduce = (Optd__V1__Reduce)in->reduce;
+	out->workers = in->workers;
+	out->step_timeout_ms = in->step_timeout_ms;
+	out->optimizer = wire_clip(in->optimizer, LIMIT_NAME_BYTES);
+	out->elements = in->elements;
+	out->tensors = in->tensors;
+}
+
+static void named_write(const struct msg_named *in, Optd__V1__Named *out)
+{
+	optd__v1__named__init(out);
+	out->model = wire_clip(in->model, LIMIT_NAME_BYTES);
+}
+
+void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__Header *header)
+{
+	if (!wire_has_body(msg))
+		return;
+	switch (msg->verb) {
+	case MSG_HELLO:
+		if (msg->reply) {
+			welcome_write(&msg->welcome, body);
+			header->welcome = &body->welcome;
+		} else {
+			hello_write(&msg->hello, &body->hello);
+			header->hello = &body->hello;
+		}
+		break;
+	case MSG_OPEN:
+		if (msg->reply) {
+			opened_write(&msg->opened, &body->opened);
+			header->opened = &body->opened;
+		} else {
+			open_write(&msg->open, body);
+			header->open = &body->open;
+		}
+		break;
+	case MSG_SAVE:
+	case MSG_DROP:
+		named_write(&msg->named, &body->named);
+		header->named = &body->named;
+		break;
+	default:
+		break;
+	}
+}

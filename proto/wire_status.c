@@ -1,0 +1,107 @@
+/* STATUS as payload: one record a model. */
+#include "proto/wire_internal.h"
+
+#include "proto/optd.pb-c.h"
+
+size_t wire_status_encode(const struct wire_model_status *status, void *buffer, size_t buffer_bytes)
+{
+	Optd__V1__ModelStatus record = OPTD__V1__MODEL_STATUS__INIT;
+
+	record.model = wire_clip(status->model, LIMIT_NAME_BYTES);
+	record.run_id = status->run_id;
+	record.run = wire_clip(status->run, LIMIT_NAME_BYTES);
+	record.state = (Optd__V1__ModelState)status->state;
+	record.restored = status->restored;
+	record.elements = status->elements;
+	record.tensors = status->tensors;
+	record.blocks = status->blocks;
+	record.first_block = status->first_block;
+	record.block_count = status->block_count;
+	record.version = status->version;
+	record.version_max = status->version_max;
+	record.step = status->step;
+	record.mode = (Optd__V1__Mode)status->mode;
+	record.reduce = (Optd__V1__Reduce)status->reduce;
+	record.workers = status->workers;
+	record.workers_present = status->workers_present;
+	record.optimizer = wire_clip(status->optimizer, LIMIT_TEXT_BYTES);
+	record.waiting = wire_clip(status->waiting, LIMIT_TEXT_BYTES);
+	record.bytes = status->bytes;
+	record.pushes = status->pushes;
+	record.pulls = status->pulls;
+	record.duplicates = status->duplicates;
+	record.refused = status->refused;
+	record.saved_version = status->saved_version;
+	if (wire_record_bytes(&record.base) > buffer_bytes)
+		return 0;
+	return wire_record_put(&record.base, buffer);
+}
+
+static void status_read(const Optd__V1__ModelStatus *record, struct wire_model_status *out)
+{
+	*out = (struct wire_model_status){
+	        .model = wire_text(record->model),
+	        .run_id = record->run_id,
+	        .run = wire_text(record->run),
+	        .state = (enum msg_model_state)record->state,
+	        .restored = record->restored != 0,
+	        .elements = record->elements,
+	        .tensors = record->tensors,
+	        .blocks = record->blocks,
+	        .first_block = record->first_block,
+	        .block_count = record->block_count,
+	        .version = record->version,
+	        .version_max = record->version_max,
+	        .step = record->step,
+	        .mode = (enum msg_mode)record->mode,
+	        .reduce = (enum msg_reduce)record->reduce,
+	        .workers = record->workers,
+	        .workers_present = record->workers_present,
+	        .optimizer = wire_text(record->optimizer),
+	        .waiting = wire_text(record->waiting),
+	        .bytes = record->bytes,
+	        .pushes = record->pushes,
+	        .pulls = record->pulls,
+	        .duplicates = record->duplicates,
+	        .refused = record->refused,
+	        .saved_version = record->saved_version,
+	};
+}
+
+/* What a status says is for people and tools: texts must be printable as they
+ * are and states known; the numbers may be anything. */
+static bool status_sane(const struct wire_model_status *status)
+{
+	const struct refusal nowhere = {NULL, 0};
+
+	return status->model.size > 0 &&
+	       wire_check_text(status->model, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
+	       wire_check_text(status->run, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
+	       wire_check_text(status->optimizer, LIMIT_TEXT_BYTES, "", &nowhere) == 0 &&
+	       wire_check_text(status->waiting, LIMIT_TEXT_BYTES, "", &nowhere) == 0 &&
+	       (uint32_t)status->state - MSG_MODEL_READY <= MSG_MODEL_WAITING - MSG_MODEL_READY &&
+	       (uint32_t)status->mode <= MSG_ASYNC && (uint32_t)status->reduce <= MSG_SUM;
+}
+
+int wire_status_decode(struct wire_arena *arena, const void *bytes, size_t size, size_t *at,
+                       struct wire_model_status *out)
+{
+	const uint8_t *packed;
+	size_t packed_bytes, next = *at;
+
+	int rc = wire_record_next(bytes, size, &next, &packed, &packed_bytes);
+	if (rc <= 0)
+		return rc;
+	arena->used = arena->mark;
+	Optd__V1__ModelStatus *record =
+	        optd__v1__model_status__unpack(&arena->allocator, packed_bytes, packed);
+	if (!record)
+		return OPTD_MALFORMED;
+	struct wire_model_status status;
+	status_read(record, &status);
+	if (!status_sane(&status))
+		return OPTD_MALFORMED;
+	*out = status;
+	*at = next;
+	return 1;
+}
