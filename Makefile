@@ -108,8 +108,7 @@ DIR ?= tests/vectors
 
 all: $(PROGRAMS) $(SDK) $(EXAMPLES) ## build the daemon, optctl, the library, the examples
 tests: all $(TESTS) $(VECTORS)
-fuzzers: $(FUZZERS)
-.PHONY: all tests fuzzers run test check check-long bench vectors install uninstall format clean help deps
+.PHONY: all tests run test suite lint fuzz check check-long bench vectors install uninstall format clean help deps
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -236,14 +235,27 @@ run: ## train Fashion-MNIST with two workers against a daemon
 	@deploy/run.sh
 test: ## build and run every test, then the optimizer vectors
 	@deploy/deps.sh test
-	@$(MAKE) tests
-	@tests/run.sh $(TESTS) $(SCRIPTS) $(if $(VECTORS),"$(VECTORS) $(DIR)")
+	@$(MAKE) suite
 check: ## before sending: layers, lint, sanitizers, short fuzzing (under 12 minutes)
 	@deploy/deps.sh check
 	@tests/check.sh
 check-long: ## everything else: other compilers and levels, long fuzzing, mutants
 	@deploy/deps.sh check
 	@tests/check.sh long
+# The parts of the above: SUITE="net e2e" takes only these folders' tests.
+SUITE_TESTS := $(if $(SUITE),$(foreach folder,$(SUITE),$(filter $(B)/tests/$(folder)/%,$(TESTS))),$(TESTS))
+SUITE_ITEMS := $(SUITE_TESTS) $(if $(SUITE),,$(SCRIPTS) $(if $(VECTORS),"$(VECTORS) $(DIR)"))
+suite: all $(SUITE_TESTS) $(if $(SUITE),,$(VECTORS))
+	@tests/run.sh $(SUITE_ITEMS)
+lint: $(GEN:%=%.h)
+	@tests/lint.sh $(B)/gen
+FUZZ_SECONDS ?= 15
+fuzz: $(FUZZERS)
+	@mkdir -p $(FUZZERS:%=%.corpus)
+	@TEST_TIMEOUT=$$(($(FUZZ_SECONDS) + 120)) tests/run.sh $(foreach fuzzer,$(FUZZERS),"$(fuzzer) -max_total_time=$(FUZZ_SECONDS) \
+	  -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=$(B)/ $(fuzzer).corpus \
+	  $(wildcard $(patsubst $(B)/fuzz_%,tests/fuzz/corpus/%,$(fuzzer)))")
+
 bench: $(PROGRAMS) $(SDK) $(BENCHES) ## measure the data path and the kernels
 	@for bench in $(BENCHES); do echo "== $${bench##*/}"; $$bench || exit 1; done
 vectors: $(VECTORS) ## replay recorded optimizer runs: make vectors DIR=...

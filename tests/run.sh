@@ -14,6 +14,10 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 export CMOCKA_MESSAGE_OUTPUT=TAP
+# For the sanitizers' flavours; a program's own setting wins.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-suppressions=$PWD/tests/tsan.supp:halt_on_error=1:second_deadlock_stack=1}
 limit=${TEST_TIMEOUT:-300}
 output=$(mktemp "${TMPDIR:-/tmp}/optd-test.XXXXXX") || exit 1
 trap 'rm -f "$output"' EXIT

@@ -1,0 +1,62 @@
+#!/bin/bash
+# What `make check` and `make check-long` do, step by step; all steps run even
+# after a failure.  The last line is the sum over all of them.
+#
+#     tests/check.sh [long]
+#
+# FUZZ_SECONDS  for each fuzz target (15; long: 600)
+# SIM_SEEDS     for each simulation (long: 2000)
+set -u
+cd "$(dirname "$0")/.." || exit 1
+length=${1:-short}
+RESULTS=$(mktemp)
+export RESULTS
+trap 'rm -f "$RESULTS"' EXIT
+SECONDS=0
+
+# step NAME COMMAND...: a command that fails without having counted anything (a
+# build, say) is one failure.
+step() {
+	local name=$1 before after began=$SECONDS
+	shift
+	echo "== $name"
+	before=$(wc -l <"$RESULTS")
+	if ! "$@"; then
+		after=$(wc -l <"$RESULTS")
+		[ "$after" != "$before" ] || echo "0 1" >>"$RESULTS"
+		echo "== $name: FAILED"
+	fi
+	echo "== $name: $((SECONDS - began)) s"
+	echo
+}
+
+suite() {
+	make FLAVOUR="$1" SUITE="${2:-}" suite
+}
+
+short() {
+	step "layers" tests/run.sh tests/layers.sh "tests/layers.sh --self-test"
+	step "lint" make FLAVOUR=asan lint
+	step "suite under AddressSanitizer and UndefinedBehaviorSanitizer" suite asan
+	step "lanes under ThreadSanitizer" suite tsan "base net"
+	step "warnings of clang" make FLAVOUR=clang all
+	step "fuzzing" make FLAVOUR=fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-15}" fuzz
+}
+
+long() {
+	export SIM_SEEDS=${SIM_SEEDS:-2000}
+	local flavour
+	for flavour in o3 clang clang-o3; do
+		step "suite: $flavour" suite $flavour
+	done
+	step "whole suite under ThreadSanitizer" suite tsan
+	if [ -x tests/optim/mutants.sh ]; then
+		step "mutants" tests/run.sh tests/optim/mutants.sh
+	fi
+	step "fuzzing" make FLAVOUR=fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-600}" fuzz
+}
+
+$length
+echo "check: $((SECONDS / 60)) min $((SECONDS % 60)) s"
+awk '{ pass += $1; fail += $2 }
+     END { printf "%d passed, %d failed\n", pass, fail; exit fail > 0 }' "$RESULTS"
