@@ -227,7 +227,11 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 	shard_missing_text(shard, block, missing, sizeof(missing));
 	struct outbox_entry *entry =
 	        wait_reply(engine, shard, wait, pull ? OPTD_TIMEOUT : OPTD_STEP_TIMEOUT, out);
-	if (pull)
+	if (!model_block_ready(shard->model, block))
+		entry->head.text = outbox_printf(
+		        out, "nobody has given model '%s' its first weights within %llu s",
+		        shard->model->name, (unsigned long long)((now_ms - wait->since_ms) / 1000));
+	else if (pull)
 		entry->head.text = outbox_printf(
 		        out, "block %u of model '%s' is at version %llu after %llu s, %llu is asked for",
 		        block, shard->model->name, (unsigned long long)version,
