@@ -88,8 +88,8 @@ static int refuse_name(const struct rule_row *row, const char *name, char *why, 
 		if (text_distance(name, other) < text_distance(name, nearest))
 			nearest = other;
 	}
-	text_add(&text, "%s has no hyper-parameter '%.64s'; the nearest is '%s'; it has", row->name, name,
-	         nearest);
+	text_add(&text, "%s has no hyper-parameter '%.64s'; the nearest is '%s'; it has", row->name,
+	         name, nearest);
 	for (uint32_t i = 0; i < row->hyper_count; i++)
 		text_add(&text, " %s", row->hypers[i].name);
 	return OPTD_HYPER;
@@ -120,8 +120,8 @@ static int refuse_value(const struct rule_row *row, const struct optim_hyper *hy
 
 	text_values(values, hyper->count, given, sizeof(given));
 	if (hyper->kind == OPTIM_FLAG) {
-		snprintf(why, why_bytes, "%s: %s=%s is out of range; allowed are 0 and 1", row->name,
-		         hyper->name, given);
+		snprintf(why, why_bytes, "%s: %s=%s is out of range; allowed are 0 and 1",
+		         row->name, hyper->name, given);
 		return OPTD_HYPER;
 	}
 	range_end_text(hyper->min, min, sizeof(min));

@@ -52,8 +52,8 @@ struct rule_row {
 	void (*scalars)(const struct optim *optim, double t, float *out);
 
 	/* The loop.  slots[] are those of slots(), in its order. */
-	void (*step)(const struct optim *optim, const float *scalars, float *w,
-	             float *const *slots, const float *g, size_t n);
+	void (*step)(const struct optim *optim, const float *scalars, float *w, float *const *slots,
+	             const float *g, size_t n);
 };
 
 /* The helpers of the data path, see optim.h. */

@@ -44,9 +44,10 @@ static int check(const struct optim *optim, char *why, size_t why_bytes)
 		return 0;
 	if (optim->values[MOMENTUM][0] > 0 && optim->values[DAMPENING][0] == 0)
 		return 0;
-	snprintf(why, why_bytes,
-	         "sgd: nesterov=1 needs momentum > 0 and dampening=0; here momentum=%g, dampening=%g",
-	         optim->values[MOMENTUM][0], optim->values[DAMPENING][0]);
+	snprintf(
+		why, why_bytes,
+		"sgd: nesterov=1 needs momentum > 0 and dampening=0; here momentum=%g, dampening=%g",
+		optim->values[MOMENTUM][0], optim->values[DAMPENING][0]);
 	return OPTD_HYPER;
 }
 

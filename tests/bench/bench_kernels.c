@@ -91,12 +91,12 @@ static void arena_fill(struct arena *arena)
 		const size_t lanes = sizeof(type) / sizeof(float); \
 		const type *g = (const type *)(const void *)arena->g; \
 		type *a[ARRAYS_MAX]; \
-		\
+\
 		for (size_t j = 0; j < ARRAYS_MAX; j++) \
 			a[j] = (type *)(void *)arena->arrays[j]; \
 		for (size_t i = 0; i < arena->n / lanes; i++) { \
 			type x = g[i] & mask; \
-			\
+\
 			a[0][i] ^= x; \
 			if ((count) > 1) \
 				a[1][i] ^= x; \
@@ -176,7 +176,8 @@ static double time_rule(const struct arena *arena, const struct optim *optim, en
 	optim_scalars(optim, 1000, &scalars);
 	began = now_ns();
 	for (uint32_t i = 0; i < repeat; i++)
-		optim_step(optim, isa, &scalars, arena->arrays[0], arena->arrays + 1, arena->g, arena->n);
+		optim_step(optim, isa, &scalars, arena->arrays[0], arena->arrays + 1, arena->g,
+		           arena->n);
 	return (now_ns() - began) / repeat / (double)arena->n;
 }
 
@@ -199,7 +200,8 @@ static double measure(const struct arena *arena, const struct contest *contest, 
 {
 	struct optim optim = contest_optim(contest);
 	uint32_t arrays = 1 + optim_slot_count(&optim);
-	double rule[ROUNDS_MAX], copy[ROUNDS_MAX], ratio[ROUNDS_MAX], middle;
+	double rule[ROUNDS_MAX] = { 0 }, copy[ROUNDS_MAX] = { 0 }, ratio[ROUNDS_MAX] = { 0 },
+	       middle;
 	double bytes = 4.0 * (1 + 2 * arrays);
 
 	time_rule(arena, &optim, isa, 1);
@@ -255,7 +257,8 @@ int main(int argc, char **argv)
 		} else if (strcmp(argv[i], "--require") == 0 && atof(value) > 0) {
 			required = atof(value);
 		} else {
-			fprintf(stderr, "usage: bench_kernels [--isa NAME] [--rounds 1..%d] [--require RATIO]\n",
+			fprintf(stderr,
+			        "usage: bench_kernels [--isa NAME] [--rounds 1..%d] [--require RATIO]\n",
 			        ROUNDS_MAX);
 			return 2;
 		}

@@ -79,15 +79,18 @@ static void test_defaults_are_pytorchs(void **state)
 	static const struct {
 		const char *rule, *text;
 	} expected[] = {
-		{ "sgd", "sgd match=torch2 lr=0.001 momentum=0 dampening=0 weight_decay=0 nesterov=0 "
-		         "maximize=0" },
+		{ "sgd",
+		  "sgd match=torch2 lr=0.001 momentum=0 dampening=0 weight_decay=0 nesterov=0 "
+		  "maximize=0" },
 		{ "momentum", "momentum lr=0.001 momentum=0.9" },
 		{ "adagrad", "adagrad match=torch2 lr=0.01 lr_decay=0 weight_decay=0 "
 		             "initial_accumulator_value=0 eps=1e-10 maximize=0" },
-		{ "rmsprop", "rmsprop match=torch2 lr=0.01 alpha=0.99 eps=1e-08 weight_decay=0 momentum=0 "
-		             "centered=0 maximize=0" },
-		{ "adam", "adam match=torch2 lr=0.001 betas=[0.9,0.999] eps=1e-08 weight_decay=0 amsgrad=0 "
-		          "maximize=0" },
+		{ "rmsprop",
+		  "rmsprop match=torch2 lr=0.01 alpha=0.99 eps=1e-08 weight_decay=0 momentum=0 "
+		  "centered=0 maximize=0" },
+		{ "adam",
+		  "adam match=torch2 lr=0.001 betas=[0.9,0.999] eps=1e-08 weight_decay=0 amsgrad=0 "
+		  "maximize=0" },
 	};
 
 	(void)state;
@@ -119,10 +122,12 @@ static void check_end(const struct optim_rule *rule, const struct optim_hyper *h
 	char why[256];
 
 	assert_int_equal(set_last(rule, hyper, end, why, sizeof(why)), open ? OPTD_HYPER : 0);
-	assert_int_equal(set_last(rule, hyper, nextafter(end, outwards), why, sizeof(why)), OPTD_HYPER);
+	assert_int_equal(set_last(rule, hyper, nextafter(end, outwards), why, sizeof(why)),
+	                 OPTD_HYPER);
 	assert_non_null(strstr(why, hyper->name));
 	if (hyper->kind == OPTIM_REAL)
-		assert_int_equal(set_last(rule, hyper, nextafter(end, -outwards), why, sizeof(why)), 0);
+		assert_int_equal(set_last(rule, hyper, nextafter(end, -outwards), why, sizeof(why)),
+		                 0);
 }
 
 static void test_each_range_holds_at_its_ends(void **state)
@@ -138,8 +143,8 @@ static void test_each_range_holds_at_its_ends(void **state)
 
 			check_end(rule, hyper, hyper->min, hyper->min_open, -INFINITY);
 			check_end(rule, hyper, hyper->max, hyper->max_open, INFINITY);
-			assert_int_equal(set_last(rule, hyper, hyper->initial[hyper->count - 1], why,
-			                          sizeof(why)),
+			assert_int_equal(set_last(rule, hyper, hyper->initial[hyper->count - 1],
+			                          why, sizeof(why)),
 			                 0);
 		}
 	}
@@ -157,7 +162,8 @@ static void test_nothing_that_is_not_finite_is_taken(void **state)
 			for (size_t j = 0; j < sizeof(bad) / sizeof(bad[0]); j++) {
 				char why[256];
 
-				assert_int_equal(set_last(rule, optim_hyper(rule, i), bad[j], why, sizeof(why)),
+				assert_int_equal(set_last(rule, optim_hyper(rule, i), bad[j], why,
+				                          sizeof(why)),
 				                 OPTD_HYPER);
 			}
 		}
@@ -184,7 +190,8 @@ static void test_refusal_names_value_and_range(void **state)
 	(void)state;
 	assert_refused(optim_set(&adam, "betas", betas, 2, why, sizeof(why)), why, "betas=[0.9,1]",
 	               "[0, 1)");
-	assert_refused(optim_set(&adam, "lr", &lr, 1, why, sizeof(why)), why, "lr=-1", "[0, 3.4e+38]");
+	assert_refused(optim_set(&adam, "lr", &lr, 1, why, sizeof(why)), why, "lr=-1",
+	               "[0, 3.4e+38]");
 	assert_refused(optim_set(&adam, "amsgrad", &flag, 1, why, sizeof(why)), why, "amsgrad=0.5",
 	               "0 and 1");
 }
@@ -198,7 +205,8 @@ static void test_refusal_of_a_name_tells_the_nearest(void **state)
 	(void)state;
 	assert_refused(optim_set(&adam, "learning_rate", &value, 1, why, sizeof(why)), why,
 	               "'learning_rate'", " lr ");
-	assert_refused(optim_set(&adam, "beta", &value, 1, why, sizeof(why)), why, "'beta'", "'betas'");
+	assert_refused(optim_set(&adam, "beta", &value, 1, why, sizeof(why)), why, "'beta'",
+	               "'betas'");
 	assert_refused(optim_set(&adam, "momentum", &value, 1, why, sizeof(why)), why, "adam",
 	               "'momentum'");
 }
@@ -212,8 +220,10 @@ static void test_refusal_of_a_count_tells_both(void **state)
 	(void)state;
 	assert_refused(optim_set(&adam, "betas", values, 1, why, sizeof(why)), why, "takes 2",
 	               "given 1");
-	assert_refused(optim_set(&adam, "lr", values, 2, why, sizeof(why)), why, "takes 1", "given 2");
-	assert_refused(optim_set(&adam, "lr", values, 0, why, sizeof(why)), why, "takes 1", "given 0");
+	assert_refused(optim_set(&adam, "lr", values, 2, why, sizeof(why)), why, "takes 1",
+	               "given 2");
+	assert_refused(optim_set(&adam, "lr", values, 0, why, sizeof(why)), why, "takes 1",
+	               "given 0");
 }
 
 static void test_nesterov_needs_momentum_without_dampening(void **state)
@@ -235,14 +245,14 @@ static void test_numpy_refuses_what_its_formulas_lack(void **state)
 	static const struct {
 		const char *rule, *hyper;
 	} lacking[] = {
-		{ "sgd", "momentum" },     { "sgd", "dampening" },
-		{ "sgd", "weight_decay" }, { "sgd", "nesterov" },
-		{ "sgd", "maximize" },     { "adagrad", "lr_decay" },
+		{ "sgd", "momentum" },         { "sgd", "dampening" },
+		{ "sgd", "weight_decay" },     { "sgd", "nesterov" },
+		{ "sgd", "maximize" },         { "adagrad", "lr_decay" },
 		{ "adagrad", "weight_decay" }, { "adagrad", "initial_accumulator_value" },
-		{ "adagrad", "maximize" }, { "rmsprop", "weight_decay" },
-		{ "rmsprop", "momentum" }, { "rmsprop", "centered" },
-		{ "rmsprop", "maximize" }, { "adam", "weight_decay" },
-		{ "adam", "amsgrad" },     { "adam", "maximize" },
+		{ "adagrad", "maximize" },     { "rmsprop", "weight_decay" },
+		{ "rmsprop", "momentum" },     { "rmsprop", "centered" },
+		{ "rmsprop", "maximize" },     { "adam", "weight_decay" },
+		{ "adam", "amsgrad" },         { "adam", "maximize" },
 	};
 
 	(void)state;
@@ -263,11 +273,12 @@ static void test_momentum_has_no_match(void **state)
 	char why[256];
 
 	(void)state;
-	assert_int_equal(optim_init(&optim, optim_find("momentum"), OPTIM_TORCH2, why, sizeof(why)), 0);
-	assert_refused(optim_init(&optim, optim_find("momentum"), OPTIM_NUMPY, why, sizeof(why)), why,
-	               "momentum", "match=numpy");
-	assert_refused(optim_init(&optim, optim_find("momentum"), OPTIM_TORCH1, why, sizeof(why)), why,
-	               "momentum", "match=torch1");
+	assert_int_equal(optim_init(&optim, optim_find("momentum"), OPTIM_TORCH2, why, sizeof(why)),
+	                 0);
+	assert_refused(optim_init(&optim, optim_find("momentum"), OPTIM_NUMPY, why, sizeof(why)),
+	               why, "momentum", "match=numpy");
+	assert_refused(optim_init(&optim, optim_find("momentum"), OPTIM_TORCH1, why, sizeof(why)),
+	               why, "momentum", "match=torch1");
 }
 
 static void test_unknown_match_is_refused(void **state)
@@ -276,9 +287,9 @@ static void test_unknown_match_is_refused(void **state)
 	char why[256];
 
 	(void)state;
-	assert_refused(
-		optim_init(&optim, optim_find("adam"), (enum optim_match)7, why, sizeof(why)), why, "adam",
-		"torch2 torch1 numpy");
+	assert_refused(optim_init(&optim, optim_find("adam"), (enum optim_match)7, why,
+	                          sizeof(why)),
+	               why, "adam", "torch2 torch1 numpy");
 }
 
 /* The names of all slots, in order, joined by spaces. */

@@ -33,7 +33,8 @@ static uint32_t next_random(uint64_t *state)
 /* Ordinary numbers of many sizes, and zeros, denormals, infinities, NaN. */
 static float next_float(uint64_t *state)
 {
-	static const float special[] = { 0.0f, -0.0f, 1e-40f, -1e-45f, INFINITY, -INFINITY, NAN, 1.0f };
+	static const float special[] = { 0.0f,     -0.0f,     1e-40f, -1e-45f,
+		                         INFINITY, -INFINITY, NAN,    1.0f };
 	uint32_t random = next_random(state);
 
 	if (random % 8 == 0)
@@ -83,10 +84,11 @@ static bool draw_optim(struct optim *optim, uint64_t *random)
 
 		flag = next_random(random) % 2;
 		if (hyper->count == 2)
-			optim_set(optim, hyper->name, pairs[next_random(random) % 3], 2, why, sizeof(why));
-		else
-			optim_set(optim, hyper->name, hyper->kind == OPTIM_FLAG ? &flag : &small, 1, why,
+			optim_set(optim, hyper->name, pairs[next_random(random) % 3], 2, why,
 			          sizeof(why));
+		else
+			optim_set(optim, hyper->name, hyper->kind == OPTIM_FLAG ? &flag : &small, 1,
+			          why, sizeof(why));
 	}
 	return optim_check(optim, why, sizeof(why)) == 0;
 }
@@ -101,7 +103,8 @@ static void step(const struct optim *optim, enum optim_isa isa, uint64_t t, stru
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = data->arrays[1 + i] + begin;
 	optim_scalars(optim, t, &scalars);
-	optim_step(optim, isa, &scalars, data->arrays[0] + begin, slots, data->g + begin, end - begin);
+	optim_step(optim, isa, &scalars, data->arrays[0] + begin, slots, data->g + begin,
+	           end - begin);
 }
 
 static void test_every_instruction_set_gives_the_same_bits(void **state)
@@ -112,7 +115,8 @@ static void test_every_instruction_set_gives_the_same_bits(void **state)
 	(void)state;
 	print_message("seed %d\n", SEED);
 	for (int round = 0; round < 400; round++) {
-		size_t begin = next_random(&random) % 17, end = begin + next_random(&random) % (ROOM - 17);
+		size_t begin = next_random(&random) % 17,
+		       end = begin + next_random(&random) % (ROOM - 17);
 		uint64_t t = 1 + next_random(&random) % 3;
 		struct optim optim;
 		char where[512];
@@ -127,7 +131,8 @@ static void test_every_instruction_set_gives_the_same_bits(void **state)
 				continue;
 			other = start;
 			step(&optim, isa, t, &other, begin, end);
-			snprintf(where, sizeof(where), "%s, round %d: ", optim_isa_name(isa), round);
+			snprintf(where, sizeof(where), "%s, round %d: ", optim_isa_name(isa),
+			         round);
 			optim_text(&optim, where + strlen(where), sizeof(where) - strlen(where));
 			assert_same(&base, &other, where);
 		}
@@ -181,7 +186,8 @@ static void test_step_leaves_neighbours_alone(void **state)
 		for (uint32_t j = 0; j < 1 + OPTIM_SLOTS_MAX; j++) {
 			size_t from = j < arrays ? begin : 0, to = j < arrays ? end : 0;
 
-			assert_memory_equal(after.arrays[j], before.arrays[j], from * sizeof(float));
+			assert_memory_equal(after.arrays[j], before.arrays[j],
+			                    from * sizeof(float));
 			assert_memory_equal(after.arrays[j] + to, before.arrays[j] + to,
 			                    (ROOM + GUARD - to) * sizeof(float));
 		}
@@ -257,7 +263,8 @@ static void test_momentum_holds_the_learning_rate(void **state)
 	char why[256];
 
 	(void)state;
-	assert_int_equal(optim_init(&optim, optim_find("momentum"), OPTIM_TORCH2, why, sizeof(why)), 0);
+	assert_int_equal(optim_init(&optim, optim_find("momentum"), OPTIM_TORCH2, why, sizeof(why)),
+	                 0);
 	optim_set(&optim, "lr", &lr, 1, why, sizeof(why));
 	optim_set(&optim, "momentum", &mu, 1, why, sizeof(why));
 	assert_true(step_one(&optim, 1, 10, &v, 4) == 8);

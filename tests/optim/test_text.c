@@ -37,7 +37,8 @@ static double lr_read_back(const struct optim *optim)
 
 static void test_numbers_in_text_read_back_the_same(void **state)
 {
-	static const double edges[] = { 0, DBL_MIN, DBL_TRUE_MIN, FLT_MAX, 0.1, 1.0 / 3, 1e-3, 123456789.123 };
+	static const double edges[] = { 0,   DBL_MIN, DBL_TRUE_MIN, FLT_MAX,
+		                        0.1, 1.0 / 3, 1e-3,         123456789.123 };
 	struct optim optim = make("sgd", OPTIM_TORCH2);
 	char why[256];
 

@@ -129,7 +129,8 @@ static void test_finite_finds_the_first_bad_element(void **state)
 		if (!optim_isa_usable((enum optim_isa)isa))
 			continue;
 		for (int round = 0; round < 300; round++) {
-			size_t n = 1 + next_random(&random) % ROOM, first = next_random(&random) % n;
+			size_t n = 1 + next_random(&random) % ROOM,
+			       first = next_random(&random) % n;
 			size_t second = first + next_random(&random) % (n - first);
 			float a = x[first], b = x[second];
 
@@ -146,7 +147,9 @@ static void test_finite_finds_the_first_bad_element(void **state)
 static void test_finite_takes_every_finite_number(void **state)
 {
 	static float x[ROOM];
-	const uint32_t edges[] = { 0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x7f7fffff, 0xff7fffff };
+	const uint32_t edges[] = {
+		0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x7f7fffff, 0xff7fffff
+	};
 
 	(void)state;
 	for (size_t i = 0; i < ROOM; i++)

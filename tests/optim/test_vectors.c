@@ -58,9 +58,10 @@ static void test_five_rules_pass_all_their_cases(void **state)
 		const char *rule;
 		uint32_t cases;
 	} expected[] = {
-		{ "sgd", 19 },      { "adagrad", 9 },       { "rmsprop", 17 },     { "adam", 23 },
-		{ "adam_t2", 31 },  { "rmsprop_t2", 17 },   { "seed_sgd", 5 },     { "seed_momentum", 5 },
-		{ "seed_adam", 5 }, { "seed_adagrad", 5 },  { "seed_rmsprop", 5 },
+		{ "sgd", 19 },         { "adagrad", 9 },       { "rmsprop", 17 },
+		{ "adam", 23 },        { "adam_t2", 31 },      { "rmsprop_t2", 17 },
+		{ "seed_sgd", 5 },     { "seed_momentum", 5 }, { "seed_adam", 5 },
+		{ "seed_adagrad", 5 }, { "seed_rmsprop", 5 },
 	};
 
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
@@ -92,7 +93,8 @@ static void test_replay_notices_a_wrong_setting(void **state)
 		if (strcmp(row.name, "adam_default.f32.1000") != 0)
 			continue;
 		row.hyper = "lr=0.0010000001;beta1=0.9;beta2=0.999";
-		assert_int_equal(vectors_run_case(*state, &row, vectors_isas("base"), why, sizeof(why)),
+		assert_int_equal(vectors_run_case(*state, &row, vectors_isas("base"), why,
+		                                  sizeof(why)),
 		                 -1);
 		assert_non_null(strstr(why, "ULP"));
 		return;

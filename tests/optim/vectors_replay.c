@@ -29,10 +29,8 @@ static const struct alias hyper_aliases[] = {
 };
 
 static const struct alias slot_aliases[] = {
-	{ "seed_momentum", "v", "momentum_buffer", 0 },
-	{ "seed_adagrad", "cache", "sum", 0 },
-	{ "seed_rmsprop", "cache", "square_avg", 0 },
-	{ "seed_adam", "m", "exp_avg", 0 },
+	{ "seed_momentum", "v", "momentum_buffer", 0 }, { "seed_adagrad", "cache", "sum", 0 },
+	{ "seed_rmsprop", "cache", "square_avg", 0 },   { "seed_adam", "m", "exp_avg", 0 },
 	{ "seed_adam", "v", "exp_avg_sq", 0 },
 };
 
@@ -72,8 +70,8 @@ static struct alias alias_find(const struct alias *aliases, size_t count, const 
 /* Sets one value of a hyper-parameter, the other one of a pair left alone. */
 static int set_hyper(struct replay *replay, const char *name, double value)
 {
-	struct alias alias =
-		alias_find(hyper_aliases, COUNT(hyper_aliases), replay->row->rule, name);
+	struct alias alias = alias_find(hyper_aliases, COUNT(hyper_aliases), replay->row->rule,
+	                                name);
 	struct optim *optim = &replay->optim;
 	double values[2] = { 0, 0 };
 	uint32_t count = 1;
@@ -124,10 +122,12 @@ static int apply_events(struct replay *replay, uint32_t step)
 
 		text += strcspn(text, ":");
 		text += *text != '\0';
-		if (due != step)
-			text += strcspn(text, "|"), text += *text != '\0';
-		else if (set_assignment(replay, &text, "|") < 0)
+		if (due != step) {
+			text += strcspn(text, "|");
+			text += *text != '\0';
+		} else if (set_assignment(replay, &text, "|") < 0) {
 			return -1;
+		}
 	}
 	return 0;
 }
@@ -149,8 +149,8 @@ static int load(struct replay *replay, const char *file, const char *tensor, siz
 
 static int slot_index(const struct replay *replay, const char *theirs)
 {
-	struct alias alias =
-		alias_find(slot_aliases, COUNT(slot_aliases), replay->row->rule, theirs);
+	struct alias alias = alias_find(slot_aliases, COUNT(slot_aliases), replay->row->rule,
+	                                theirs);
 
 	for (uint32_t i = 0; i < replay->slot_count; i++) {
 		if (strcmp(optim_slot_name(&replay->optim, i), alias.ours) == 0)
@@ -258,8 +258,8 @@ static void update(struct replay *replay, uint32_t step)
 			count = replay->n - begin;
 		for (uint32_t i = 0; i < replay->slot_count; i++)
 			slots[i] = replay->slots[i] + begin;
-		optim_step(&replay->optim, replay->isa, &scalars, replay->w + begin, slots, g + begin,
-		           count);
+		optim_step(&replay->optim, replay->isa, &scalars, replay->w + begin, slots,
+		           g + begin, count);
 	}
 }
 
@@ -285,8 +285,9 @@ static int compare(struct replay *replay, const char *name, uint32_t step, const
 
 		if (ulp == 0 || (!row->bitexact && sulp <= row->tol_sulp))
 			continue;
-		snprintf(replay->why, WHY_BYTES, "%s[%zu] is %.9g, recorded %.9g: %u ULP, %.3g sULP",
-		         tensor, i, (double)got[i], (double)want[i], (unsigned)ulp, sulp);
+		snprintf(replay->why, WHY_BYTES,
+		         "%s[%zu] is %.9g, recorded %.9g: %u ULP, %.3g sULP", tensor, i,
+		         (double)got[i], (double)want[i], (unsigned)ulp, sulp);
 		rc = -1;
 	}
 	free(want);
@@ -411,7 +412,8 @@ int vectors_run_case(const struct vectors *set, const struct vectors_case *row, 
 		if (rc == 0)
 			continue;
 		snprintf(why, why_bytes, "%s, %s, %s: %s", optim_match_name(match),
-		         optim_isa_name(replay.isa), replay.in_pieces ? "in pieces" : "whole", replay.why);
+		         optim_isa_name(replay.isa), replay.in_pieces ? "in pieces" : "whole",
+		         replay.why);
 		return -1;
 	}
 	return 0;
@@ -422,7 +424,8 @@ uint32_t vectors_isas(const char *name)
 	uint32_t isas = 0;
 
 	for (int i = 0; i < OPTIM_ISA_COUNT; i++) {
-		if (optim_isa_usable((enum optim_isa)i) && (name == NULL || optim_isa_find(name) == i))
+		if (optim_isa_usable((enum optim_isa)i) &&
+		    (name == NULL || optim_isa_find(name) == i))
 			isas |= 1u << i;
 	}
 	return isas;

@@ -22,23 +22,22 @@ struct vectors {
 	struct table manifest, tensors;
 };
 
+/* The file's bytes and a NUL, or NULL. */
 static char *read_all(const char *path)
 {
 	FILE *file = fopen(path, "rb");
 	char *bytes = NULL;
-	size_t used = 0, room = 1 << 16;
+	long length;
 
 	if (file == NULL)
 		return NULL;
-	while ((bytes = realloc(bytes, room)) != NULL) {
-		used += fread(bytes + used, 1, room - used - 1, file);
-		if (used < room - 1)
-			break;
-		room *= 2;
+	if (fseek(file, 0, SEEK_END) == 0 && (length = ftell(file)) >= 0 &&
+	    fseek(file, 0, SEEK_SET) == 0 && (bytes = calloc(1, (size_t)length + 1)) != NULL &&
+	    fread(bytes, 1, (size_t)length, file) != (size_t)length) {
+		free(bytes);
+		bytes = NULL;
 	}
 	fclose(file);
-	if (bytes != NULL)
-		bytes[used] = '\0';
 	return bytes;
 }
 
@@ -107,8 +106,8 @@ static int read_tables(struct vectors *set, char *why, size_t why_bytes)
 		if (table_read(&set->tensors, path) == 0)
 			return 0;
 	}
-	snprintf(why, why_bytes, "cannot read %s; a set of vectors has manifest.tsv and tensors.tsv",
-	         path);
+	snprintf(why, why_bytes,
+	         "cannot read %s; a set of vectors has manifest.tsv and tensors.tsv", path);
 	return -1;
 }
 
@@ -203,7 +202,8 @@ static void *tensor_bytes(const struct vectors *set, const char *file, const cha
 		return NULL;
 	data = malloc(*bytes + 1);
 	if (data != NULL &&
-	    (fseek(stream, strtol(table_cell(&set->tensors, row, "offset"), NULL, 10), SEEK_SET) != 0 ||
+	    (fseek(stream, strtol(table_cell(&set->tensors, row, "offset"), NULL, 10), SEEK_SET) !=
+	             0 ||
 	     fread(data, 1, *bytes, stream) != *bytes)) {
 		free(data);
 		data = NULL;

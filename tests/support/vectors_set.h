@@ -13,10 +13,10 @@
 /* A row of the manifest; the texts belong to the set. */
 struct vectors_case {
 	const char *name;
-	const char *kind;  /* torch, torch2, seed, ref, clip */
-	const char *rule;  /* the manifest's name of it */
-	const char *dtype; /* f32, f64 */
-	const char *hyper; /* "k=v;..." */
+	const char *kind;   /* torch, torch2, seed, ref, clip */
+	const char *rule;   /* the manifest's name of it */
+	const char *dtype;  /* f32, f64 */
+	const char *hyper;  /* "k=v;..." */
 	const char *events; /* "step:k=v|...", applied before that step */
 	const char *record; /* "1,2,10": recorded steps */
 	const char *grads_file, *case_file;
