@@ -189,7 +189,7 @@ $(EXAMPLES): $(B)/examples/%: $(B)/client/examples/%.o $(call archive,example) $
 # test folder that are not programs serve all programs of that folder.
 helpers = $(filter-out $(1)/test_% $(1)/bench_% $(1)/fuzz_% $(1)/vectors.c,$(wildcard $(1)/*.c))
 define programs
-$(patsubst %.c,$(B)/%,$(1)): $(B)/%: $(B)/%.o $(call objects,$(call helpers,$(patsubst %/,%,$(dir $(firstword $(1)))))) \
+$(patsubst %.c,$(B)/%,$(1)): $(B)/%: $(B)/%.o $(B)/tests/support/stdout_lines.o $(call objects,$(call helpers,$(patsubst %/,%,$(dir $(firstword $(1)))))) \
   $(call archive,support) $(2)
 	$$(call say,LD  )
 	$$(link) $(3) -lcmocka

@@ -34,11 +34,21 @@ suite() {
 	make FLAVOUR="$1" SUITE="${2:-}" suite
 }
 
+# gcc 12's ThreadSanitizer does not start where the kernel spreads addresses
+# further than it knows of; a fixed layout does no harm.
+tsan() {
+	if setarch -R true 2>/dev/null; then
+		setarch -R make FLAVOUR=tsan SUITE="${1:-}" suite
+	else
+		suite tsan "${1:-}"
+	fi
+}
+
 short() {
 	step "layers" tests/run.sh tests/layers.sh "tests/layers.sh --self-test"
 	step "lint" make FLAVOUR=asan lint
 	step "suite under AddressSanitizer and UndefinedBehaviorSanitizer" suite asan
-	step "lanes under ThreadSanitizer" suite tsan "base net"
+	step "lanes under ThreadSanitizer" tsan "base net"
 	step "warnings of clang" make FLAVOUR=clang all
 	step "fuzzing" make FLAVOUR=fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-15}" fuzz
 }
@@ -49,7 +59,7 @@ long() {
 	for flavour in o3 clang clang-o3; do
 		step "suite: $flavour" suite $flavour
 	done
-	step "whole suite under ThreadSanitizer" suite tsan
+	step "whole suite under ThreadSanitizer" tsan
 	if [ -x tests/optim/mutants.sh ]; then
 		step "mutants" tests/run.sh tests/optim/mutants.sh
 	fi
