@@ -32,10 +32,7 @@ OPTIMIZE_release := -O2
 OPTIMIZE_clang := -O2
 OPTIMIZE_o3 := -O3
 OPTIMIZE_clang-o3 := -O3
-OPTIMIZE_asan := -O1 -fno-omit-frame-pointer
-OPTIMIZE_tsan := -O1 -fno-omit-frame-pointer
-OPTIMIZE_fuzz := -O1 -fno-omit-frame-pointer
-OPTIMIZE := $(or $(OPTIMIZE_$(FLAVOUR)),$(error FLAVOUR=$(FLAVOUR): release, o3, asan, tsan, clang, clang-o3 or fuzz))
+OPTIMIZE := $(or $(OPTIMIZE_$(FLAVOUR)),$(if $(SANITIZE),-O1 -fno-omit-frame-pointer),$(error FLAVOUR=$(FLAVOUR): release, o3, asan, tsan, clang, clang-o3 or fuzz))
 B := build/$(FLAVOUR)
 
 # ---------------------------------------------------------------- flags
@@ -97,7 +94,7 @@ SDK_LIBS := -lzmq -lprotobuf-c -lm -pthread
 # Whatever sits above the layers (net, server, e2e, bench, fuzz) links the lot.
 EVERYTHING := $(call archive,$(SERVER)) $(if $(SDK),$(B)/liboptd.a)
 
-PROGRAMS := $(if $(wildcard server/main.c),$(B)/optd) $(if $(OBJ_optctl),$(B)/optctl)
+PROGRAMS := $(strip $(if $(wildcard server/main.c),$(B)/optd) $(if $(OBJ_optctl),$(B)/optctl))
 EXAMPLES := $(EXAMPLE_MAINS:client/examples/%.c=$(B)/examples/%)
 TESTS   := $(patsubst %.c,$(B)/%,$(wildcard tests/*/test_*.c))
 SCRIPTS := $(wildcard tests/*/test_*.sh)
@@ -157,6 +154,11 @@ $(foreach name,$(ARCHIVES),$(eval $(call archive_rule,$(name))))
 $(B)/liboptd.a: $(OBJ_sdk) $(B)/sources
 	$(call say,AR  )
 	$(Q)rm -f $@; ar rcs $@ $(OBJ_sdk)
+# For installing: one object in which all but optd_* is local, so that our short
+# names (layout_new) cannot meet a program's own.
+$(B)/static/liboptd.a: $(OBJ_sdk) $(B)/sources
+	$(call say,AR  )
+	$(Q)ld -r -o $(@:.a=.o) $(OBJ_sdk) && objcopy --localize-hidden $(@:.a=.o) && rm -f $@ && ar rcs $@ $(@:.a=.o)
 # "optd_" followed by "_" is protobuf-c's spelling of our package: not for export.
 $(B)/liboptd.map: Makefile
 	@mkdir -p $(@D); echo '{ global: optd_[!_]*; local: *; };' > $@
@@ -272,33 +274,29 @@ help: ## list these targets
 LIBDIR ?= $(PREFIX)/lib
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
-FILL = sed -e 's|@VERSION@|$(VERSION)|g; s|@PREFIX@|$(PREFIX)|g; s|@LIBDIR@|$(LIBDIR)|g'
-MANUALS := $(wildcard deploy/man/*.[1-8])
-# from, to: each file that exists goes to DESTDIR with its @NAMES@ filled in.
-place = $(if $(1),@mkdir -p $(dir $(DESTDIR)$(2)); $(FILL) $(1) > $(DESTDIR)$(2); chmod 644 $(DESTDIR)$(2); echo '  PUT  $(DESTDIR)$(2)')
-define newline
+LIBRARIES := $(if $(SDK),$(SDK_REAL) $(B)/static/liboptd.a)
+# source:destination; @PREFIX@, @LIBDIR@ and @VERSION@ inside are filled in.
+PLACED := client/optd.h:$(PREFIX)/include/optd.h deploy/optd.pc.in:$(LIBDIR)/pkgconfig/liboptd.pc
+PLACED += $(foreach page,$(wildcard deploy/man/*.[1-8]),$(page):$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
+PLACED += $(foreach unit,$(wildcard deploy/*.service deploy/systemd/*.service),$(unit):$(UNITDIR)/$(notdir $(unit)))
+PLACED += $(foreach file,$(wildcard deploy/optd.yaml),$(file):$(PREFIX)/share/doc/optd/$(notdir $(file)))
+COMPLETIONS := $(wildcard deploy/completion*/*)
+PLACED += $(foreach file,$(filter %.bash,$(COMPLETIONS)),$(file):$(PREFIX)/share/bash-completion/completions/$(notdir $(file:.bash=)))
+PLACED += $(foreach file,$(filter %.fish,$(COMPLETIONS)),$(file):$(PREFIX)/share/fish/vendor_completions.d/$(notdir $(file)))
+PLACED += $(foreach file,$(filter %.zsh,$(COMPLETIONS)),$(file):$(PREFIX)/share/zsh/site-functions/_$(notdir $(file:.zsh=)))
+PLACED += $(foreach file,$(foreach name,$(COMPLETIONS),$(filter _%,$(notdir $(name)))),$(filter %/$(file),$(COMPLETIONS)):$(PREFIX)/share/zsh/site-functions/$(file))
 
-
-endef
-PLACED = client/optd.h:$(PREFIX)/include/optd.h deploy/optd.pc.in:$(LIBDIR)/pkgconfig/liboptd.pc \
-  deploy/optd.service:$(UNITDIR)/optd.service deploy/optd.yaml:$(PREFIX)/share/doc/optd/optd.yaml \
-  $(foreach page,$(MANUALS),$(page):$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
-  $(foreach name,optd optctl,deploy/completions/$(name).bash:$(PREFIX)/share/bash-completion/completions/$(name) \
-    deploy/completions/_$(name):$(PREFIX)/share/zsh/site-functions/_$(name) \
-    deploy/completions/$(name).fish:$(PREFIX)/share/fish/vendor_completions.d/$(name).fish)
-LIBRARIES := $(SDK_REAL) $(if $(SDK),$(B)/liboptd.a)
-from = $(wildcard $(firstword $(subst :, ,$(1))))
-to = $(lastword $(subst :, ,$(1)))
-
-install: $(PROGRAMS) $(SDK) ## install under PREFIX (/usr/local), staged in DESTDIR
+install: $(PROGRAMS) $(LIBRARIES) ## install under PREFIX (/usr/local), staged in DESTDIR
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)
-	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 $(LIBRARIES) $(DESTDIR)$(LIBDIR)
+	$(if $(PROGRAMS),install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin)
+	$(if $(SDK),install -m 644 $(LIBRARIES) $(DESTDIR)$(LIBDIR))
 	ln -sf $(notdir $(SDK_REAL)) $(DESTDIR)$(LIBDIR)/liboptd.so.$(SOVERSION)
 	ln -sf liboptd.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/liboptd.so
-	$(foreach pair,$(PLACED),$(call place,$(call from,$(pair)),$(call to,$(pair)))$(newline)$(if ,,	))
+	@set -e; for pair in $(PLACED); do \
+	  from=$${pair%%:*}; to=$(DESTDIR)$${pair#*:}; mkdir -p $${to%/*}; echo "install $$to"; \
+	  sed 's|@PREFIX@|$(PREFIX)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@VERSION@|$(VERSION)|g' $$from > $$to; chmod 644 $$to; done
 uninstall: ## remove what install put there
-	rm -f $(addprefix $(DESTDIR),$(foreach pair,$(PLACED),$(call to,$(pair))) $(PREFIX)/bin/optd $(PREFIX)/bin/optctl \
-	  $(addprefix $(LIBDIR)/,liboptd.a liboptd.so liboptd.so.$(SOVERSION) $(notdir $(SDK_REAL))))
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,optd optctl) $(addprefix $(DESTDIR),$(foreach pair,$(PLACED),$(lastword $(subst :, ,$(pair))))) \
+	  $(addprefix $(DESTDIR)$(LIBDIR)/,liboptd.a liboptd.so liboptd.so.$(SOVERSION) $(notdir $(SDK_REAL)))
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
