@@ -88,7 +88,6 @@ int lane_open(const struct lane_options *options, struct lane **out, char *why, 
 		return OPTD_NO_MEMORY;
 	lane->options = *options;
 	snprintf(lane->listen, sizeof(lane->listen), "%s", options->listen);
-	pthread_mutex_init(&lane->lock, NULL);
 	outbox_init(&lane->out);
 	int rc = lane_prepare(lane);
 	if (rc < 0)
@@ -130,7 +129,6 @@ void lane_free(struct lane **lane_p)
 	peers_deinit(&lane->peers);
 	wire_arena_free(lane->arena);
 	buf_pool_free(lane->pool);
-	pthread_mutex_destroy(&lane->lock);
 	free(lane);
 }
 
@@ -231,46 +229,9 @@ void lane_drain(struct lane *lane)
 	lane->draining = true;
 }
 
-/* ---- commands ----------------------------------------------------------- */
-
-int lane_post(struct lane *lane, void (*run)(struct lane *lane, void *argument), void *argument)
+int lane_post(struct lane *lane, void (*run)(void *lane, void *argument), void *argument)
 {
-	struct command *command = malloc(sizeof(*command));
-	if (command == NULL)
-		return OPTD_NO_MEMORY;
-	*command = (struct command){NULL, run, argument};
-	pthread_mutex_lock(&lane->lock);
-	if (lane->last_command != NULL)
-		lane->last_command->next = command;
-	else
-		lane->first_command = command;
-	lane->last_command = command;
-	pthread_mutex_unlock(&lane->lock);
-	uv_async_send(&lane->async);
-	return OPTD_OK;
-}
-
-static struct command *take_commands(struct lane *lane)
-{
-	pthread_mutex_lock(&lane->lock);
-	struct command *first = lane->first_command;
-	lane->first_command = lane->last_command = NULL;
-	pthread_mutex_unlock(&lane->lock);
-	return first;
-}
-
-/* One wake-up may stand for several commands: the whole queue is done. */
-static void on_async(uv_async_t *async)
-{
-	struct lane *lane = async->data;
-	struct command *command = take_commands(lane);
-
-	while (command != NULL) {
-		struct command *next = command->next;
-		command->run(lane, command->argument);
-		free(command);
-		command = next;
-	}
+	return mailbox_post(&lane->mailbox, run, lane, argument);
 }
 
 /* ---- thread ------------------------------------------------------------- */
@@ -281,7 +242,7 @@ static void *lane_main(void *argument)
 	uv_run(&lane->loop, UV_RUN_DEFAULT);
 	zsock_close(&lane->zsock);
 	uv_close((uv_handle_t *)&lane->timer, NULL);
-	uv_close((uv_handle_t *)&lane->async, NULL);
+	mailbox_close(&lane->mailbox);
 	uv_close((uv_handle_t *)&lane->cut_idle, NULL);
 	uv_run(&lane->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&lane->loop);
@@ -294,9 +255,9 @@ int lane_run(struct lane *lane)
 
 	uv_loop_init(&lane->loop);
 	uv_timer_init(&lane->loop, &lane->timer);
-	uv_async_init(&lane->loop, &lane->async, on_async);
+	mailbox_open(&lane->mailbox, &lane->loop);
 	uv_idle_init(&lane->loop, &lane->cut_idle);
-	lane->timer.data = lane->async.data = lane->cut_idle.data = lane;
+	lane->timer.data = lane->cut_idle.data = lane;
 	uv_timer_start(&lane->timer, on_timer, TICK_MS, TICK_MS);
 	if (zsock_open(&lane->zsock, &lane->loop, lane->socket, dispatch_turn, lane) < 0)
 		return OPTD_INTERNAL;
@@ -309,8 +270,10 @@ int lane_run(struct lane *lane)
 	return rc == 0 ? OPTD_OK : OPTD_INTERNAL;
 }
 
-static void begin_stop(struct lane *lane, void *argument)
+static void begin_stop(void *user, void *argument)
 {
+	struct lane *lane = user;
+
 	(void)argument;
 	lane->draining = true;
 	lane->stopping = true;

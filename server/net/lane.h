@@ -53,9 +53,9 @@ struct engine *lane_engine(struct lane *lane);
 /* Starts the thread.  OPTD_INTERNAL. */
 int lane_run(struct lane *lane);
 
-/* Has run(lane, argument) done on the lane's thread, soon and in order.  Any thread;
- * OPTD_NO_MEMORY. */
-int lane_post(struct lane *lane, void (*run)(struct lane *lane, void *argument), void *argument);
+/* Has run(lane, argument) done on the lane's thread, soon and in order.  Any thread,
+ * once lane_run was called; OPTD_NO_MEMORY. */
+int lane_post(struct lane *lane, void (*run)(void *lane, void *argument), void *argument);
 
 /* Sends the answer to an admin request.  On the lane's thread.  text is copied. */
 void lane_answer(struct lane *lane, uint32_t peer, const struct msg *request, int status,

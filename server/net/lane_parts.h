@@ -8,14 +8,9 @@
 #include "proto/wire.h"
 #include "server/net/guard.h"
 #include "server/net/lane.h"
+#include "server/net/mailbox.h"
 #include "server/net/peers.h"
 #include "server/net/zsock.h"
-
-struct command {
-	struct command *next;
-	void (*run)(struct lane *lane, void *argument);
-	void *argument;
-};
 
 struct lane_counts {
 	uint64_t malformed; /* messages refused before they reached the core */
@@ -43,13 +38,10 @@ struct lane {
 	uv_loop_t loop;
 	struct zsock zsock;
 	uv_timer_t timer;
-	uv_async_t async;
+	struct mailbox mailbox;
 	bool draining, stopping;
 	uint64_t stop_by_ms;
 	bool queued; /* some peer has parcels waiting */
-	/* commands from other threads */
-	pthread_mutex_t lock;
-	struct command *first_command, *last_command;
 	/* a checkpoint's cut */
 	bool cutting;
 	struct lane_cut cut;

@@ -1,0 +1,148 @@
+/* One file after the other, each into the lanes that own its blocks. */
+#include "server/restore.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <uv.h>
+
+#include "server/disk/checkpoint.h"
+
+struct restore {
+	struct lane **lanes;
+	uint32_t lane_count;
+	const struct log *log;
+	int models;
+	char *why;
+	size_t why_bytes;
+};
+
+/* Each lane's model owns its layout. */
+static struct layout *copy_layout(const struct layout *from)
+{
+	struct layout *layout = layout_new();
+
+	for (uint32_t i = 0; layout != NULL && i < layout_tensor_count(from); i++) {
+		const struct layout_tensor *t = layout_tensor(from, i);
+		if (layout_add(layout, t->name, strlen(t->name), t->shape, t->rank, t->group) < 0) {
+			layout_free(layout);
+			return NULL;
+		}
+	}
+	if (layout != NULL && layout_cut(layout, NULL) < 0) {
+		layout_free(layout);
+		return NULL;
+	}
+	return layout;
+}
+
+static struct model *make_model(const struct checkpoint *about, uint32_t lane, uint32_t lanes)
+{
+	struct model_settings settings = {about->optim, about->mode, about->reduce, about->workers,
+	                                  about->step_timeout_ms};
+	struct model_place place = {about->daemon, about->daemons, lane, lanes};
+	struct layout *layout = copy_layout(about->layout);
+	if (layout == NULL)
+		return NULL;
+	struct model *model = model_new(about->model, &settings, &layout, place);
+	if (model == NULL) {
+		layout_free(layout);
+		return NULL;
+	}
+	int64_t age_ms = ((int64_t)time(NULL) - about->saved_s) * 1000;
+	snprintf(model->run, sizeof(model->run), "%s", about->run);
+	model->run_id = about->run_id;
+	model->restored = true;
+	model->born_ms = (int64_t)(uv_hrtime() / 1000000) - (age_ms > 0 ? age_ms : 0);
+	return model;
+}
+
+static int read_seen(struct model *model, const struct checkpoint_file *file)
+{
+	for (uint32_t rank = 0; rank < checkpoint_about(file)->seats; rank++) {
+		int rc = model_seat(model, rank);
+		if (rc < 0)
+			return rc;
+		for (uint32_t i = 0; i < model->owned.count; i++)
+			model->seen[rank][i] = checkpoint_seen(file, rank, model->owned.first + i);
+	}
+	return OPTD_OK;
+}
+
+static int fill_model(struct model *model, const struct checkpoint_file *file, char *why,
+                      size_t why_bytes)
+{
+	struct checkpoint_target target = {
+	        .first_block = model->owned.first,
+	        .block_count = model->owned.count,
+	        .weights = model->weights,
+	        .slots = model->slots,
+	        .versions = model->versions,
+	        .updates = model->updates,
+	};
+	int rc = checkpoint_read(file, &target, why, why_bytes);
+	if (rc == OPTD_OK) {
+		rc = read_seen(model, file);
+		if (rc < 0)
+			snprintf(why, why_bytes, "no memory for the model's ranks");
+	}
+	if (rc == OPTD_OK)
+		model_set_ready(model);
+	return rc;
+}
+
+static int restore_lane(struct restore *restore, const struct checkpoint_file *file, uint32_t lane,
+                        char *why, size_t why_bytes)
+{
+	struct model *model = make_model(checkpoint_about(file), lane, restore->lane_count);
+	if (model == NULL) {
+		snprintf(why, why_bytes, "no memory for the model");
+		return OPTD_NO_MEMORY;
+	}
+	int rc = OPTD_OK;
+	if (model->owned.count > 0)
+		rc = fill_model(model, file, why, why_bytes);
+	if (rc == OPTD_OK && model->owned.count > 0)
+		rc = engine_adopt(lane_engine(restore->lanes[lane]), &model, why, why_bytes);
+	model_free(model);
+	return rc;
+}
+
+static int restore_file(void *context, enum checkpoint_entry entry, const char *path)
+{
+	struct restore *restore = context;
+	struct checkpoint_file *file;
+	char why[700];
+
+	if (entry == CHECKPOINT_LEFTOVER) {
+		log_event(restore->log, LOG_WARN, "leftover", log_str("removed", path));
+		return 0;
+	}
+	int rc = checkpoint_open(path, &file, why, sizeof(why));
+	if (rc < 0) {
+		snprintf(restore->why, restore->why_bytes,
+		         "%s: %s; move the file away to start without it", path, why);
+		return rc;
+	}
+	const struct checkpoint *about = checkpoint_about(file);
+	for (uint32_t lane = 0; rc == OPTD_OK && lane < restore->lane_count; lane++)
+		rc = restore_lane(restore, file, lane, why, sizeof(why));
+	if (rc < 0)
+		snprintf(restore->why, restore->why_bytes, "%s: %s", path, why);
+	else
+		log_event(restore->log, LOG_INFO, "restored", log_str("model", about->model),
+		          log_u64("parameters", layout_elements(about->layout)),
+		          log_u64("version", checkpoint_version(file, checkpoint_owned(about).first)),
+		          log_i64("age_s", (int64_t)time(NULL) - about->saved_s));
+	restore->models += rc == OPTD_OK;
+	checkpoint_close(file);
+	return rc;
+}
+
+int restore_all(const char *data_dir, struct lane **lanes, uint32_t lane_count,
+                const struct log *log, char *why, size_t why_bytes)
+{
+	struct restore restore = {lanes, lane_count, log, 0, why, why_bytes};
+	int rc = checkpoint_list(data_dir, restore_file, &restore, why, why_bytes);
+	return rc < 0 ? rc : restore.models;
+}

@@ -1,0 +1,21 @@
+/*
+ * Restore: from checkpoints to the lanes' engines, before anyone is served.
+ */
+#ifndef OPTD_SERVER_RESTORE_H
+#define OPTD_SERVER_RESTORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/log.h"
+#include "server/net/lane.h"
+
+/* Reads every checkpoint of the data directory into the lanes, which share its
+ * blocks whatever their number was when it was written.  Each model is logged; a
+ * damaged file is an error: starting without it would lose it in silence.  Returns the
+ * number of models, or a negative status and a sentence in why that names the
+ * file. */
+int restore_all(const char *data_dir, struct lane **lanes, uint32_t lane_count,
+                const struct log *log, char *why, size_t why_bytes);
+
+#endif

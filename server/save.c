@@ -1,0 +1,255 @@
+/*
+ * One checkpoint: ask the lanes, agree on a version, let them write, publish.
+ *
+ * What the lanes say is written to their part before they post, and read on the
+ * main thread after.
+ */
+#include <stdio.h>
+#include <time.h>
+
+#include "server/saver_parts.h"
+
+static void after_commit(uv_work_t *work, int status)
+{
+	struct saver *saver = work->data;
+	struct job *job = saver->first;
+
+	(void)status;
+	if (saver->work_status < 0) {
+		job_fail(saver, saver->work_why);
+	} else {
+		snprintf(job->why, sizeof(job->why), "saved model '%s' at version %llu", job->model,
+		         (unsigned long long)saver->lowest);
+		log_event(saver->options.log, LOG_INFO, "checkpoint", log_str("model", job->model),
+		          log_u64("version", saver->lowest),
+		          log_u64("ms", uv_hrtime() / 1000000 - saver->began_ms));
+	}
+	job_finish(saver);
+}
+
+static void do_commit(uv_work_t *work)
+{
+	struct saver *saver = work->data;
+	saver->work_status = checkpoint_commit(&saver->writer, saver->work_why, sizeof(saver->work_why));
+}
+
+static void remember(struct saver *saver)
+{
+	struct saved *free_one = &saver->saved[0];
+	for (uint32_t i = 0; i < LIMIT_MODELS; i++) {
+		struct saved *saved = &saver->saved[i];
+		if (saved->run_id == saver->about.run_id) {
+			free_one = saved;
+			break;
+		}
+		if (saved->run_id == 0)
+			free_one = saved;
+	}
+	*free_one = (struct saved){saver->about.run_id, saver->lowest, saver->version};
+}
+
+static void lane_cancelled(void *user, void *argument)
+{
+	(void)argument;
+	if (lanes_all_done(user))
+		job_finish(user);
+}
+
+/* The reason of the first lane that failed, or NULL. */
+static const char *first_why(const struct saver *saver)
+{
+	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
+		if (saver->parts[i].status < 0)
+			return saver->parts[i].why;
+	}
+	return NULL;
+}
+
+static void lane_cut_over(void *user, void *argument)
+{
+	struct saver *saver = user;
+
+	(void)argument;
+	if (!lanes_all_done(saver))
+		return;
+	if (first_why(saver) != NULL) {
+		checkpoint_abandon(&saver->writer);
+		job_fail(saver, first_why(saver));
+		job_finish(saver);
+		return;
+	}
+	remember(saver);
+	saver->work.data = saver;
+	uv_queue_work(saver->options.loop, &saver->work, do_commit, after_commit);
+}
+
+/* On the lane's thread. */
+static void cut_done(void *user, struct lane *lane, int status)
+{
+	struct part *part = user;
+	(void)lane;
+	part->status = status;
+	if (status == OPTD_OK)
+		part->shard->saved_version = part->saver->lowest;
+	lane_done(part, lane_cut_over);
+}
+
+/* On the lane's thread: one block of one shard. */
+static int put_block(void *user, const struct shard *shard, uint32_t block)
+{
+	struct part *part = user;
+	const struct model *model = shard->model;
+	const struct layout_block *b = model_block(model, block);
+	uint32_t index = block - model->owned.first;
+	const float *slots[OPTIM_SLOTS_MAX];
+	const uint64_t *seen[LIMIT_WORKERS];
+
+	for (uint32_t i = 0; i < model->slot_count; i++)
+		slots[i] = model->slots[i] + model_offset(model, block);
+	for (uint32_t i = 0; i < part->saver->about.seats; i++)
+		seen[i] = i < model->seats && model->seen[i] != NULL ? model->seen[i] + index : NULL;
+	struct checkpoint_part put = {
+	        .first_block = block,
+	        .block_count = 1,
+	        .weights = model->weights + model_offset(model, block),
+	        .slots = slots,
+	        .versions = model->versions + index,
+	        .updates = model->updates + (b->first_segment - model->first_segment),
+	        .seen = seen,
+	};
+	return checkpoint_put(part->saver->writer, &put, part->why, sizeof(part->why));
+}
+
+static void begin_cut(void *user, void *argument)
+{
+	struct part *part = argument;
+	struct lane_cut cut = {.shard = part->shard,
+	                       .patience_ms = part->saver->options.patience_ms,
+	                       .put = put_block,
+	                       .done = cut_done,
+	                       .user = part};
+
+	if (part->shard == NULL) {
+		lane_done(part, lane_cut_over);
+		return;
+	}
+	part->shard->cut_version = part->saver->version;
+	lane_cut(user, &cut);
+}
+
+static void cancel_cut(void *user, void *argument)
+{
+	struct part *part = argument;
+	if (part->shard != NULL) {
+		engine_cut_end(lane_engine(user), part->shard, lane_outbox(user));
+		lane_send(user, lane_outbox(user));
+	}
+	lane_done(part, lane_cancelled);
+}
+
+static void describe(struct saver *saver, const struct shard *shard)
+{
+	const struct model *model = shard->model;
+	int64_t age_s = ((int64_t)(uv_hrtime() / 1000000) - model->born_ms) / 1000;
+
+	saver->about = (struct checkpoint){
+	        .model = model->name,
+	        .run = model->run,
+	        .run_id = model->run_id,
+	        .layout = model->layout,
+	        .optim = model->settings.optim,
+	        .mode = model->settings.mode,
+	        .reduce = model->settings.reduce,
+	        .workers = model->settings.workers,
+	        .step_timeout_ms = model->settings.step_timeout_ms,
+	        .daemon = model->place.daemon,
+	        .daemons = model->place.daemons,
+	        .created_s = (int64_t)time(NULL) - age_s,
+	        .saved_s = (int64_t)time(NULL),
+	};
+}
+
+/* Whether the newest file already holds just this. */
+static bool unchanged(const struct saver *saver)
+{
+	for (uint32_t i = 0; i < LIMIT_MODELS; i++) {
+		const struct saved *saved = &saver->saved[i];
+		if (saved->run_id == saver->about.run_id)
+			return saved->lowest == saver->lowest && saved->highest == saver->version;
+	}
+	return false;
+}
+
+/* Adds up what the lanes said; how many blocks they have between them. */
+static uint32_t gather(struct saver *saver)
+{
+	uint32_t blocks = 0, seats = 0;
+
+	saver->version = 0;
+	saver->lowest = UINT64_MAX;
+	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
+		const struct part *part = &saver->parts[i];
+		if (part->shard == NULL)
+			continue;
+		blocks += part->shard->model->owned.count;
+		saver->version = part->highest > saver->version ? part->highest : saver->version;
+		saver->lowest = part->lowest < saver->lowest ? part->lowest : saver->lowest;
+		seats = part->seats > seats ? part->seats : seats;
+		describe(saver, part->shard);
+	}
+	saver->about.seats = seats;
+	return blocks;
+}
+
+static void lane_asked(void *user, void *argument)
+{
+	struct saver *saver = user;
+	struct job *job = saver->first;
+	char why[SAVER_WHY_BYTES] = "";
+
+	(void)argument;
+	if (!lanes_all_done(saver))
+		return;
+	uint32_t blocks = gather(saver);
+	bool whole = blocks > 0 && blocks == checkpoint_owned(&saver->about).count;
+	if (!whole)
+		snprintf(why, sizeof(why), "model '%s' is not here, or has no weights yet", job->model);
+	if (whole && !job->unchanged_too && unchanged(saver)) {
+		each_lane(saver, cancel_cut);
+		return;
+	}
+	if (!whole || checkpoint_begin(saver->options.data_dir, &saver->about, &saver->writer, why,
+	                               sizeof(why)) < 0) {
+		job_fail(saver, why);
+		each_lane(saver, cancel_cut);
+		return;
+	}
+	/* In sync every block will be at the agreed version. */
+	if (saver->about.mode == MSG_SYNC)
+		saver->lowest = saver->version;
+	each_lane(saver, begin_cut);
+}
+
+/* On the lane's thread: how far the model is; from here on it gets no further than that
+ * until its blocks are saved. */
+static void ask(void *user, void *argument)
+{
+	struct part *part = argument;
+	struct shard *shard = engine_find(lane_engine(user), part->saver->first->model);
+
+	part->shard = NULL;
+	part->status = OPTD_OK;
+	if (shard != NULL && shard->ready && shard->model->owned.count > 0) {
+		model_versions(shard->model, &part->lowest, &part->highest);
+		part->seats = shard->model->settings.mode == MSG_ASYNC ? shard->model->seats : 0;
+		if (engine_cut_begin(shard, part->highest) == OPTD_OK)
+			part->shard = shard;
+	}
+	lane_done(part, lane_asked);
+}
+
+void save_begin(struct saver *saver)
+{
+	saver->began_ms = uv_hrtime() / 1000000;
+	each_lane(saver, ask);
+}

@@ -1,0 +1,89 @@
+/* What saver.c and save.c share; only they include it. */
+#ifndef OPTD_SERVER_SAVER_PARTS_H
+#define OPTD_SERVER_SAVER_PARTS_H
+
+#include "server/disk/checkpoint.h"
+#include "server/saver.h"
+
+/* A sentence with a model's name in it. */
+#define SAVER_WHY_BYTES (LIMIT_NAME_BYTES + 256)
+
+/* Who asked, if somebody did. */
+struct asker {
+	struct lane *lane;
+	uint32_t peer;
+	struct msg request;
+};
+
+enum job_kind {
+	JOB_SAVE, /* one model */
+	JOB_DROP,
+	JOB_ALL,  /* finds out which models there are, and queues a save for each */
+	JOB_DONE, /* tells who asked for all that they are done */
+};
+
+struct job {
+	struct job *next;
+	enum job_kind kind;
+	char model[LIMIT_NAME_BYTES];
+	bool unchanged_too; /* somebody asked for a file: write one */
+	struct asker *asker;
+	void (*done)(void *user); /* JOB_DONE */
+	void *user;
+	bool failed;
+	char why[SAVER_WHY_BYTES];
+};
+
+/* What one lane says of the model being saved. */
+struct part {
+	struct saver *saver;
+	struct lane *lane;
+	struct shard *shard; /* NULL: the lane has nothing of it */
+	uint64_t lowest, highest;
+	uint32_t seats;
+	int status;
+	char why[SAVER_WHY_BYTES];
+	uint32_t name_count;
+	char names[LIMIT_MODELS][LIMIT_NAME_BYTES];
+};
+
+/* What the newest checkpoint of a model holds. */
+struct saved {
+	uint64_t run_id;
+	uint64_t lowest, highest;
+};
+
+struct saver {
+	struct saver_options options;
+	struct mailbox mailbox;
+	struct job *first, *last;
+	bool busy;
+	struct saved saved[LIMIT_MODELS];
+	/* the job at hand */
+	struct part parts[LIMIT_LANES];
+	uint32_t waiting; /* lanes that have not answered */
+	struct checkpoint about;
+	struct checkpoint_writer *writer;
+	uint64_t version, lowest;
+	uint64_t began_ms;
+	uv_work_t work;
+	int work_status;
+	char work_why[SAVER_WHY_BYTES];
+};
+
+/* The job at hand has failed, for this reason. */
+void job_fail(struct saver *saver, const char *why);
+/* The job at hand is over: answers who asked and begins the next one. */
+void job_finish(struct saver *saver);
+
+/* Has run done on every lane's thread; each of them must end in lane_done. */
+void each_lane(struct saver *saver, void (*run)(void *lane, void *part));
+/* On the lane's thread: has `then` done on the main thread. */
+void lane_done(struct part *part, void (*then)(void *saver, void *part));
+/* In `then`: whether this was the last lane. */
+bool lanes_all_done(struct saver *saver);
+
+/* Begins JOB_SAVE. */
+void save_begin(struct saver *saver);
+
+#endif
