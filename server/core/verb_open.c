@@ -124,8 +124,10 @@ static bool memory_allows(struct call *call, const char *name, const struct mode
 	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
 	uint64_t need = layout_elements(layout) / place.daemons / place.lanes * vectors * sizeof(float);
 
-	if (need <= free_bytes && layout_cut(layout, NULL) < 0) {
-		call_refuse(call, OPTD_INVALID, "model '%s': the layout has no elements", name);
+	int rc = need <= free_bytes ? layout_cut(layout, NULL) : OPTD_OK;
+	if (rc < 0) {
+		call_refuse(call, rc, "model '%s': %s", name,
+		            rc == OPTD_INVALID ? "the layout has no elements" : "no memory for its tables");
 		return false;
 	}
 	if (need <= free_bytes)
@@ -243,12 +245,14 @@ static bool run_agrees(struct call *call, const struct shard *shard)
 	}
 	model_versions(model, &lowest, &highest);
 	if (open->expect_run != 0 && highest < open->seen_step) {
-		call_refuse(call, OPTD_ROLLBACK,
-		            "model '%s' went back from step %" PRIu64 " to %" PRIu64
-		            ": accept it and pull the weights",
-		            model->name, open->seen_step, lowest);
-		call->out->entries[call->out->count - 1].head.version = lowest;
-		call->out->entries[call->out->count - 1].head.version_max = highest;
+		struct outbox_entry *entry = call_reply(call, OPTD_ROLLBACK);
+		entry->head.step = lowest;
+		entry->head.version = lowest;
+		entry->head.version_max = highest;
+		entry->head.text = outbox_printf(call->out,
+		                                 "model '%s' went back from step %" PRIu64 " to %" PRIu64
+		                                 ": accept it and pull the weights",
+		                                 model->name, open->seen_step, lowest);
 		return false;
 	}
 	return true;
@@ -425,7 +429,9 @@ static bool may_create(struct call *call, const char *name)
 	const struct msg_open *open = &call->request->open;
 	bool lead = open->daemon == 0 && call->engine->options.lane == 0;
 
-	if (open->expect_run != 0 && (lead || open->resume == MSG_RESUME_MUST)) {
+	/* The lead begins a run, the others join it: once, before its first step. */
+	if (open->expect_run != 0 &&
+	    (lead || open->seen_step > 0 || open->resume == MSG_RESUME_MUST)) {
 		call_refuse(call, OPTD_MODEL_LOST,
 		            "model '%s' of run %016" PRIx64 " is not here: the server has no checkpoint of it",
 		            name, open->expect_run);
@@ -466,4 +472,6 @@ void verb_open(struct call *call)
 	}
 	if (claim_rank(call, shard))
 		opened(call, shard, created);
+	else if (created)
+		engine_drop(call->engine, name, call->out); /* a refusal leaves nothing behind */
 }

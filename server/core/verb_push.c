@@ -153,35 +153,63 @@ static bool init_done(struct call *call)
 
 static bool finite_blocks(struct call *call);
 
+/* Before any of it is taken in: whole blocks, none of which has been trained. */
+static bool init_fits(struct call *call)
+{
+	const struct msg *request = call->request;
+	const struct model *model = call->shard->model;
+
+	if (!call_payload_fits(call) || !finite_blocks(call))
+		return false;
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		const struct msg_part *part = &request->parts[i];
+		if (part->mask != NULL) {
+			call_refuse(call, OPTD_INVALID, "INIT takes whole blocks, block %u has a mask",
+			            part->first);
+			return false;
+		}
+		for (uint32_t j = 0; j < part->count && !call->shard->ready; j++) {
+			uint64_t version = model_version(model, part->first + j);
+			if (version == 0)
+				continue;
+			call_refuse(call, OPTD_CONFLICT,
+			            "block %u of model '%s' is at step %llu: first weights come before any push",
+			            part->first + j, model->name, (unsigned long long)version);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void init_blocks(struct call *call)
+{
+	const struct msg *request = call->request;
+	const float *values = request->payload;
+
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		for (uint32_t j = 0; j < request->parts[i].count; j++) {
+			uint32_t block = request->parts[i].first + j;
+			init_block(call, block, values);
+			values += model_block(call->shard->model, block)->count;
+		}
+	}
+}
+
 void verb_init(struct call *call)
 {
 	struct shard *shard = call->shard;
 	const struct msg *request = call->request;
-	const float *values = request->payload;
 
 	if (!init_allowed(call))
 		return;
+	if (request->part_count > 0 && !init_fits(call))
+		return;
+	shard->grant.token = request->token;
 	if (request->part_count == 0) {
 		if (!shard->ready && !init_done(call))
 			return;
-		call_reply(call, OPTD_OK);
-		return;
-	}
-	if (!call_payload_fits(call) || !finite_blocks(call))
-		return;
-	if (shard->grant.token != request->token)
-		shard->grant.token = request->token;
-	for (uint32_t i = 0; i < request->part_count && !shard->ready; i++) {
-		if (request->parts[i].mask != NULL) {
-			call_refuse(call, OPTD_INVALID, "INIT takes whole blocks, block %u has a mask",
-			            request->parts[i].first);
-			return;
-		}
-		for (uint32_t j = 0; j < request->parts[i].count; j++) {
-			uint32_t block = request->parts[i].first + j;
-			init_block(call, block, values);
-			values += model_block(shard->model, block)->count;
-		}
+	} else if (!shard->ready) {
+		init_blocks(call);
 	}
 	if (shard->grant.active)
 		shard->grant.expires_ms = call->now_ms + call->engine->options.lease_ms;
@@ -202,6 +230,12 @@ static bool rank_holds(struct call *call)
 	const struct holder *holder = &shard->holders[request->rank];
 	if (holder->held && holder->peer == call->peer && holder->incarnation == request->incarnation)
 		return true;
+	if (!holder->held) {
+		call_refuse(call, OPTD_STALE_INCARNATION,
+		            "rank %d of model '%s' is not held by this session: open the model again",
+		            request->rank, shard->model->name);
+		return false;
+	}
 	call_refuse(call, OPTD_STALE_INCARNATION,
 	            "rank %d of model '%s' is held by %s:%u (incarnation %llu, yours %llu)",
 	            request->rank, shard->model->name, holder->host, holder->pid,
