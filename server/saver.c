@@ -20,7 +20,7 @@ struct saver *saver_new(const struct saver_options *options)
 		return NULL;
 	saver->options = *options;
 	for (uint32_t i = 0; i < options->lane_count; i++)
-		saver->parts[i] = (struct part){.saver = saver, .lane = options->lanes[i]};
+		saver->parts[i].saver = saver;
 	mailbox_open(&saver->mailbox, options->loop);
 	return saver;
 }
@@ -82,7 +82,7 @@ void each_lane(struct saver *saver, void (*run)(void *lane, void *part))
 {
 	saver->waiting = saver->options.lane_count;
 	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
-		if (lane_post(saver->parts[i].lane, run, &saver->parts[i]) < 0)
+		if (lane_post(saver->options.lanes[i], run, &saver->parts[i]) < 0)
 			saver->waiting--;
 	}
 }

@@ -37,7 +37,6 @@ struct job {
 /* What one lane says of the model being saved. */
 struct part {
 	struct saver *saver;
-	struct lane *lane;
 	struct shard *shard; /* NULL: the lane has nothing of it */
 	uint64_t lowest, highest;
 	uint32_t seats;

@@ -45,7 +45,8 @@ static void set_options(const struct lane *lane)
 	set_int(s, ZMQ_HEARTBEAT_TTL, 15000);
 	set_int(s, ZMQ_BACKLOG, 1024);
 	set_int(s, ZMQ_TCP_KEEPALIVE, 1);
-	set_int(s, ZMQ_IPV6, 1);
+	/* An address of version 4 would come back as ::ffff:127.0.0.1. */
+	set_int(s, ZMQ_IPV6, strchr(lane->listen, '[') != NULL || strstr(lane->listen, "//*") != NULL);
 	zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &largest, sizeof(largest));
 }
 
