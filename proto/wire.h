@@ -1,6 +1,6 @@
 /*
- * Wire: messages to bytes and back; the only file that sees generated protobuf
- * types.
+ * Wire: messages to bytes and back; its files are the only ones that see
+ * generated protobuf types.
  *
  * Decoding trusts nothing: it bounds the bytes before it unpacks, unpacks into
  * an arena with a budget, and checks every field once, so that code behind it
@@ -22,16 +22,25 @@ struct wire_arena *wire_arena_new(void); /* NULL without memory */
 void wire_arena_free(struct wire_arena *arena);
 
 /* Decodes a header and its payload into *out, whose pointers borrow from the
- * arena, `header` and `payload` until the next decode with this arena.
+ * arena and `payload` until the next wire_decode with this arena; decoding
+ * records of a payload in between leaves them good.
  *
  * Checked here: sizes, verb and enums known, texts UTF-8 without NUL and within
  * bounds, numbers finite and in range, parts in ascending order and without
- * overlap, masks only for single blocks and not empty, the payload's size
- * against payload_bytes, its alignment and, if `check` is set, its checksum.
+ * overlap, masks only for single blocks and not empty, that the verb's body,
+ * parts and payload are there and no others, the payload's size against
+ * payload_bytes and against what the parts can have and, if `check` is set, its
+ * checksum.  Fields that mean nothing for the verb are passed on unread.
  *
- * OPTD_MALFORMED with a sentence in why; OPTD_UNSUPPORTED for a verb or kind of
- * a later version, OPTD_CHECKSUM: then verb, request and session in *out are
- * set, so that an answer can be addressed. */
+ * A payload of elements must be aligned to 4 bytes.  ZeroMQ promises no
+ * alignment: who received it copies it first where it is not (an OPEN's layout
+ * and a STATUS may lie anywhere); a misaligned one is OPTD_INTERNAL.
+ *
+ * Errors: OPTD_MALFORMED; OPTD_UNSUPPORTED for a verb, kind, place, dtype, mode
+ * or other enum of a later version; OPTD_CHECKSUM; OPTD_INTERNAL; with a
+ * sentence in why.  Verb, reply, request and session in *out are then set, so
+ * that an answer can be addressed (verb 0: the header could not be read, there
+ * is nobody to answer; never answer a reply); all else is zero. */
 int wire_decode(struct wire_arena *arena, const void *header, size_t header_bytes,
                 const void *payload, size_t payload_bytes, bool check,
                 struct msg *out, char *why, size_t why_bytes);
@@ -39,15 +48,19 @@ int wire_decode(struct wire_arena *arena, const void *header, size_t header_byte
 /* Encodes *msg's header into buffer, at most LIMIT_HEADER_BYTES.  Returns its
  * size, or OPTD_TOO_LARGE.  msg->checksum must be set by the caller
  * (wire_checksum); texts are cut to their bounds, never in the middle of a
- * character. */
+ * character, and before anything that is not UTF-8.  The verb's body is sent
+ * with requests and with replies of status OK, and with no others. */
 int wire_encode(const struct msg *msg, void *buffer, size_t buffer_bytes);
 
 /* The checksum of a payload, never 0 for a payload that is not empty. */
 uint64_t wire_checksum(const void *payload, size_t bytes);
 
 /* A layout as payload: size needed; the bytes; and back.  A layout is read one
- * tensor at a time, within the bounds of limits.h; on error *out is untouched
- * and why says which tensor.  The result is not cut yet. */
+ * tensor at a time, within the bounds of limits.h; on error (OPTD_MALFORMED,
+ * OPTD_INVALID for a name that is there twice, OPTD_TOO_LARGE, OPTD_NO_MEMORY)
+ * *out is untouched and why says which tensor.  The result is not cut yet: see
+ * layout_cut on what to check before.  A tensor takes about 200 bytes, however
+ * few the record has: at most 160 MiB for one payload, until it is freed. */
 size_t wire_layout_bytes(const struct layout *layout);
 void wire_layout_encode(const struct layout *layout, void *buffer);
 int wire_layout_decode(struct wire_arena *arena, const void *bytes, size_t size,
@@ -79,7 +92,8 @@ struct wire_model_status {
 size_t wire_status_encode(const struct wire_model_status *status, void *buffer, size_t buffer_bytes);
 
 /* Reads the record at *at (within bytes/size) and moves *at behind it. Returns 1, 0 at
- * the end, or OPTD_MALFORMED.  Texts borrow from the arena until the next read. */
+ * the end, or OPTD_MALFORMED, which leaves *at and *out alone.  Texts borrow
+ * from the arena until the next read. */
 int wire_status_decode(struct wire_arena *arena, const void *bytes, size_t size, size_t *at,
                        struct wire_model_status *out);
 

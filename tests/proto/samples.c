@@ -1,0 +1,264 @@
+/* Samples of every message. */
+#include "tests/proto/samples.h"
+
+#include <string.h>
+
+static const float elements[64] = {1.0f, -2.5f, 3e-7f, 4e20f, 5.0f, 6.0f};
+static const uint8_t mask_low[1] = {0x05};
+static const uint8_t mask_high[2] = {0x00, 0x80};
+static const uint8_t records[] = "\x03\x0a\x01w";
+
+static struct msg_text text(const char *s)
+{
+	return (struct msg_text){s, (uint32_t)strlen(s)};
+}
+
+const char *sample_name(enum sample which)
+{
+	static const char *const names[SAMPLE_COUNT] = {
+	        "hello", "welcome", "open", "opened", "open_refused", "init", "init_done", "push",
+	        "push_folded", "push_ok", "pull", "pull_ok", "push_pull", "push_pull_ok", "waiting",
+	        "close_step", "status", "status_ok", "save", "save_ok", "drop", "goodbye",
+	};
+
+	return names[which];
+}
+
+static struct msg common(enum msg_verb verb, bool reply, int32_t status)
+{
+	return (struct msg){
+	        .verb = verb,
+	        .reply = reply,
+	        .status = status,
+	        .request = 1001,
+	        .session = UINT64_C(0xfedcba9876543210),
+	        .epoch = 17,
+	        .object = 3,
+	        .layout = UINT64_C(0x8123456789abcdef),
+	        .rank = reply ? MSG_NO_RANK : 0,
+	        .incarnation = 5,
+	        .step = 9380,
+	};
+}
+
+static void add_payload(struct msg *msg, const void *bytes, uint64_t size)
+{
+	msg->payload = bytes;
+	msg->payload_bytes = size;
+}
+
+static void add_blocks(struct msg *msg, uint32_t first, uint32_t count)
+{
+	msg->parts[msg->part_count++] = (struct msg_part){.first = first, .count = count};
+}
+
+static void add_masked(struct msg *msg, uint32_t block, const uint8_t *mask, uint32_t bytes)
+{
+	msg->parts[msg->part_count++] =
+	        (struct msg_part){.first = block, .count = 1, .mask = mask, .mask_bytes = bytes};
+}
+
+static void fill_hello(struct msg *msg)
+{
+	msg->hello = (struct msg_hello){.protocol_min = 1,
+	                                .protocol_max = 4,
+	                                .host = text("rechner-ä"),
+	                                .pid = 4711,
+	                                .software = text("liboptd 0.1.0")};
+}
+
+static void fill_welcome(struct msg *msg)
+{
+	msg->welcome = (struct msg_welcome){.protocol = 1,
+	                                    .daemon_id = UINT64_C(0xd00dfeed12345678),
+	                                    .lane = 1,
+	                                    .lanes = 2,
+	                                    .message_bytes = LIMIT_MESSAGE_BYTES,
+	                                    .window_bytes = LIMIT_WINDOW_BYTES,
+	                                    .software = text("optd 0.1.0"),
+	                                    .endpoint_count = 2,
+	                                    .endpoints = {text("tcp://10.0.0.1:16783"),
+	                                                  text("tcp://10.0.0.1:16784")}};
+}
+
+static void fill_open(struct msg *msg)
+{
+	msg->open = (struct msg_open){
+	        .model = text("fashion"),
+	        .daemon = 1,
+	        .daemons = 3,
+	        .layout_hash = UINT64_C(0xabcdef0123456789),
+	        .client = 77,
+	        .resume = MSG_RESUME_MUST,
+	        .run = text("job-12"),
+	        .expect_run = UINT64_C(0x1122334455667788),
+	        .seen_step = 41,
+	        .optimizer = text("adam"),
+	        .match = text("torch2"),
+	        .mode = MSG_SYNC,
+	        .reduce = MSG_MEAN,
+	        .workers = 2,
+	        .step_timeout_ms = 60000,
+	        .hyper_count = 2,
+	        .hypers = {{.name = text("lr"), .values = {1e-3}, .count = 1},
+	                   {.name = text("betas"), .values = {0.9, 0.999}, .count = 2}},
+	};
+}
+
+static void fill_opened(struct msg *msg)
+{
+	msg->opened = (struct msg_opened){
+	        .model = 3,
+	        .layout = UINT64_C(0x8123456789abcdef),
+	        .run_id = UINT64_C(0x1122334455667788),
+	        .step = 42,
+	        .incarnation = 6,
+	        .token = 7,
+	        .lease_ms = 30000,
+	        .state = MSG_MODEL_GRANTED,
+	        .created = true,
+	        .restored = true,
+	        .age_s = 50400,
+	        .mode = MSG_ASYNC,
+	        .reduce = MSG_SUM,
+	        .workers = 4,
+	        .step_timeout_ms = 1000,
+	        .optimizer = text("sgd"),
+	        .elements = UINT64_C(1) << 40,
+	        .tensors = 12,
+	};
+}
+
+static struct msg make_session(enum sample which)
+{
+	struct msg msg;
+
+	switch (which) {
+	case SAMPLE_HELLO:
+		msg = common(MSG_HELLO, false, OPTD_OK);
+		fill_hello(&msg);
+		return msg;
+	case SAMPLE_WELCOME:
+		msg = common(MSG_HELLO, true, OPTD_OK);
+		fill_welcome(&msg);
+		return msg;
+	case SAMPLE_OPEN:
+		msg = common(MSG_OPEN, false, OPTD_OK);
+		fill_open(&msg);
+		add_payload(&msg, records, sizeof(records) - 1);
+		return msg;
+	case SAMPLE_OPENED:
+		msg = common(MSG_OPEN, true, OPTD_OK);
+		fill_opened(&msg);
+		return msg;
+	default:
+		msg = common(MSG_OPEN, true, OPTD_RANK_HELD);
+		msg.text = text("rank 0 of model 'fashion' is held by rechner-ä:4711");
+		return msg;
+	}
+}
+
+static struct msg make_first_weights(enum sample which)
+{
+	struct msg msg = common(MSG_INIT, false, OPTD_OK);
+
+	msg.token = 7;
+	if (which == SAMPLE_INIT) {
+		add_blocks(&msg, 0, 2);
+		add_payload(&msg, elements, sizeof(elements));
+	}
+	return msg;
+}
+
+static struct msg make_step(enum sample which)
+{
+	struct msg msg;
+
+	switch (which) {
+	case SAMPLE_PUSH:
+		msg = common(MSG_PUSH, false, OPTD_OK);
+		msg.weight = 128;
+		msg.base_version = 9379;
+		add_blocks(&msg, 2, 3);
+		add_masked(&msg, 5, mask_low, sizeof(mask_low));
+		add_masked(&msg, 9, mask_high, sizeof(mask_high));
+		add_payload(&msg, elements, sizeof(elements));
+		return msg;
+	case SAMPLE_PUSH_FOLDED:
+		return common(MSG_PUSH, true, OPTD_FOLDED);
+	case SAMPLE_PUSH_OK:
+		msg = common(MSG_PUSH, true, OPTD_OK);
+		msg.version = 9381;
+		msg.version_max = 9382;
+		return msg;
+	case SAMPLE_PUSH_PULL:
+	case SAMPLE_PUSH_PULL_OK:
+		msg = common(MSG_PUSH_PULL, which == SAMPLE_PUSH_PULL_OK, OPTD_OK);
+		msg.version_max = msg.version = which == SAMPLE_PUSH_PULL_OK ? 9381 : 0;
+		add_blocks(&msg, 0, 1);
+		add_payload(&msg, elements, sizeof(elements));
+		return msg;
+	case SAMPLE_WAITING:
+		msg = common(MSG_PUSH_PULL, true, OPTD_WAITING);
+		msg.text = text("waiting for 1 of 2 workers: rank 1");
+		return msg;
+	default:
+		msg = common(MSG_CLOSE_STEP, false, OPTD_OK);
+		add_blocks(&msg, 0, 2);
+		add_blocks(&msg, 4000000, 100);
+		return msg;
+	}
+}
+
+static struct msg make_pull(enum sample which)
+{
+	struct msg msg = common(MSG_PULL, which == SAMPLE_PULL_OK, OPTD_OK);
+
+	add_blocks(&msg, 7, 1);
+	if (which == SAMPLE_PULL) {
+		msg.rank = MSG_NO_RANK;
+		msg.min_version = 12;
+	} else {
+		msg.version = 12;
+		msg.version_max = 14;
+		add_payload(&msg, elements, sizeof(elements));
+	}
+	return msg;
+}
+
+static struct msg make_admin(enum sample which)
+{
+	struct msg msg;
+
+	switch (which) {
+	case SAMPLE_STATUS:
+		return common(MSG_STATUS, false, OPTD_OK);
+	case SAMPLE_STATUS_OK:
+		msg = common(MSG_STATUS, true, OPTD_OK);
+		add_payload(&msg, records, sizeof(records) - 1);
+		return msg;
+	case SAMPLE_SAVE:
+		return common(MSG_SAVE, false, OPTD_OK);
+	case SAMPLE_SAVE_OK:
+		return common(MSG_SAVE, true, OPTD_OK);
+	case SAMPLE_DROP:
+		msg = common(MSG_DROP, false, OPTD_OK);
+		msg.named.model = text("fashion");
+		return msg;
+	default:
+		return common(MSG_GOODBYE, false, OPTD_OK);
+	}
+}
+
+struct msg sample_make(enum sample which)
+{
+	if (which <= SAMPLE_OPEN_REFUSED)
+		return make_session(which);
+	if (which <= SAMPLE_INIT_DONE)
+		return make_first_weights(which);
+	if (which == SAMPLE_PULL || which == SAMPLE_PULL_OK)
+		return make_pull(which);
+	if (which <= SAMPLE_CLOSE_STEP)
+		return make_step(which);
+	return make_admin(which);
+}
