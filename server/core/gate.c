@@ -37,6 +37,7 @@ struct gate_block {
 	uint32_t came;      /* ranks that contributed or had nothing */
 	uint32_t next_rank; /* all lower ones are folded */
 	bool held;
+	bool weighed; /* whether it is weighted has been decided */
 	bool weighted;
 	enum touched touched; /* segments that hold a sum */
 	uint8_t *mask;        /* with TOUCHED_SOME; kept for the next time */
@@ -318,16 +319,23 @@ static void insert(struct gate *gate, struct gate_block *b, struct contribution 
 	*at = c;
 }
 
-static int check_weight(const struct gate_block *b, const struct gate_push *push, char *why,
-                        size_t why_bytes)
+static bool decides_weight(const struct gate_push *push)
 {
-	if (b->came == 0 || b->weighted == (push->weight > 0))
+	return push->values != NULL || push->weight > 0;
+}
+
+int gate_check(const struct gate *gate, const struct gate_push *push, char *why, size_t why_bytes)
+{
+	const struct gate_block *b = gate_block(gate, push->block);
+	bool weighted = push->weight > 0;
+
+	if (gate->direct || !b->weighed || !decides_weight(push) || b->weighted == weighted)
 		return OPTD_OK;
 	snprintf(why, why_bytes,
-	         "step %llu: rank %u %s a weight and others of this step %s; give one on every "
+	         "step %llu: rank %u gives %s weight and others of this step %s; give one on every "
 	         "rank or on none",
-	         (unsigned long long)push->step, push->rank, push->weight > 0 ? "gives" : "gives no",
-	         push->weight > 0 ? "do not" : "do");
+	         (unsigned long long)push->step, push->rank, weighted ? "a" : "no",
+	         weighted ? "do not" : "do");
 	return OPTD_CONFLICT;
 }
 
@@ -336,13 +344,8 @@ int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_
 	struct gate_block *b = gate_block(gate, push->block);
 
 	assert(gate_standing(gate, push->block, push->rank, push->step) == GATE_DUE);
-	if (!gate->direct) {
-		int rc = check_weight(b, push, why, why_bytes);
-		if (rc < 0)
-			return rc;
-		if (b->mask == NULL && push->mask != NULL)
-			b->mask = malloc(LIMIT_MASK_BYTES);
-	}
+	if (!gate->direct && b->mask == NULL && push->mask != NULL)
+		b->mask = malloc(LIMIT_MASK_BYTES);
 	struct contribution *c = contribution_new(gate, push);
 	if (c == NULL || (!gate->direct && push->mask != NULL && b->mask == NULL)) {
 		if (c != NULL)
@@ -355,7 +358,10 @@ int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_
 		push->wait->unfolded++;
 	if (gate->direct)
 		return OPTD_OK;
-	b->weighted = push->weight > 0;
+	if (decides_weight(push)) {
+		b->weighed = true;
+		b->weighted = push->weight > 0;
+	}
 	b->came++;
 	struct seat *seat = gate_seat(gate, push->block, push->rank);
 	seat->came = 1;
@@ -430,6 +436,7 @@ void gate_committed(struct gate *gate, uint32_t block)
 	}
 	b->came = 0;
 	b->next_rank = 0;
+	b->weighed = false;
 	b->weighted = false;
 	b->touched = TOUCHED_NONE;
 	memset(gate_seat(gate, block, 0), 0, gate->workers * sizeof(struct seat));

@@ -65,9 +65,13 @@ struct gate_push {
 	struct wait *wait; /* told by counting down unfolded, and missing where direct */
 };
 
-/* Takes in a contribution that is GATE_DUE and folds what can be folded.
- * OPTD_CONFLICT when some ranks of this step give weights and others do not;
- * OPTD_NO_MEMORY.  On error nothing has changed. */
+/* Whether a contribution that is GATE_DUE goes with those that the block has:
+ * OPTD_CONFLICT when some ranks of this step give weights and others do not.  A
+ * rank that has nothing may leave its weight out in either case. */
+int gate_check(const struct gate *gate, const struct gate_push *push, char *why, size_t why_bytes);
+
+/* Takes in a contribution that is GATE_DUE and passed gate_check, and folds what
+ * can be folded.  OPTD_NO_MEMORY: nothing has changed. */
 int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_t why_bytes);
 
 /* Whether pushes are committed one by one, each ending its own wait. */

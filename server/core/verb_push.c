@@ -281,29 +281,60 @@ static bool finite_blocks(struct call *call)
 	return false;
 }
 
-static bool standings_allow(struct call *call)
+/* What a message says about one of its blocks, as the gate takes it. */
+static struct gate_push push_of(const struct call *call, const struct msg_part *part, uint32_t block,
+                                const float *values, struct wait *wait)
+{
+	const struct msg *request = call->request;
+	return (struct gate_push){.block = block,
+	                          .rank = (uint32_t)request->rank,
+	                          .incarnation = request->incarnation,
+	                          .step = request->step,
+	                          .weight = request->weight,
+	                          .values = values,
+	                          .mask = part->mask,
+	                          .mask_bytes = part->mask_bytes,
+	                          .payload = call->payload,
+	                          .wait = wait};
+}
+
+static bool block_allows(struct call *call, const struct msg_part *part, uint32_t block)
 {
 	const struct msg *request = call->request;
 	struct shard *shard = call->shard;
+	bool closes = request->verb == MSG_CLOSE_STEP;
+	struct gate_push push = push_of(call, part, block, closes ? NULL : request->payload, NULL);
+	char why[256];
+
+	if (!model_block_ready(shard->model, block)) {
+		call_refuse(call, OPTD_NOT_READY,
+		            "block %u of model '%s' has no weights yet: give it its first weights", block,
+		            shard->model->name);
+		return false;
+	}
+	enum gate_standing standing = gate_standing(shard->gate, block, push.rank, push.step);
+	if (standing == GATE_AHEAD) {
+		call_refuse(call, OPTD_STEP_GAP,
+		            "rank %d pushes step %llu to block %u of model '%s', which is at step %llu",
+		            request->rank, (unsigned long long)request->step, block, shard->model->name,
+		            (unsigned long long)model_version(shard->model, block));
+		return false;
+	}
+	if (standing == GATE_DUE && gate_check(shard->gate, &push, why, sizeof(why)) < 0) {
+		call_refuse(call, OPTD_CONFLICT, "%s", why);
+		return false;
+	}
+	return true;
+}
+
+static bool blocks_allow(struct call *call)
+{
+	const struct msg *request = call->request;
 
 	for (uint32_t i = 0; i < request->part_count; i++) {
 		for (uint32_t j = 0; j < request->parts[i].count; j++) {
-			uint32_t block = request->parts[i].first + j;
-			if (!model_block_ready(shard->model, block)) {
-				call_refuse(call, OPTD_NOT_READY,
-				            "block %u of model '%s' has no weights yet: give it its first weights",
-				            block, shard->model->name);
+			if (!block_allows(call, &request->parts[i], request->parts[i].first + j))
 				return false;
-			}
-			if (gate_standing(shard->gate, block, (uint32_t)request->rank, request->step) !=
-			    GATE_AHEAD)
-				continue;
-			call_refuse(call, OPTD_STEP_GAP,
-			            "rank %d pushes step %llu to block %u of model '%s', which is at step %llu",
-			            request->rank, (unsigned long long)request->step, block,
-			            shard->model->name,
-			            (unsigned long long)model_version(shard->model, block));
-			return false;
 		}
 	}
 	return true;
@@ -332,18 +363,8 @@ static bool window_allows(struct call *call)
 static int push_block(struct call *call, struct wait *wait, const struct msg_part *part,
                       uint32_t block, const float *values, char *why, size_t why_bytes)
 {
-	const struct msg *request = call->request;
 	struct gate *gate = call->shard->gate;
-	struct gate_push push = {.block = block,
-	                         .rank = (uint32_t)request->rank,
-	                         .incarnation = request->incarnation,
-	                         .step = request->step,
-	                         .weight = request->weight,
-	                         .values = values,
-	                         .mask = part->mask,
-	                         .mask_bytes = part->mask_bytes,
-	                         .payload = call->payload,
-	                         .wait = wait};
+	struct gate_push push = push_of(call, part, block, values, wait);
 
 	switch (gate_standing(gate, block, push.rank, push.step)) {
 	case GATE_DONE:
@@ -357,7 +378,7 @@ static int push_block(struct call *call, struct wait *wait, const struct msg_par
 	case GATE_DUE:
 		break;
 	case GATE_AHEAD:
-		assert(!"standings_allow has looked");
+		assert(!"block_allows has looked");
 	}
 	int rc = gate_admit(gate, &push, why, why_bytes);
 	if (rc == OPTD_OK)
@@ -402,7 +423,7 @@ static bool push_allowed(struct call *call)
 	} else if (!call_payload_fits(call) || !finite_blocks(call) || !window_allows(call)) {
 		return false;
 	}
-	return standings_allow(call);
+	return blocks_allow(call);
 }
 
 void verb_push(struct call *call)
