@@ -1,0 +1,146 @@
+/*
+ * Checkpoint: all that a daemon must know of a model to go on with it, in one
+ * safetensors file per model and daemon:
+ *
+ *     DIR/models/<name of the model, escaped>.safetensors
+ *
+ *     <tensor>                 F32  weights, in the order of the layout
+ *     state.<tensor>.<slot>    F32  optimizer state, one slot after the other
+ *     state.<tensor>.step      F32  updates, as PyTorch has them
+ *     optd.layout              U8   every tensor of the model (server/disk/shapes)
+ *     optd.padding             U8   so that what follows is aligned
+ *     optd.versions            I64  [blocks] updates each block has seen
+ *     optd.updates             I64  [segments] updates each segment has seen
+ *     optd.seen                I64  [ranks, blocks] async: steps taken in
+ *     optd.checksums           I64  [blocks] XXH3 of a block's weights and slots
+ *     optd.seal                I64  XXH3 of the head and of the five above
+ *
+ * A tensor of which this daemon holds a part is stored as a flat slice.  A
+ * tensor whose name begins with "state." or "optd.", or is "__metadata__", is
+ * stored as optd.weight.<tensor>; so names never collide.  Settings are texts of
+ * the file's metadata (server/disk/manifest).  Every byte is covered by a check.
+ *
+ * Because each block has its own checksum, blocks can be handed over in any
+ * order and from any lane while the others are being trained.
+ *
+ * A file is written aside, synced and renamed: at any moment the old one or the
+ * new one is there, whole.  Paths are never made from a name unescaped.
+ */
+#ifndef OPTD_DISK_CHECKPOINT_H
+#define OPTD_DISK_CHECKPOINT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "optim/optim.h"
+#include "proto/layout.h"
+#include "proto/msg.h"
+
+/* What a checkpoint says about its model, beside the arrays. */
+struct checkpoint {
+	const char *model; /* at most LIMIT_NAME_BYTES of UTF-8 */
+	const char *run;   /* the job's own name for the run, or "" */
+	uint64_t run_id;
+	const struct layout *layout; /* cut */
+	struct optim optim;
+	enum msg_mode mode;
+	enum msg_reduce reduce;
+	uint32_t workers;
+	uint32_t step_timeout_ms;
+	uint32_t seats; /* ranks that optd.seen speaks of; 0 in sync */
+	uint32_t daemon, daemons;
+	int64_t created_s, saved_s;      /* unix time of the model and of this file */
+};
+
+/* The blocks that this daemon holds, all its lanes together. */
+struct layout_run checkpoint_owned(const struct checkpoint *about);
+
+/* Blocks [first_block, + block_count) and what they hold; arrays cover just
+ * them: elements, blocks, and segments. */
+struct checkpoint_part {
+	uint32_t first_block, block_count;
+	const float *weights;
+	const float *const *slots;   /* [slot count] */
+	const uint64_t *versions;    /* [block_count] */
+	const uint64_t *updates;     /* [segments of the blocks] */
+	const uint64_t *const *seen; /* [seats], NULL entries are zeros; may be NULL */
+};
+
+/* The same to be filled. */
+struct checkpoint_target {
+	uint32_t first_block, block_count;
+	float *weights;
+	float *const *slots;
+	uint64_t *versions;
+	uint64_t *updates;
+};
+
+/* Writing.
+ *
+ * Every function: 0, or a negative status and a sentence in why.  OPTD_IO when
+ * the file cannot be written (a full disk, say): the old file stays as it was
+ * and what was begun is removed.  OPTD_BUSY when this model is being saved. */
+
+/* Writes all in one call; the parts cover the run of blocks, in any order. */
+int checkpoint_write(const char *dir, const struct checkpoint *about,
+                     const struct checkpoint_part *parts, uint32_t part_count,
+                     char *why, size_t why_bytes);
+
+/* Or piece by piece.  begin borrows about->layout until the end; takes a
+ * descriptor and memory for the tables, not for the vectors. */
+struct checkpoint_writer;
+int checkpoint_begin(const char *dir, const struct checkpoint *about,
+                     struct checkpoint_writer **out, char *why, size_t why_bytes);
+/* Several threads may put parts at once as long as no block is in two of them.
+ * The part's arrays must stand still during the call. */
+int checkpoint_put(struct checkpoint_writer *writer, const struct checkpoint_part *part,
+                   char *why, size_t why_bytes);
+/* Takes the writer, also on failure.  OPTD_INVALID if a block was not put. */
+int checkpoint_commit(struct checkpoint_writer **writer, char *why, size_t why_bytes);
+/* Takes the writer and removes what was begun; NULL is fine. */
+void checkpoint_abandon(struct checkpoint_writer **writer);
+
+/* Reading.  Sentences in why speak of "the file" without its path, which the
+ * caller has. */
+
+/* Opens a file and checks every byte of it, in bounded memory: the head, the
+ * tables, and one block.  OPTD_CORRUPT says what is wrong, OPTD_UNSUPPORTED that
+ * another version wrote it, OPTD_IO that it cannot be read. */
+struct checkpoint_file;
+int checkpoint_open(const char *path, struct checkpoint_file **out, char *why, size_t why_bytes);
+/* The same of bytes in memory, borrowed until checkpoint_close. */
+int checkpoint_open_memory(const void *bytes, size_t size, struct checkpoint_file **out,
+                           char *why, size_t why_bytes);
+void checkpoint_close(struct checkpoint_file *file);
+
+/* What it says; good until checkpoint_close. */
+const struct checkpoint *checkpoint_about(const struct checkpoint_file *file);
+/* Updates that a block of the file has seen; steps of a rank that it took in. */
+uint64_t checkpoint_version(const struct checkpoint_file *file, uint32_t block);
+uint64_t checkpoint_seen(const struct checkpoint_file *file, uint32_t rank, uint32_t block);
+/* Reads any blocks of the file's run, however they were put, and checks them
+ * again, since the file may have changed. */
+int checkpoint_read(const struct checkpoint_file *file, const struct checkpoint_target *target,
+                    char *why, size_t why_bytes);
+
+/* The directory. */
+
+enum checkpoint_entry {
+	CHECKPOINT_FOUND,    /* a file to open */
+	CHECKPOINT_LEFTOVER, /* of an interrupted write; it has been removed */
+};
+
+/* Calls for each file, in the order of their names, until a call returns nonzero,
+ * which is then returned.  Call it while nothing is being saved. */
+int checkpoint_list(const char *dir,
+                    int (*call)(void *context, enum checkpoint_entry entry, const char *path),
+                    void *context, char *why, size_t why_bytes);
+
+/* Removes a model's file for good; 0 also when there is none. */
+int checkpoint_remove(const char *dir, const char *model, char *why, size_t why_bytes);
+
+/* The name of a model's file within DIR/models. */
+#define CHECKPOINT_NAME_BYTES 256
+void checkpoint_name(const char *model, char name[CHECKPOINT_NAME_BYTES]);
+
+#endif

@@ -1,0 +1,434 @@
+/*
+ * Checkpoint, reading.
+ *
+ * Checks go from the outside in, so that each may trust the one before: the head
+ * is a valid one; the seal says that head and tables are as they were written;
+ * settings and layout make sense to this version; the tensors are exactly those
+ * of the plan; each block has its checksum.  A file is read with pread into
+ * bounded memory: mapping one that somebody else shortens would kill the daemon.
+ */
+#include "server/disk/checkpoint.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/limits.h"
+#include "proto/status.h"
+#include "server/disk/digest.h"
+#include "server/disk/file.h"
+#include "server/disk/manifest.h"
+#include "server/disk/plan.h"
+#include "server/disk/shapes.h"
+
+/* Memory for passing over bytes that are only checked. */
+#define CHUNK_BYTES (256u * 1024u)
+
+/* More texts than any version of ours writes. */
+#define METADATA_MAX 256u
+
+/* The least that a block of the daemon's run takes in a file: an element, its
+ * version, the updates of a segment, and its checksum. */
+#define BLOCK_BYTES_MIN 28u
+
+struct checkpoint_file {
+	int fd;               /* -1: the bytes are in memory */
+	const uint8_t *bytes;
+	uint64_t size;
+	struct safetensors *head; /* about's texts are in it */
+	uint64_t head_bytes;
+	struct checkpoint about;
+	struct layout *layout;
+	struct plan *plan;
+	uint64_t *versions, *updates, *seen, *checksums;
+	float *steps;
+};
+
+static int no_memory(char *why, size_t why_bytes)
+{
+	return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
+}
+
+/* The one way to the file's bytes. */
+static int read_at(const struct checkpoint_file *file, void *bytes, size_t size, uint64_t offset,
+                   char *why, size_t why_bytes)
+{
+	int rc = OPTD_OK;
+
+	if (offset > file->size || size > file->size - offset)
+		rc = OPTD_CORRUPT;
+	else if (file->fd < 0)
+		memcpy(bytes, file->bytes + offset, size);
+	else
+		rc = file_read_at(file->fd, bytes, size, offset);
+	if (rc == OPTD_CORRUPT)
+		return disk_fail(rc, why, why_bytes, "the file ends before byte %" PRIu64, offset + size);
+	if (rc < 0)
+		return disk_fail(rc, why, why_bytes, "cannot read at byte %" PRIu64 ": %m", offset);
+	return OPTD_OK;
+}
+
+/* New memory with these bytes of the file. */
+static int read_new(const struct checkpoint_file *file, uint64_t size, uint64_t offset, void **out,
+                    char *why, size_t why_bytes)
+{
+	void *bytes;
+	int rc;
+
+	/* Before asking for memory: a table is never larger than its file. */
+	if (size > file->size)
+		return disk_fail(OPTD_CORRUPT, why, why_bytes, "a table is larger than the file");
+	bytes = malloc(size + !size);
+	if (!bytes)
+		return no_memory(why, why_bytes);
+	rc = read_at(file, bytes, size, offset, why, why_bytes);
+	if (rc < 0) {
+		free(bytes);
+		return rc;
+	}
+	*out = bytes;
+	return OPTD_OK;
+}
+
+static int read_head(struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	unsigned char eight[8];
+	uint64_t text_bytes;
+	void *text;
+	int rc;
+
+	if (file->size < sizeof eight)
+		return disk_fail(OPTD_CORRUPT, why, why_bytes, "the file has only %" PRIu64 " bytes", file->size);
+	rc = read_at(file, eight, sizeof eight, 0, why, why_bytes);
+	if (rc < 0)
+		return rc;
+	rc = safetensors_text_bytes(eight, file->size, LIMIT_SAFETENSORS_HEADER, &text_bytes, why, why_bytes);
+	if (rc < 0)
+		return rc;
+	rc = read_new(file, text_bytes, 8, &text, why, why_bytes);
+	if (rc < 0)
+		return rc;
+	file->head_bytes = 8 + text_bytes;
+	rc = safetensors_decode(text, text_bytes, file->size - file->head_bytes, PLAN_TENSORS_MAX, METADATA_MAX,
+	                        &file->head, why, why_bytes);
+	free(text);
+	return rc;
+}
+
+/* Adds the file's bytes [begin, end) to the digest. */
+static int digest_range(const struct checkpoint_file *file, struct digest *digest, uint64_t begin, uint64_t end,
+                        char *why, size_t why_bytes)
+{
+	char *chunk = malloc(CHUNK_BYTES);
+	int rc = chunk ? OPTD_OK : no_memory(why, why_bytes);
+
+	while (rc == OPTD_OK && begin < end) {
+		size_t size = end - begin < CHUNK_BYTES ? (size_t)(end - begin) : CHUNK_BYTES;
+		rc = read_at(file, chunk, size, begin, why, why_bytes);
+		digest_add(digest, chunk, rc == OPTD_OK ? size : 0);
+		begin += size;
+	}
+	free(chunk);
+	return rc;
+}
+
+static int check_seal(const struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	const struct safetensors_tensor *shapes = safetensors_find(file->head, "optd.layout");
+	const struct safetensors_tensor *seal = safetensors_find(file->head, "optd.seal");
+	uint64_t stored, value;
+	struct digest *digest;
+	int rc;
+
+	if (!shapes || !seal || seal->end - seal->begin != sizeof stored || shapes->begin > seal->begin)
+		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
+	rc = read_at(file, &stored, sizeof stored, file->head_bytes + seal->begin, why, why_bytes);
+	if (rc < 0)
+		return rc;
+	digest = digest_new();
+	if (!digest)
+		return no_memory(why, why_bytes);
+	rc = digest_range(file, digest, 0, file->head_bytes, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = digest_range(file, digest, file->head_bytes + shapes->begin, file->head_bytes + seal->begin,
+		                  why, why_bytes);
+	value = digest_value(digest);
+	digest_free(digest);
+	if (rc == OPTD_OK && value != stored)
+		return disk_fail(OPTD_CORRUPT, why, why_bytes, "the head or a table is damaged: its checksum is %016" PRIx64
+		                 ", the file says %016" PRIx64, value, stored);
+	return rc;
+}
+
+/* Bytes of the table of shapes; the seal's check has seen that it is there. */
+static uint64_t shapes_bytes(const struct checkpoint_file *file)
+{
+	const struct safetensors_tensor *shapes = safetensors_find(file->head, "optd.layout");
+
+	return shapes->end - shapes->begin;
+}
+
+static int read_layout(struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	const struct safetensors_tensor *shapes = safetensors_find(file->head, "optd.layout");
+	uint64_t bytes = shapes_bytes(file);
+	void *text;
+	int rc;
+
+	rc = read_new(file, bytes, file->head_bytes + shapes->begin, &text, why, why_bytes);
+	if (rc < 0)
+		return rc;
+	rc = shapes_decode(text, bytes, &file->layout, why, why_bytes);
+	free(text);
+	if (rc < 0)
+		return rc;
+	/* Before tables are made for them: this daemon's share of the blocks is in
+	 * the file, and the others' are of the same number. */
+	if (layout_elements(file->layout) / LIMIT_BLOCK_ELEMENTS >
+	    (file->size / BLOCK_BYTES_MIN + 1) * file->about.daemons)
+		return disk_fail(OPTD_CORRUPT, why, why_bytes, "a layout of %" PRIu64 " elements does not fit a file of "
+		                 "%" PRIu64 " bytes", layout_elements(file->layout), file->size);
+	rc = layout_cut(file->layout, NULL); /* every rule of this version is elementwise */
+	if (rc < 0)
+		return disk_fail(rc == OPTD_NO_MEMORY ? rc : OPTD_CORRUPT, why, why_bytes, "the layout cannot be cut: %s",
+		                 status_text(rc));
+	return manifest_check_layout(file->head, file->layout, why, why_bytes);
+}
+
+static int read_tables(struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	const struct plan *plan = file->plan;
+	const uint64_t borders[] = { plan->versions, plan->updates, plan->seen, plan->checksums, plan->seal };
+	uint64_t **tables[] = { &file->versions, &file->updates, &file->seen, &file->checksums };
+	void *bytes;
+	int rc = read_new(file, plan->shapes - plan->steps, file->head_bytes + plan->steps, &bytes, why, why_bytes);
+
+	if (rc < 0)
+		return rc;
+	file->steps = bytes;
+	for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+		rc = read_new(file, borders[i + 1] - borders[i], file->head_bytes + borders[i], &bytes, why, why_bytes);
+		if (rc < 0)
+			return rc;
+		*tables[i] = bytes;
+	}
+	return OPTD_OK;
+}
+
+/* The steps say nothing that the updates do not: made again, they must agree. */
+static int check_steps(const struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	float *steps = calloc(file->plan->piece_count + 1u, sizeof *steps);
+	int same;
+
+	if (!steps)
+		return no_memory(why, why_bytes);
+	plan_steps(file->plan, file->layout, file->updates, steps);
+	same = memcmp(steps, file->steps, file->plan->piece_count * sizeof *steps) == 0;
+	free(steps);
+	if (!same)
+		return disk_fail(OPTD_CORRUPT, why, why_bytes, "a tensor's step is not its number of updates");
+	return OPTD_OK;
+}
+
+/* Reads a block to w and slots and checks it. */
+static int read_block(const struct checkpoint_file *file, struct digest *digest, uint32_t number,
+                      float *w, float *const *slots, char *why, size_t why_bytes)
+{
+	const struct plan *plan = file->plan;
+	const struct layout_block *block = layout_block(file->layout, number);
+	uint64_t at = file->head_bytes + (block->begin - plan->first_element) * sizeof(float);
+	size_t bytes = block->count * sizeof(float);
+	const float *read[OPTIM_SLOTS_MAX] = { 0 };
+	uint64_t value, stored = file->checksums[number - plan->owned.first];
+	int rc;
+
+	rc = read_at(file, w, bytes, at, why, why_bytes);
+	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++) {
+		rc = read_at(file, slots[i], bytes, at + (1u + i) * plan->vector_bytes, why, why_bytes);
+		read[i] = slots[i];
+	}
+	if (rc < 0)
+		return rc;
+	value = digest_block(digest, number, w, read, plan->slot_count, block->count);
+	if (value == stored)
+		return OPTD_OK;
+	return disk_fail(OPTD_CORRUPT, why, why_bytes, "block %" PRIu32 " is damaged (in tensor '%.100s' or behind it): "
+	                 "its checksum is %016" PRIx64 ", the file says %016" PRIx64, number,
+	                 layout_tensor(file->layout, layout_segment(file->layout, block->first_segment)->tensor)->name,
+	                 value, stored);
+}
+
+static int check_blocks(const struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	const struct plan *plan = file->plan;
+	struct digest *digest = digest_new();
+	float *scratch = malloc((size_t)LIMIT_BLOCK_BYTES * (1u + plan->slot_count)), *slots[OPTIM_SLOTS_MAX];
+	int rc = digest && scratch ? OPTD_OK : no_memory(why, why_bytes);
+
+	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++)
+		slots[i] = scratch + (size_t)LIMIT_BLOCK_ELEMENTS * (1u + i);
+	for (uint32_t i = 0; rc == OPTD_OK && i < plan->owned.count; i++)
+		rc = read_block(file, digest, plan->owned.first + i, scratch, slots, why, why_bytes);
+	digest_free(digest);
+	free(scratch);
+	return rc;
+}
+
+static int check_file(struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	int rc = read_head(file, why, why_bytes);
+
+	if (rc == OPTD_OK)
+		rc = check_seal(file, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = manifest_decode(file->head, &file->about, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = read_layout(file, why, why_bytes);
+	if (rc < 0)
+		return rc;
+	file->about.layout = file->layout;
+	rc = plan_new(&file->about, shapes_bytes(file), &file->plan);
+	if (rc < 0)
+		return no_memory(why, why_bytes);
+	rc = plan_compare(file->plan, file->head, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = read_tables(file, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = check_steps(file, why, why_bytes);
+	return rc < 0 ? rc : check_blocks(file, why, why_bytes);
+}
+
+static int file_new(int fd, const void *bytes, uint64_t size, struct checkpoint_file **out,
+                    char *why, size_t why_bytes)
+{
+	struct checkpoint_file *file = calloc(1, sizeof *file);
+	int rc;
+
+	if (!file) {
+		if (fd >= 0)
+			close(fd);
+		return no_memory(why, why_bytes);
+	}
+	file->fd = fd;
+	file->bytes = bytes;
+	file->size = size;
+	rc = check_file(file, why, why_bytes);
+	if (rc < 0) {
+		checkpoint_close(file);
+		return rc;
+	}
+	*out = file;
+	return OPTD_OK;
+}
+
+int checkpoint_open(const char *path, struct checkpoint_file **out, char *why, size_t why_bytes)
+{
+	/* O_NONBLOCK: a named pipe in the file's place must not hold us up. */
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat info;
+
+	if (fd < 0 && errno == ELOOP)
+		return disk_fail(OPTD_IO, why, why_bytes, "is a symbolic link; checkpoints are not followed through links");
+	if (fd < 0)
+		return disk_fail(OPTD_IO, why, why_bytes, "cannot be opened: %m");
+	if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode)) {
+		close(fd);
+		return disk_fail(OPTD_IO, why, why_bytes, "is not a regular file");
+	}
+	return file_new(fd, NULL, (uint64_t)info.st_size, out, why, why_bytes);
+}
+
+int checkpoint_open_memory(const void *bytes, size_t size, struct checkpoint_file **out,
+                           char *why, size_t why_bytes)
+{
+	return file_new(-1, bytes, size, out, why, why_bytes);
+}
+
+void checkpoint_close(struct checkpoint_file *file)
+{
+	if (!file)
+		return;
+	if (file->fd >= 0)
+		close(file->fd);
+	plan_free(file->plan);
+	layout_free(file->layout);
+	safetensors_free(file->head);
+	free(file->versions);
+	free(file->updates);
+	free(file->seen);
+	free(file->checksums);
+	free(file->steps);
+	free(file);
+}
+
+const struct checkpoint *checkpoint_about(const struct checkpoint_file *file)
+{
+	return &file->about;
+}
+
+static uint32_t place_of(const struct checkpoint_file *file, uint32_t block)
+{
+	assert(block >= file->plan->owned.first && block - file->plan->owned.first < file->plan->owned.count);
+	return block - file->plan->owned.first;
+}
+
+uint64_t checkpoint_version(const struct checkpoint_file *file, uint32_t block)
+{
+	return file->versions[place_of(file, block)];
+}
+
+uint64_t checkpoint_seen(const struct checkpoint_file *file, uint32_t rank, uint32_t block)
+{
+	assert(rank < file->plan->seats);
+	return file->seen[(size_t)rank * file->plan->owned.count + place_of(file, block)];
+}
+
+static void read_counters(const struct checkpoint_file *file, const struct checkpoint_target *target)
+{
+	const struct layout_block *first = layout_block(file->layout, target->first_block);
+	const struct layout_block *last = layout_block(file->layout, target->first_block + target->block_count - 1);
+	uint32_t segments = last->first_segment + last->segment_count - first->first_segment;
+
+	memcpy(target->versions, file->versions + place_of(file, target->first_block),
+	       target->block_count * sizeof *target->versions);
+	memcpy(target->updates, file->updates + (first->first_segment - file->plan->first_segment),
+	       segments * sizeof *target->updates);
+}
+
+int checkpoint_read(const struct checkpoint_file *file, const struct checkpoint_target *target,
+                    char *why, size_t why_bytes)
+{
+	struct layout_run owned = file->plan->owned;
+	uint32_t at = target->first_block - owned.first;
+	float *slots[OPTIM_SLOTS_MAX];
+	struct digest *digest;
+	int rc = OPTD_OK;
+
+	if (target->block_count == 0)
+		return OPTD_OK;
+	if (target->first_block < owned.first || at >= owned.count || target->block_count > owned.count - at)
+		return disk_fail(OPTD_INVALID, why, why_bytes, "blocks %" PRIu32 " +%" PRIu32 " are not all in the file, "
+		                 "which has %" PRIu32 " +%" PRIu32, target->first_block, target->block_count, owned.first,
+		                 owned.count);
+	digest = digest_new();
+	if (!digest)
+		return no_memory(why, why_bytes);
+	for (uint32_t i = 0; rc == OPTD_OK && i < target->block_count; i++) {
+		uint32_t number = target->first_block + i;
+		uint64_t offset = layout_block(file->layout, number)->begin -
+		                  layout_block(file->layout, target->first_block)->begin;
+		for (uint32_t s = 0; s < file->plan->slot_count; s++)
+			slots[s] = target->slots[s] + offset;
+		rc = read_block(file, digest, number, target->weights + offset, slots, why, why_bytes);
+	}
+	digest_free(digest);
+	if (rc == OPTD_OK)
+		read_counters(file, target);
+	return rc;
+}

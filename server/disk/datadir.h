@@ -1,0 +1,29 @@
+/*
+ * Datadir: the directory that a daemon keeps its state in.
+ *
+ *     DIR/LOCK    held by flock while a daemon runs; its text is the holder's pid
+ *     DIR/meta    the daemon's id and epoch
+ *     DIR/models  checkpoints (server/disk/checkpoint)
+ *
+ * The id is drawn once and tells this directory from all others.  The epoch
+ * rises at each opening and is on the disk before anyone hears of it, so no two
+ * lives of a daemon have the same.
+ */
+#ifndef OPTD_DISK_DATADIR_H
+#define OPTD_DISK_DATADIR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct datadir;
+
+/* Makes the directory (0700) and its missing parents, locks it, and raises the
+ * epoch.  Negative status and a sentence in why: OPTD_BUSY with the holder's pid
+ * when another daemon has it, OPTD_IO, OPTD_CORRUPT when meta makes no sense. */
+int datadir_open(const char *path, struct datadir **out, char *why, size_t why_bytes);
+void datadir_close(struct datadir *datadir);
+
+uint64_t datadir_id(const struct datadir *datadir); /* never 0 */
+uint64_t datadir_epoch(const struct datadir *datadir); /* at least 1 */
+
+#endif

@@ -1,0 +1,239 @@
+/* Manifest: settings to texts and back. */
+#include "server/disk/manifest.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/status.h"
+#include "server/disk/file.h"
+
+/* Where decoding stands: the first refusal is kept, later reads give zeros. */
+struct reader {
+	const struct safetensors *head;
+	int rc;
+	char *why;
+	size_t why_bytes;
+};
+
+static const char *const modes[] = { [MSG_SYNC] = "sync", [MSG_ASYNC] = "async" };
+static const char *const reduces[] = { [MSG_MEAN] = "mean", [MSG_SUM] = "sum" };
+
+static void put_text(struct manifest *manifest, const char *key, const char *value)
+{
+	assert(manifest->count < MANIFEST_TEXTS_MAX);
+	manifest->texts[manifest->count++] = (struct safetensors_text){ key, value };
+}
+
+__attribute__((format(printf, 3, 4)))
+static void put(struct manifest *manifest, const char *key, const char *format, ...)
+{
+	char *value = manifest->values[manifest->count];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(value, sizeof manifest->values[0], format, args);
+	va_end(args);
+	put_text(manifest, key, value);
+}
+
+static void put_hypers(struct manifest *manifest, const struct optim *optim)
+{
+	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
+		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
+		char *key = manifest->keys[manifest->count];
+		snprintf(key, sizeof manifest->keys[0], "optimizer.%s", hyper->name);
+		if (hyper->count == 2)
+			put(manifest, key, "%.17g,%.17g", optim->values[i][0], optim->values[i][1]);
+		else
+			put(manifest, key, "%.17g", optim->values[i][0]);
+	}
+}
+
+void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
+{
+	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
+	assert(about->reduce == MSG_MEAN || about->reduce == MSG_SUM);
+	manifest->count = 0;
+	put_text(manifest, "optd.checkpoint", MANIFEST_FORMAT);
+	put_text(manifest, "model", about->model);
+	put_text(manifest, "run", about->run);
+	put(manifest, "run_id", "%016" PRIx64, about->run_id);
+	put_text(manifest, "optimizer", optim_rule_name(about->optim.rule));
+	put_text(manifest, "optimizer.match", optim_match_name(about->optim.match));
+	put_hypers(manifest, &about->optim);
+	put_text(manifest, "mode", modes[about->mode]);
+	put_text(manifest, "reduce", reduces[about->reduce]);
+	put(manifest, "workers", "%" PRIu32, about->workers);
+	put(manifest, "step_timeout_ms", "%" PRIu32, about->step_timeout_ms);
+	put(manifest, "seats", "%" PRIu32, about->seats);
+	put(manifest, "daemon", "%" PRIu32, about->daemon);
+	put(manifest, "daemons", "%" PRIu32, about->daemons);
+	put(manifest, "elements", "%" PRIu64, layout_elements(about->layout));
+	put(manifest, "layout_hash", "%016" PRIx64, layout_hash(about->layout));
+	put(manifest, "created_s", "%" PRId64, about->created_s);
+	put(manifest, "saved_s", "%" PRId64, about->saved_s);
+}
+
+__attribute__((format(printf, 2, 3)))
+static void refuse(struct reader *reader, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	if (reader->rc < 0)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	reader->rc = disk_fail(OPTD_CORRUPT, reader->why, reader->why_bytes, "metadata: %s", text);
+}
+
+/* Never NULL: "" after a refusal. */
+static const char *get(struct reader *reader, const char *key)
+{
+	const char *value = safetensors_metadata(reader->head, key);
+
+	if (!value)
+		refuse(reader, "'%s' is missing", key);
+	return value ? value : "";
+}
+
+/* A whole number without sign; base 16 has exactly sixteen digits. */
+static uint64_t get_number(struct reader *reader, const char *key, int base, uint64_t min, uint64_t max)
+{
+	const char *text = get(reader, key);
+	size_t digits = strspn(text, base == 16 ? "0123456789abcdef" : "0123456789");
+	uint64_t value;
+
+	if (digits == 0 || text[digits] || (base == 16 ? digits != 16 : digits > 19)) {
+		refuse(reader, "'%s' is not a number", key);
+		return min;
+	}
+	value = strtoull(text, NULL, base);
+	if (value < min || value > max) {
+		refuse(reader, "'%s' is %" PRIu64 ", not from %" PRIu64 " to %" PRIu64, key, value, min, max);
+		return min;
+	}
+	return value;
+}
+
+static uint32_t get_u32(struct reader *reader, const char *key, uint32_t min, uint32_t max)
+{
+	return (uint32_t)get_number(reader, key, 10, min, max);
+}
+
+/* The index of a text among words 1 and 2. */
+static int get_word(struct reader *reader, const char *key, const char *const *words)
+{
+	const char *text = get(reader, key);
+
+	for (int i = 1; i <= 2; i++)
+		if (strcmp(text, words[i]) == 0)
+			return i;
+	refuse(reader, "'%s' is neither %s nor %s", key, words[1], words[2]);
+	return 1;
+}
+
+static const char *get_name(struct reader *reader, const char *key)
+{
+	const char *text = get(reader, key);
+
+	if (strlen(text) > LIMIT_NAME_BYTES)
+		refuse(reader, "'%s' is longer than %u bytes", key, LIMIT_NAME_BYTES);
+	return text;
+}
+
+static void get_hyper(struct reader *reader, struct optim *optim, const struct optim_hyper *hyper)
+{
+	char key[64], why[256];
+	const char *at;
+	double values[2] = { 0, 0 };
+
+	snprintf(key, sizeof key, "optimizer.%s", hyper->name);
+	at = get(reader, key);
+	for (uint32_t i = 0; i < hyper->count; i++) {
+		char *end;
+		if (i > 0 && *at++ != ',')
+			break;
+		values[i] = strtod(at, &end);
+		if (end == at || !isfinite(values[i]))
+			break;
+		at = end;
+		if (i + 1 == hyper->count && *at == '\0') {
+			if (optim_set(optim, hyper->name, values, hyper->count, why, sizeof why) < 0)
+				refuse(reader, "%s", why);
+			return;
+		}
+	}
+	refuse(reader, "'%s' is not %s", key, hyper->count == 2 ? "a pair of numbers" : "a number");
+}
+
+static void get_optim(struct reader *reader, struct optim *optim)
+{
+	const struct optim_rule *rule = optim_find(get(reader, "optimizer"));
+	int match = optim_match_find(get(reader, "optimizer.match"));
+	char why[256];
+
+	if (!rule)
+		refuse(reader, "'optimizer' is not one that this version knows");
+	if (match < 0)
+		refuse(reader, "'optimizer.match' is not one that this version knows");
+	if (reader->rc < 0)
+		return;
+	if (optim_init(optim, rule, (enum optim_match)match, why, sizeof why) < 0) {
+		refuse(reader, "%s", why);
+		return;
+	}
+	for (uint32_t i = 0; i < optim_hyper_count(rule); i++)
+		get_hyper(reader, optim, optim_hyper(rule, i));
+	if (reader->rc == OPTD_OK && optim_check(optim, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
+int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes)
+{
+	struct reader reader = { head, OPTD_OK, why, why_bytes };
+	const char *format = safetensors_metadata(head, "optd.checkpoint");
+
+	if (!format)
+		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
+	if (strcmp(format, MANIFEST_FORMAT) != 0)
+		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
+		                 "its format is not " MANIFEST_FORMAT);
+	*about = (struct checkpoint){ 0 };
+	about->model = get_name(&reader, "model");
+	if (!*about->model)
+		refuse(&reader, "'model' is empty");
+	about->run = get_name(&reader, "run");
+	about->run_id = get_number(&reader, "run_id", 16, 0, UINT64_MAX);
+	get_optim(&reader, &about->optim);
+	about->mode = (enum msg_mode)get_word(&reader, "mode", modes);
+	about->reduce = (enum msg_reduce)get_word(&reader, "reduce", reduces);
+	about->workers = get_u32(&reader, "workers", 0, LIMIT_WORKERS);
+	about->step_timeout_ms = get_u32(&reader, "step_timeout_ms", 0, UINT32_MAX);
+	about->seats = get_u32(&reader, "seats", 0, LIMIT_WORKERS);
+	about->daemons = get_u32(&reader, "daemons", 1, LIMIT_DAEMONS);
+	about->daemon = get_u32(&reader, "daemon", 0, about->daemons - 1);
+	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
+	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
+	return reader.rc;
+}
+
+int manifest_check_layout(const struct safetensors *head, const struct layout *layout,
+                          char *why, size_t why_bytes)
+{
+	struct reader reader = { head, OPTD_OK, why, why_bytes };
+	uint64_t elements = get_number(&reader, "elements", 10, 0, LIMIT_ELEMENTS);
+	uint64_t hash = get_number(&reader, "layout_hash", 16, 0, UINT64_MAX);
+
+	if (elements != layout_elements(layout))
+		refuse(&reader, "'elements' is %" PRIu64 ", the layout has %" PRIu64, elements, layout_elements(layout));
+	if (hash != layout_hash(layout))
+		refuse(&reader, "the layout is cut into other blocks than this version makes");
+	return reader.rc;
+}

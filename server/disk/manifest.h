@@ -1,0 +1,41 @@
+/*
+ * Manifest: the settings of a checkpoint as texts of a safetensors file's
+ * metadata, and back.
+ *
+ * Numbers are decimal, real ones with the digits that read back the same, ids
+ * hexadecimal; so a person can read them with any tool that shows the head.
+ */
+#ifndef OPTD_DISK_MANIFEST_H
+#define OPTD_DISK_MANIFEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/safetensors.h"
+#include "server/disk/checkpoint.h"
+
+/* The version of a checkpoint's format: a reader takes only its own. */
+#define MANIFEST_FORMAT "1"
+
+#define MANIFEST_TEXTS_MAX 48u
+
+struct manifest {
+	struct safetensors_text texts[MANIFEST_TEXTS_MAX];
+	uint32_t count;
+	char keys[MANIFEST_TEXTS_MAX][64];
+	char values[MANIFEST_TEXTS_MAX][64];
+};
+
+/* Borrows about->model and about->run. */
+void manifest_encode(const struct checkpoint *about, struct manifest *manifest);
+
+/* Fills *about but for the layout; its texts borrow from the head.
+ * OPTD_UNSUPPORTED for another format, OPTD_CORRUPT for what is missing or makes
+ * no sense, and which text that is. */
+int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes);
+
+/* 0 when the file's layout, cut here, is the one that was saved. */
+int manifest_check_layout(const struct safetensors *head, const struct layout *layout,
+                          char *why, size_t why_bytes);
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * Plan: which byte of a checkpoint's data is what.
+ *
+ * A pure function of what the checkpoint is about and of the size of its table
+ * of shapes; writer and reader make the same plan, and the reader accepts a file
+ * only if its head describes exactly that.
+ */
+#ifndef OPTD_DISK_PLAN_H
+#define OPTD_DISK_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/safetensors.h"
+#include "server/disk/checkpoint.h"
+
+/* The most tensors a checkpoint can have: weights, slots, step, and ours. */
+#define PLAN_TENSORS_MAX (LIMIT_TENSORS * (OPTIM_SLOTS_MAX + 2u) + 16u)
+
+struct plan {
+	uint64_t first_element, element_count; /* of the daemon's run of blocks */
+	uint32_t first_segment, segment_count;
+	uint32_t first_tensor, piece_count; /* tensors of which there is a piece */
+	struct layout_run owned;
+	uint32_t slot_count, seats;
+	/* Places in the data, in bytes.  Vector 0 are the weights, 1 + i is slot i. */
+	uint64_t vector_bytes;
+	uint64_t steps, shapes, padding, versions, updates, seen, checksums, seal, end;
+	struct safetensors_tensor *tensors; /* placed */
+	uint32_t tensor_count;
+	/* Memory behind tensors. */
+	char *names;
+	size_t names_used;
+	uint64_t numbers[16];
+	uint32_t numbers_used;
+};
+
+/* OPTD_NO_MEMORY or OPTD_TOO_LARGE. */
+int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan **out);
+void plan_free(struct plan *plan);
+
+/* steps[i] becomes the highest update count of piece i's segments, as a float. */
+void plan_steps(const struct plan *plan, const struct layout *layout, const uint64_t *updates, float *steps);
+
+/* 0, or OPTD_CORRUPT and the first tensor that is not where the plan has it. */
+int plan_compare(const struct plan *plan, const struct safetensors *head, char *why, size_t why_bytes);
+
+#endif

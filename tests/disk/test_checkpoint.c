@@ -1,0 +1,400 @@
+/* Checkpoints: what is saved comes back bit for bit, however it is split. */
+#include "server/disk/checkpoint.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "proto/safetensors.h"
+#include "proto/status.h"
+#include "tests/disk/sample.h"
+#include "tests/support/rng_seed.h"
+
+static char dir[64], why[512], path[512];
+
+static int setup(void **state)
+{
+	(void)state;
+	sample_dir(dir);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	sample_dir_remove(dir);
+	return 0;
+}
+
+static void ok(int rc)
+{
+	if (rc < 0)
+		fail_msg("%s: %s", status_name(rc), why);
+}
+
+static struct checkpoint_file *saved(const struct sample *sample)
+{
+	struct checkpoint_file *file;
+
+	ok(sample_write(sample, dir, why, sizeof why));
+	sample_path(sample, dir, path);
+	ok(checkpoint_open(path, &file, why, sizeof why));
+	return file;
+}
+
+static void test_every_bit_comes_back(void **state)
+{
+	struct sample sample;
+	struct checkpoint_file *file;
+
+	(void)state;
+	sample_small(&sample, 1);
+	file = saved(&sample);
+	assert_true(sample_same(&sample, file, 0, layout_block_count(sample.layout)));
+	assert_int_equal(checkpoint_version(file, 0), sample.versions[0]);
+	checkpoint_close(file);
+	sample_deinit(&sample);
+}
+
+static void test_settings_come_back(void **state)
+{
+	struct sample sample;
+	struct checkpoint_file *file;
+	const struct checkpoint *about;
+
+	(void)state;
+	sample_small(&sample, 2);
+	file = saved(&sample);
+	about = checkpoint_about(file);
+	assert_string_equal(about->model, sample.about.model);
+	assert_string_equal(about->run, sample.about.run);
+	assert_int_equal(about->run_id, sample.about.run_id);
+	assert_int_equal(about->mode, MSG_SYNC);
+	assert_int_equal(about->reduce, MSG_MEAN);
+	assert_int_equal(about->workers, 2);
+	assert_int_equal(about->step_timeout_ms, 30000);
+	assert_int_equal(about->created_s, 1700000000);
+	assert_int_equal(about->saved_s, 1700000900);
+	assert_int_equal(optim_compare(&about->optim, &sample.about.optim, why, sizeof why), 0);
+	assert_int_equal(layout_compare(about->layout, sample.layout, why, sizeof why), 0);
+	assert_int_equal(layout_hash(about->layout), layout_hash(sample.layout));
+	checkpoint_close(file);
+	sample_deinit(&sample);
+}
+
+/* Puts the run in random pieces in random order. */
+static void put_shuffled(const struct sample *sample, struct checkpoint_writer *writer, uint64_t *seed)
+{
+	struct layout_run owned = checkpoint_owned(&sample->about);
+	uint32_t cuts[8] = { 0 }, count = 1 + (uint32_t)(sample_random(seed) % 4), turn = (uint32_t)sample_random(seed);
+
+	for (uint32_t i = 1; i < count; i++)
+		cuts[i] = cuts[i - 1] + (uint32_t)(sample_random(seed) % (owned.count - cuts[i - 1] + 1));
+	cuts[count] = owned.count;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t k = (i + turn) % count;
+		const float *slots[OPTIM_SLOTS_MAX];
+		const uint64_t *seen[16];
+		struct checkpoint_part part = sample_part(sample, owned.first + cuts[k], cuts[k + 1] - cuts[k], slots, seen);
+		ok(checkpoint_put(writer, &part, why, sizeof why));
+	}
+}
+
+/* Reads the run in other random pieces. */
+static void assert_same_in_pieces(const struct sample *sample, const struct checkpoint_file *file, uint64_t *seed)
+{
+	struct layout_run owned = checkpoint_owned(&sample->about);
+
+	for (uint32_t at = 0; at < owned.count;) {
+		uint32_t count = 1 + (uint32_t)(sample_random(seed) % (owned.count - at));
+		assert_true(sample_same(sample, file, owned.first + at, count));
+		at += count;
+	}
+}
+
+static void test_random_models_in_any_split(void **state)
+{
+	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam" };
+	uint64_t seed = rng_seed();
+
+	(void)state;
+	print_message("# OPTD_SEED=%llu\n", (unsigned long long)seed);
+	for (int round = 0; round < 12; round++) {
+		struct sample sample;
+		struct checkpoint_writer *writer;
+		struct checkpoint_file *file;
+		uint32_t seats = (uint32_t)(sample_random(&seed) % 4);
+
+		sample_init(&sample, sample_layout(&seed), optimizers[round % 5], seats, seed);
+		sample.about.daemons = 1 + (uint32_t)(sample_random(&seed) % 3);
+		sample.about.daemon = (uint32_t)(sample_random(&seed) % sample.about.daemons);
+		ok(checkpoint_begin(dir, &sample.about, &writer, why, sizeof why));
+		put_shuffled(&sample, writer, &seed);
+		ok(checkpoint_commit(&writer, why, sizeof why));
+		assert_null(writer);
+		sample_path(&sample, dir, path);
+		ok(checkpoint_open(path, &file, why, sizeof why));
+		assert_int_equal(layout_compare(checkpoint_about(file)->layout, sample.layout, why, sizeof why), 0);
+		assert_same_in_pieces(&sample, file, &seed);
+		checkpoint_close(file);
+		sample_deinit(&sample);
+	}
+}
+
+/* The head of the file at `path`. */
+static struct safetensors *decode(const uint8_t *bytes, size_t size)
+{
+	struct safetensors *head;
+	uint64_t text_bytes;
+
+	ok(safetensors_text_bytes(bytes, size, 1u << 24, &text_bytes, why, sizeof why));
+	assert_int_equal((8 + text_bytes) % 64, 0);
+	ok(safetensors_decode(bytes + 8, text_bytes, size - 8 - text_bytes, 100000, 100, &head, why, sizeof why));
+	return head;
+}
+
+static void test_tensors_have_pytorchs_names_and_memorys_order(void **state)
+{
+	static const char *const names[] = {
+		"fc.weight", "fc.bias", "scale", "state.fc.weight.exp_avg", "state.fc.bias.exp_avg", "state.scale.exp_avg",
+		"state.fc.weight.exp_avg_sq", "state.fc.bias.exp_avg_sq", "state.scale.exp_avg_sq",
+		"state.fc.weight.step", "state.fc.bias.step", "state.scale.step",
+		"optd.layout", "optd.padding", "optd.versions", "optd.updates", "optd.seen", "optd.checksums", "optd.seal",
+	};
+	struct sample sample;
+	struct safetensors *head;
+	uint8_t *bytes;
+	size_t size;
+
+	(void)state;
+	sample_small(&sample, 3);
+	checkpoint_close(saved(&sample));
+	bytes = sample_bytes(path, &size);
+	head = decode(bytes, size);
+	assert_int_equal(safetensors_count(head), sizeof names / sizeof *names);
+	for (uint32_t i = 0; i < safetensors_count(head); i++)
+		assert_string_equal(safetensors_tensors(head)[i].name, names[i]);
+	assert_int_equal(safetensors_find(head, "fc.weight")->rank, 2);
+	assert_int_equal(safetensors_find(head, "state.scale.step")->rank, 0);
+	safetensors_free(head);
+	free(bytes);
+	sample_deinit(&sample);
+}
+
+static void test_a_part_of_a_tensor_is_a_flat_slice(void **state)
+{
+	struct sample sample;
+	struct safetensors *head;
+	struct layout *layout = layout_new();
+	uint8_t *bytes;
+	size_t size;
+
+	(void)state;
+	sample_add(layout, "w", (uint64_t[]){ 3, LIMIT_BLOCK_ELEMENTS }, 2);
+	sample_init(&sample, layout, "sgd", 0, 4);
+	sample.about.daemons = 2;
+	checkpoint_close(saved(&sample));
+	bytes = sample_bytes(path, &size);
+	head = decode(bytes, size);
+	assert_int_equal(safetensors_find(head, "w")->rank, 1);
+	assert_int_equal(safetensors_find(head, "w")->shape[0], 2 * LIMIT_BLOCK_ELEMENTS);
+	safetensors_free(head);
+	free(bytes);
+	sample_deinit(&sample);
+}
+
+static void test_step_is_the_highest_update_of_a_tensors_segments(void **state)
+{
+	struct sample sample;
+	struct safetensors *head;
+	struct layout *layout = layout_new();
+	const struct safetensors_tensor *step;
+	uint8_t *bytes;
+	size_t size;
+	float value;
+
+	(void)state;
+	sample_add(layout, "w", (uint64_t[]){ 2, LIMIT_BLOCK_ELEMENTS }, 2);
+	sample_init(&sample, layout, "sgd", 0, 4);
+	sample.updates[0] = 8;
+	sample.updates[1] = 7;
+	checkpoint_close(saved(&sample));
+	bytes = sample_bytes(path, &size);
+	head = decode(bytes, size);
+	step = safetensors_find(head, "state.w.step");
+	memcpy(&value, bytes + size - safetensors_tensors(head)[safetensors_count(head) - 1].end + step->begin, sizeof value);
+	assert_true(value == 8.0f);
+	safetensors_free(head);
+	free(bytes);
+	sample_deinit(&sample);
+}
+
+static void test_a_tensors_name_never_collides_with_ours(void **state)
+{
+	struct sample sample;
+	struct checkpoint_file *file;
+	struct layout *layout = layout_new();
+
+	(void)state;
+	sample_add(layout, "x", (uint64_t[]){ 2 }, 1);
+	sample_add(layout, "state.x.exp_avg", (uint64_t[]){ 2 }, 1);
+	sample_add(layout, "optd.seal", (uint64_t[]){ 2 }, 1);
+	sample_add(layout, "optd.weight.optd.seal", (uint64_t[]){ 2 }, 1);
+	sample_add(layout, "__metadata__", (uint64_t[]){ 2 }, 1);
+	sample_init(&sample, layout, "adam", 0, 5);
+	file = saved(&sample);
+	assert_true(sample_same(&sample, file, 0, 1));
+	checkpoint_close(file);
+	sample_deinit(&sample);
+}
+
+static void test_a_daemon_without_blocks_has_a_file_too(void **state)
+{
+	struct sample sample;
+	struct checkpoint_file *file;
+
+	(void)state;
+	sample_small(&sample, 6);
+	sample.about.daemons = 3;
+	sample.about.daemon = 2;
+	file = saved(&sample);
+	assert_int_equal(checkpoint_owned(checkpoint_about(file)).count, 0);
+	assert_int_equal(layout_compare(checkpoint_about(file)->layout, sample.layout, why, sizeof why), 0);
+	checkpoint_close(file);
+	sample_deinit(&sample);
+}
+
+static void test_a_block_that_was_not_put_is_named(void **state)
+{
+	struct sample sample;
+	struct checkpoint_writer *writer;
+	struct layout *layout = layout_new();
+	const float *slots[OPTIM_SLOTS_MAX];
+	const uint64_t *seen[16];
+	struct checkpoint_part part;
+
+	(void)state;
+	sample_add(layout, "w", (uint64_t[]){ 3, LIMIT_BLOCK_ELEMENTS }, 2);
+	sample_init(&sample, layout, "sgd", 0, 7);
+	ok(checkpoint_begin(dir, &sample.about, &writer, why, sizeof why));
+	part = sample_part(&sample, 0, 2, slots, seen);
+	ok(checkpoint_put(writer, &part, why, sizeof why));
+	assert_int_equal(checkpoint_commit(&writer, why, sizeof why), OPTD_INVALID);
+	assert_non_null(strstr(why, "block 2 "));
+	sample_path(&sample, dir, path);
+	assert_int_not_equal(access(path, F_OK), 0);
+	sample_deinit(&sample);
+}
+
+static void test_blocks_of_others_are_refused(void **state)
+{
+	struct sample sample;
+	struct checkpoint_file *file;
+	struct checkpoint_target target = { .first_block = 0, .block_count = 2 };
+	struct checkpoint_writer *writer;
+	struct checkpoint_part part = { .first_block = 1, .block_count = 1 };
+
+	(void)state;
+	sample_small(&sample, 8);
+	file = saved(&sample);
+	assert_int_equal(checkpoint_read(file, &target, why, sizeof why), OPTD_INVALID);
+	checkpoint_close(file);
+	ok(checkpoint_begin(dir, &sample.about, &writer, why, sizeof why));
+	assert_int_equal(checkpoint_put(writer, &part, why, sizeof why), OPTD_INVALID);
+	checkpoint_abandon(&writer);
+	sample_deinit(&sample);
+}
+
+/* Runs the independent reader on the file at `path`; its output, or NULL without
+ * a Python to run it. */
+static FILE *witness(const char *option)
+{
+	const char *script = "tests/disk/read_safetensors.py";
+	char command[700];
+
+	if (access("/usr/bin/python3", X_OK) != 0 || access(script, R_OK) != 0)
+		return NULL;
+	snprintf(command, sizeof command, "/usr/bin/python3 %s %s %s 2>&1", script, path, option);
+	return popen(command, "r");
+}
+
+static void test_an_independent_reader_sees_the_same_bits(void **state)
+{
+	struct sample sample;
+	char line[4096], hex[128];
+	FILE *output;
+	uint32_t bits;
+	size_t at = 0;
+
+	(void)state;
+	sample_small(&sample, 9);
+	checkpoint_close(saved(&sample));
+	output = witness("");
+	if (!output) {
+		sample_deinit(&sample);
+		skip();
+	}
+	assert_non_null(fgets(line, sizeof line, output));
+	for (int i = 0; i < 10; i++) {
+		memcpy(&bits, &sample.weights[i], sizeof bits);
+		at += (size_t)snprintf(hex + at, sizeof hex - at, "%08x", __builtin_bswap32(bits));
+	}
+	assert_memory_equal(line, "F32 [2, 5] fc.weight ", 21);
+	assert_memory_equal(line + 21, hex, at);
+	while (fgets(line, sizeof line, output))
+		;
+	assert_int_equal(pclose(output), 0);
+	sample_deinit(&sample);
+}
+
+static void test_an_independent_reader_accepts_random_models(void **state)
+{
+	uint64_t seed = rng_seed();
+
+	(void)state;
+	print_message("# OPTD_SEED=%llu\n", (unsigned long long)seed);
+	for (int round = 0; round < 4; round++) {
+		struct sample sample;
+		char line[1024] = "";
+		FILE *output;
+		int status;
+
+		sample_init(&sample, sample_layout(&seed), "adam", (uint32_t)round, seed);
+		checkpoint_close(saved(&sample));
+		output = witness("--quiet");
+		if (!output) {
+			sample_deinit(&sample);
+			skip();
+		}
+		(void)!fgets(line, sizeof line, output);
+		status = pclose(output);
+		if (status != 0)
+			fail_msg("%s", line);
+		sample_deinit(&sample);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_every_bit_comes_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_settings_come_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_random_models_in_any_split, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tensors_have_pytorchs_names_and_memorys_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_part_of_a_tensor_is_a_flat_slice, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_step_is_the_highest_update_of_a_tensors_segments, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_tensors_name_never_collides_with_ours, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_daemon_without_blocks_has_a_file_too, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_block_that_was_not_put_is_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_blocks_of_others_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_independent_reader_sees_the_same_bits, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_independent_reader_accepts_random_models, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
