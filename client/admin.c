@@ -1,0 +1,188 @@
+/*
+ * For operators: status of every lane; save and drop, which each daemon's first
+ * lane passes on to the others; and goodbye.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+/* Runs a verb on these lanes. */
+static int run(optd_client *client, enum msg_verb verb, const char *name, const uint32_t *lanes,
+               uint32_t count, void (*answer)(struct call *, uint32_t, const struct msg *), void *user)
+{
+	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
+	struct call *call = call_new(client, NULL, verb, count);
+	if (!call)
+		return OPTD_NO_MEMORY;
+	call->name = name;
+	call->lanes = lanes;
+	call->answer = answer;
+	call->user = user;
+	int rc = call_start(client, call);
+	return rc < 0 ? rc : call_finish(client, call, deadline_ms);
+}
+
+static int run_first_lanes(optd_client *client, enum msg_verb verb, const char *name)
+{
+	uint32_t *lanes = calloc(client->daemon_count, sizeof(*lanes));
+	if (!lanes)
+		return client_fail(client, OPTD_NO_MEMORY, "out of memory");
+	for (uint32_t i = 0; i < client->daemon_count; i++)
+		lanes[i] = client->daemons[i].first_lane;
+	int rc = run(client, verb, name, lanes, client->daemon_count, NULL, NULL);
+	free(lanes);
+	return rc;
+}
+
+static int check_name(optd_client *client, const char *name)
+{
+	if (name && (!*name || strlen(name) >= LIMIT_NAME_BYTES))
+		return client_fail(client, OPTD_INVALID, "a model's name has 1 to %u bytes",
+		                   LIMIT_NAME_BYTES - 1);
+	return 0;
+}
+
+int optd_save(optd_client *client, const char *name)
+{
+	int rc = check_name(client, name);
+	return rc < 0 ? rc : run_first_lanes(client, MSG_SAVE, name ? name : "");
+}
+
+int optd_drop(optd_client *client, const char *name)
+{
+	if (!name)
+		return client_fail(client, OPTD_INVALID, "name the model to drop");
+	int rc = check_name(client, name);
+	return rc < 0 ? rc : run_first_lanes(client, MSG_DROP, name);
+}
+
+/* ---- status ----------------------------------------------------------- */
+
+/* A lane's records, kept until all lanes have answered, so that rows come in the
+ * order of lanes whatever the order of answers. */
+struct report {
+	void *bytes;
+	size_t size;
+};
+
+struct gathering {
+	struct report *reports;
+	bool failed;
+};
+
+static void keep_report(struct call *call, uint32_t index, const struct msg *reply)
+{
+	struct gathering *g = call->user;
+	void *copy = malloc(reply->payload_bytes + 1);
+	if (!copy) {
+		g->failed = true;
+		return;
+	}
+	if (reply->payload_bytes)
+		memcpy(copy, reply->payload, reply->payload_bytes);
+	free(g->reports[index].bytes);
+	g->reports[index] = (struct report){copy, reply->payload_bytes};
+}
+
+/* A row's texts, ended with NUL. */
+struct row_text {
+	char model[LIMIT_NAME_BYTES + 1];
+	char optimizer[LIMIT_TEXT_BYTES + 1];
+	char waiting[LIMIT_TEXT_BYTES + 1];
+};
+
+static void make_row(const struct wire_model_status *s, const char *endpoint, struct row_text *text,
+                     optd_status_row *row)
+{
+	*row = (optd_status_row){
+		.endpoint = endpoint,
+		.model = text_copy(s->model, text->model, sizeof(text->model)),
+		.run_id = s->run_id,
+		.ready = s->state == MSG_MODEL_READY,
+		.restored = s->restored,
+		.elements = s->elements,
+		.tensors = s->tensors,
+		.blocks = s->blocks,
+		.first_block = s->first_block,
+		.block_count = s->block_count,
+		.version = s->version,
+		.version_max = s->version_max,
+		.step = s->step,
+		.mode = (optd_mode)s->mode,
+		.workers = s->workers,
+		.workers_present = s->workers_present,
+		.optimizer = text_copy(s->optimizer, text->optimizer, sizeof(text->optimizer)),
+		.waiting = text_copy(s->waiting, text->waiting, sizeof(text->waiting)),
+		.bytes = s->bytes,
+		.pushes = s->pushes,
+		.pulls = s->pulls,
+		.duplicates = s->duplicates,
+		.refused = s->refused,
+		.saved_version = s->saved_version,
+	};
+}
+
+static int tell_report(optd_client *client, const struct lane *lane, const struct report *report,
+                       void (*tell)(void *user, const optd_status_row *row), void *user)
+{
+	struct wire_model_status status;
+	struct row_text text;
+	optd_status_row row;
+	size_t at = 0;
+	int rc;
+	while ((rc = wire_status_decode(client->arena, report->bytes, report->size, &at, &status)) == 1) {
+		make_row(&status, lane->endpoint, &text, &row);
+		tell(user, &row);
+	}
+	if (rc < 0)
+		client_fail(client, rc, "%s: its status cannot be read", lane->endpoint);
+	return rc;
+}
+
+int optd_get_status(optd_client *client, void (*row)(void *user, const optd_status_row *row), void *user)
+{
+	uint32_t count = client->lane_count;
+	uint32_t *lanes = calloc(count, sizeof(*lanes));
+	struct gathering g = {.reports = calloc(count, sizeof(*g.reports))};
+	int rc = lanes && g.reports ? 0 : client_fail(client, OPTD_NO_MEMORY, "out of memory");
+	for (uint32_t i = 0; rc == 0 && i < count; i++)
+		lanes[i] = i;
+	if (rc == 0)
+		rc = run(client, MSG_STATUS, "", lanes, count, keep_report, &g);
+	if (rc == 0 && g.failed)
+		rc = client_fail(client, OPTD_NO_MEMORY, "out of memory");
+	for (uint32_t i = 0; rc == 0 && i < count; i++)
+		rc = tell_report(client, client->lanes[i], &g.reports[i], row, user);
+	for (uint32_t i = 0; g.reports && i < count; i++)
+		free(g.reports[i].bytes);
+	free(g.reports);
+	free(lanes);
+	return rc;
+}
+
+/* ---- goodbye ---------------------------------------------------------- */
+
+void admin_goodbye(optd_client *client, uint64_t ms)
+{
+	uint64_t deadline_ms = hub_now_ms() + ms;
+	uint32_t count = 0;
+	uint32_t *lanes = calloc(client->lane_count + 1, sizeof(*lanes));
+	if (!lanes)
+		return;
+	for (uint32_t i = 0; i < client->lane_count; i++)
+		if (client->lanes[i]->session.state == SESSION_UP)
+			lanes[count++] = i;
+	struct call *call = call_new(client, NULL, MSG_GOODBYE, count);
+	if (call) {
+		call->lanes = lanes;
+		call->name = "";
+		if (call_start(client, call) == 0) {
+			while (call->state != CALL_DONE && hub_now_ms() < deadline_ms)
+				client_turn(client, deadline_ms);
+			call_free(client, call);
+		}
+	}
+	free(lanes);
+}

@@ -1,0 +1,127 @@
+/*
+ * What a request carries and what its answer brings: between a call's arrays and
+ * messages.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+/* ---- requests --------------------------------------------------------- */
+
+static int fill_payload(optd_client *client, const struct call *call,
+                        const struct route_message *m, struct msg *msg, void **buffer)
+{
+	*buffer = pool_take(client->pool, m->bytes);
+	if (!*buffer)
+		return OPTD_NO_MEMORY;
+	route_gather(call->route, m, call->sources ? call->sources : &call->source, *buffer);
+	msg->payload = *buffer;
+	msg->payload_bytes = m->bytes;
+	/* The bytes are still in the cache. */
+	msg->checksum = wire_checksum(*buffer, m->bytes);
+	return 0;
+}
+
+int call_fill(optd_client *client, const struct inflight_request *request, struct msg *msg,
+              void **buffer)
+{
+	const struct call *call = request->owner;
+	if (!call->model) {
+		if (request->verb == MSG_SAVE || request->verb == MSG_DROP)
+			msg->named.model = text_of(call->name);
+		return 0;
+	}
+	msg->step = call->step;
+	msg->base_version = call->base_version;
+	msg->min_version = call->min_version;
+	msg->weight = call->weight;
+	msg->token = call->token;
+	if (!call->route)
+		return 0;
+	const struct route_message *m = &call->route->messages[request->index];
+	msg->part_count = m->part_count;
+	memcpy(msg->parts, &call->route->parts[m->first_part], m->part_count * sizeof(*msg->parts));
+	bool sends = request->verb == MSG_PUSH || request->verb == MSG_PUSH_PULL ||
+	             request->verb == MSG_INIT;
+	return sends ? fill_payload(client, call, m, msg, buffer) : 0;
+}
+
+/* ---- answers ---------------------------------------------------------- */
+
+static int take_weights(struct call *call, uint32_t index, const struct msg *reply)
+{
+	const struct route_message *m = &call->route->messages[index];
+	if (reply->payload_bytes != m->bytes)
+		return OPTD_MALFORMED;
+	route_scatter(call->route, m, reply->payload, call->targets ? call->targets : &call->target);
+	if (reply->version < call->version)
+		call->version = reply->version;
+	if (reply->version_max > call->version_max)
+		call->version_max = reply->version_max;
+	return 0;
+}
+
+/* Keeps the first error by shard order, whichever came first. */
+static void note_error(struct call *call, uint32_t index, const struct lane *lane,
+                       const struct msg *reply, int status)
+{
+	char said[LIMIT_TEXT_BYTES + 1];
+	if (call->status < 0 && call->failed <= index)
+		return;
+	call->status = status;
+	call->failed = index;
+	text_copy(reply->text, said, sizeof(said));
+	describe(call->error, sizeof(call->error), call->model, lane->endpoint, said, status);
+}
+
+/* What an error on one message means for the model as a whole. */
+static void judge(struct call *call, const struct lane *lane, const struct msg *reply, int status)
+{
+	char said[LIMIT_TEXT_BYTES + 1], text[CLIENT_ERROR_BYTES];
+	/* The handle was good: the model is gone since. */
+	if (status == OPTD_NO_MODEL)
+		status = OPTD_MODEL_LOST;
+	if (!call->model || (status != OPTD_MODEL_LOST && status != OPTD_ROLLBACK))
+		return;
+	text_copy(reply->text, said, sizeof(said));
+	describe(text, sizeof(text), call->model, lane->endpoint, said, status);
+	model_break(call->model, status, text);
+}
+
+void call_answer(optd_client *client, struct lane *lane, const struct inflight_request *request,
+                 const struct msg *reply)
+{
+	struct call *call = request->owner;
+	uint32_t index = request->index;
+	int status = reply->status;
+	bool weights = request->verb == MSG_PULL || request->verb == MSG_PUSH_PULL;
+	if (status == OPTD_OK && weights)
+		status = take_weights(call, index, reply);
+	if (status == OPTD_OK && call->answer)
+		call->answer(call, index, reply);
+	if (status < 0) {
+		note_error(call, index, lane, reply, status);
+		judge(call, lane, reply, status);
+	}
+	if (call->state != CALL_ACTIVE)
+		return;
+	call->final[index] = 1;
+	if (--call->left == 0)
+		call_complete(client, call);
+}
+
+void call_notice(optd_client *client, struct lane *lane, const struct inflight_request *request,
+                 const struct msg *reply)
+{
+	struct call *call = request->owner;
+	char said[LIMIT_TEXT_BYTES + 1];
+	if (reply->status != OPTD_WAITING)
+		return;
+	text_copy(reply->text, said, sizeof(said));
+	snprintf(call->waiting, sizeof(call->waiting), "%s", said);
+	if (call->model)
+		client_tell(client, "model '%s' on %s: %s", call->model->name, lane->endpoint, said);
+	else
+		client_tell(client, "%s: %s", lane->endpoint, said);
+}

@@ -1,0 +1,267 @@
+/*
+ * What the library's files share: the client, its lanes, models and calls.
+ *
+ *     connect.c  endpoints to lanes, and lanes made anew after a restart
+ *     client.c   the turn: receive, dispatch, send, wait
+ *     open.c     opening and closing models
+ *     model.c    a model's lanes, routes and steps; restarts of its servers
+ *     call.c     a call's life, from route to result
+ *     answer.c   what its requests carry and its answers bring
+ *     push.c     the public calls on a model: push, pull, tickets
+ *     init.c     first weights
+ *     admin.c    status, save, drop, goodbye
+ *     error.c    sentences
+ *
+ * The machine that decides what is sent (route, inflight, session) is pure;
+ * these files lend it arrays, a clock and a network.
+ */
+#ifndef OPTD_CLIENT_INTERNAL_H
+#define OPTD_CLIENT_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/link.h"
+#include "client/pool.h"
+#include "client/route.h"
+#include "client/session.h"
+#include "proto/layout.h"
+#include "proto/msg.h"
+#include "proto/status.h"
+#include "proto/wire.h"
+
+#include "client/optd.h"
+
+#define CLIENT_TIMEOUT_MS 60000u
+#define CLIENT_ERROR_BYTES 2048u
+/* A notice that repeats is told again after this time. */
+#define CLIENT_NOTICE_MS 5000u
+/* Messages received from one lane before the others have their turn. */
+#define CLIENT_BURST 16u
+
+struct optd_layout {
+	struct layout *layout;
+};
+
+/* One lane of one daemon. */
+struct lane {
+	char endpoint[LIMIT_ENDPOINT_BYTES + 1];
+	uint32_t daemon, lane;
+	struct link *link;
+	struct session session;
+	bool blocked; /* something waits for the link to take it */
+	char why[LIMIT_TEXT_BYTES]; /* why the session failed */
+};
+
+struct daemon {
+	char endpoint[LIMIT_ENDPOINT_BYTES + 1]; /* as the caller gave it: lane 0 */
+	uint32_t first_lane, lane_count;
+	uint64_t id;
+	/* Where its lanes listen, as its last WELCOME says; lane_count texts. */
+	char (*endpoints)[LIMIT_ENDPOINT_BYTES + 1];
+	uint32_t endpoint_count;
+};
+
+enum call_state { CALL_QUEUED, CALL_ACTIVE, CALL_DONE };
+
+/* One call of the program: the messages of a route, or one for each lane of a
+ * list. */
+struct call {
+	struct call *next, *prev; /* of the client, in the order of starting */
+	optd_ticket ticket;
+	optd_model *model; /* NULL: admin */
+	enum msg_verb verb;
+	enum call_state state;
+
+	const struct route *route;
+	const float *source; /* the array of an item-less call */
+	float *target;
+	const float *const *sources; /* by item */
+	float *const *targets;
+	bool whole;    /* route is that of the whole model */
+	bool in_place; /* an answer overwrites the gradient it answers */
+	uint64_t step, base_version, min_version, token;
+	double weight;
+
+	const char *name;       /* admin: the model, or "" */
+	const uint32_t *lanes;  /* admin, INIT without parts: lane of each message */
+	void (*answer)(struct call *call, uint32_t index, const struct msg *reply);
+	void *user;
+
+	uint32_t total, left;
+	uint8_t *final; /* by message: answered */
+	int status;
+	uint32_t failed; /* message of the first error, by shard order */
+	uint64_t version, version_max;
+	char waiting[LIMIT_TEXT_BYTES + 64]; /* the latest WAITING notice */
+	char error[CLIENT_ERROR_BYTES];
+};
+
+struct optd_model {
+	optd_client *client;
+	optd_model *next;
+	char *name;
+	uint32_t slot;
+	struct layout *layout;
+	struct session_spec *specs; /* by daemon */
+	char *texts[3];             /* optimizer, match, run: what specs point to */
+	char **hyper_names;
+	uint32_t hyper_count;
+	void *layout_bytes;
+
+	uint32_t lane_count; /* of the client when runs were made */
+	struct layout_run *runs; /* by lane; count 0: not the model's */
+	struct route *whole;
+	struct route *some; /* the last route of chosen tensors */
+	uint32_t *some_tensors;
+	uint32_t some_count;
+	bool some_push;
+
+	uint64_t step;
+	uint64_t known_run;
+	double weight;
+	uint64_t version, version_max;
+	optd_model_info info;
+	int broken; /* OPTD_ROLLBACK or OPTD_MODEL_LOST until resumed */
+	char broken_text[CLIENT_ERROR_BYTES];
+};
+
+struct optd_client {
+	int32_t rank;
+	uint32_t timeout_ms;
+	void (*notice)(void *user, const char *text);
+	void *user;
+	uint64_t number; /* of this client, the same in all its sessions */
+	char host[128];
+	struct msg_hello hello;
+
+	struct hub *hub;
+	struct pool *pool;
+	struct wire_arena *arena;
+	struct daemon *daemons;
+	uint32_t daemon_count;
+	struct lane **lanes;
+	uint32_t lane_count;
+	bool map_changed; /* a daemon came back with other lanes */
+
+	optd_model *models;
+	uint64_t slots; /* taken */
+	struct call *calls, *last_call;
+	optd_ticket next_ticket;
+	uint32_t finished; /* calls that became done */
+
+	char told[LIMIT_TEXT_BYTES + 512]; /* the latest notice */
+	uint64_t told_ms;
+	char error[CLIENT_ERROR_BYTES];
+	uint8_t header[LIMIT_HEADER_BYTES];
+	struct msg out, in; /* large: kept off the stack */
+};
+
+/* ---- error.c ---------------------------------------------------------- */
+
+/* Sets the client's error text and returns status. */
+int client_fail(optd_client *client, int status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Tells the program's notice function. */
+void client_tell(optd_client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Copies a message's text, terminated and cut to fit; returns out. */
+const char *text_copy(struct msg_text text, char *out, size_t out_bytes);
+struct msg_text text_of(const char *string);
+/* Reads a text as an error of optd_connect on this thread. */
+void connect_error_set(const char *text);
+/* What to do about a status, as the end of a sentence, or "". */
+const char *status_advice(int status);
+/* One sentence about a failure: which model (may be NULL) on which server, what was
+ * said about it (empty: the status's own words), and what to do. */
+void describe(char *out, size_t out_bytes, const optd_model *model, const char *endpoint,
+              const char *said, int status);
+
+/* ---- client.c --------------------------------------------------------- */
+
+/* Moves what can be moved without waiting.  Returns whether anything moved. */
+bool client_pump(optd_client *client);
+/* client_pump, and if nothing moved, waits for something to do. */
+void client_turn(optd_client *client, uint64_t deadline_ms);
+/* Arms the descriptor; every public function that pumps ends with it. */
+void client_leave(optd_client *client);
+uint64_t client_deadline(const optd_client *client);
+/* Why a call is late, as one clause: the state of the first lane that is not up, or the
+ * latest notice. */
+void client_explain(optd_client *client, const struct call *call, char *text, size_t text_bytes);
+
+/* ---- connect.c -------------------------------------------------------- */
+
+struct lane *lane_new(optd_client *client, const char *endpoint, uint32_t daemon, uint32_t lane, int *rc);
+void lane_free(struct lane *lane);
+/* Takes a lane's WELCOME: notes the endpoints, and whether they changed. */
+void connect_welcomed(optd_client *client, struct lane *lane, const struct msg *reply);
+/* Makes the lanes of daemons that came back with other ones. */
+void connect_remap(optd_client *client);
+
+/* ---- open.c, model.c ------------------------------------------------------- */
+
+optd_model *model_by_slot(const optd_client *client, uint32_t slot);
+/* The endpoint that errors about a model name: its lead. */
+const char *model_endpoint(const optd_model *model);
+/* Makes runs and routes fit the client's lanes. */
+int model_map(optd_model *model);
+/* Opens the model on every lane that has blocks of it. */
+void model_attach(optd_model *model);
+/* Waits until it is open everywhere.  Returns the first failure. */
+int model_settle(optd_model *model, uint64_t deadline_ms);
+/* Takes OPENED or a failure to open from a lane. */
+void model_opened(optd_model *model, struct lane *lane, const struct session_event *event,
+                  const struct msg *reply);
+/* Every call fails like this until the program has decided. */
+void model_break(optd_model *model, int status, const char *text);
+/* Fails if the model is broken; tries again what did not open before. */
+int model_ready(optd_model *model);
+/* The routes of a call. */
+int model_route(optd_model *model, const struct route **out);
+int model_route_some(optd_model *model, const uint32_t *tensors, uint32_t count, bool push,
+                     const struct route **out);
+/* The step is done: the next one is due. */
+void model_advance(optd_model *model, uint64_t step);
+
+/* ---- call.c ----------------------------------------------------------- */
+
+/* Makes a call of `total` messages; NULL without memory.  Fill it in, then start it. */
+struct call *call_new(optd_client *client, optd_model *model, enum msg_verb verb, uint32_t total);
+void call_free(optd_client *client, struct call *call);
+/* Queues its requests, or, for a push behind another push, waits its turn. */
+int call_start(optd_client *client, struct call *call);
+/* Starts the next push of a model whose last one is done. */
+void call_next(optd_model *model);
+/* The last answer is there. */
+void call_complete(optd_client *client, struct call *call);
+/* Blocks until done or the deadline, then frees the call.  Returns its result with
+ * the client's error text set. */
+int call_finish(optd_client *client, struct call *call, uint64_t deadline_ms);
+/* Sets the client's error text from a call that is done; returns its status. */
+int call_result(optd_client *client, const struct call *call);
+/* Ends a call: whatever is under way is given up. */
+void call_fail(optd_client *client, struct call *call, int status, const char *text);
+/* Asks again for messages of pushes under way that this lane's daemon may have forgotten. */
+void call_recall(optd_client *client, optd_model *model, struct lane *lane);
+/* The lanes changed: calls on the model start from the beginning. */
+void call_restart(optd_client *client, optd_model *model);
+/* Fills in what the session leaves open, and takes a buffer for the payload. */
+int call_fill(optd_client *client, const struct inflight_request *request, struct msg *msg,
+              void **buffer);
+void call_answer(optd_client *client, struct lane *lane, const struct inflight_request *request,
+                 const struct msg *reply);
+void call_notice(optd_client *client, struct lane *lane, const struct inflight_request *request,
+                 const struct msg *reply);
+
+/* ---- finite.c --------------------------------------------------------- */
+
+/* Index of the first element that is NaN or infinite, or `count`. */
+uint64_t finite_check(const float *values, uint64_t count);
+
+/* ---- admin.c ---------------------------------------------------------- */
+
+/* Says goodbye to every lane that is up, for at most ms. */
+void admin_goodbye(optd_client *client, uint64_t ms);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * Link: the library's only I/O.  A hub holds the ZeroMQ context, the clock and
+ * the descriptors of a client; a link is the DEALER socket to one lane.
+ *
+ * Nothing here blocks but hub_wait and link_diagnose.  A link that is not
+ * connected refuses to send, and connects and reconnects by itself in the
+ * background.
+ */
+#ifndef OPTD_CLIENT_LINK_H
+#define OPTD_CLIENT_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct hub;
+struct link;
+
+/* OPTD_NO_MEMORY, or OPTD_IO with the reason in why. */
+int hub_new(struct hub **out, char *why, size_t why_bytes);
+/* Frees the hub; all its links must be closed.  Returns when ZeroMQ has let go
+ * of every buffer. */
+void hub_free(struct hub *hub);
+
+/* Milliseconds of a clock that only goes forward. */
+uint64_t hub_now_ms(void);
+/* A random number, never 0. */
+uint64_t hub_random(void);
+/* This machine's name. */
+void hub_host(char *text, size_t text_bytes);
+
+/* Waits until a link may have something to do, or for `ms`. */
+void hub_wait(struct hub *hub, uint64_t ms);
+
+/* The descriptor for other event loops. */
+int hub_fd(struct hub *hub);
+/* Prepares that descriptor for leaving the library: it becomes readable at once
+ * if there is `work` left, else when a link wakes up or at_ms (UINT64_MAX:
+ * never) has come.  Free of system calls until hub_fd was asked for once. */
+void hub_leave(struct hub *hub, bool work, uint64_t at_ms);
+
+/* Starts connecting.  OPTD_INVALID for an endpoint that ZeroMQ does not take,
+ * OPTD_IO otherwise; why says more. */
+int link_open(struct hub *hub, const char *endpoint, struct link **out, char *why, size_t why_bytes);
+/* Drops the connection and what is on it, and starts another. */
+void link_reopen(struct link *link);
+void link_close(struct link *link);
+
+/* Whether a message can be sent, and whether one is there. */
+bool link_writable(struct link *link);
+bool link_readable(struct link *link);
+
+/* Sends two frames.  `payload` is NULL or a buffer of a pool, which is taken
+ * with any result but OPTD_BUSY: then nothing was sent and it stays the
+ * caller's. */
+int link_send(struct link *link, const void *header, size_t header_bytes, void *payload,
+              size_t payload_bytes);
+
+/* The next message, if there is one; messages that do not have two frames are
+ * dropped.  The bytes are good until the next call on this link; the payload is
+ * aligned to 8 bytes. */
+bool link_receive(struct link *link, const void **header, size_t *header_bytes, const void **payload,
+                  size_t *payload_bytes);
+
+/* Why nobody answers at an endpoint: tries once by hand, for at most half a second
+ * ("connection refused"). */
+void link_diagnose(const char *endpoint, char *text, size_t text_bytes);
+
+#endif

@@ -1,0 +1,367 @@
+/*
+ * Opening and closing a model: first at the lead, the owner of block 0, then at
+ * every other lane that has blocks of it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+/* ---- what OPEN says --------------------------------------------------- */
+
+static int copy_text(const char *text, char **out)
+{
+	*out = text ? strdup(text) : NULL;
+	return text && !*out ? OPTD_NO_MEMORY : 0;
+}
+
+static int copy_hypers(optd_model *model, const optd_open_options *options, struct msg_open *open)
+{
+	optd_client *client = model->client;
+	if (options->hyper_count > LIMIT_HYPERS)
+		return client_fail(client, OPTD_TOO_LARGE, "%u hyper-parameters, at most %u are allowed",
+		                   options->hyper_count, LIMIT_HYPERS);
+	model->hyper_names = calloc(options->hyper_count + 1, sizeof(*model->hyper_names));
+	if (!model->hyper_names)
+		return OPTD_NO_MEMORY;
+	for (uint32_t i = 0; i < options->hyper_count; i++) {
+		const optd_hyper *h = &options->hypers[i];
+		if (!h->name || h->count < 1 || h->count > 2)
+			return client_fail(client, OPTD_INVALID,
+			                   "hyper-parameter %u ('%s') has %u values, 1 or 2 are allowed", i,
+			                   h->name ? h->name : "", h->count);
+		int rc = copy_text(h->name, &model->hyper_names[i]);
+		if (rc < 0)
+			return rc;
+		model->hyper_count++;
+		open->hypers[i] = (struct msg_hyper){
+			.name = text_of(model->hyper_names[i]),
+			.values = {h->values[0], h->count == 2 ? h->values[1] : 0},
+			.count = h->count,
+		};
+	}
+	open->hyper_count = options->hyper_count;
+	return 0;
+}
+
+static int encode_layout(optd_model *model, struct session_spec *spec)
+{
+	optd_client *client = model->client;
+	size_t bytes = wire_layout_bytes(model->layout);
+	uint32_t allowed = client->lanes[0]->session.message_bytes;
+	if (bytes > allowed)
+		return client_fail(client, OPTD_TOO_LARGE,
+		                   "model '%s': the layout of %u tensors takes %zu bytes, %s takes %u",
+		                   model->name, layout_tensor_count(model->layout), bytes,
+		                   model_endpoint(model), allowed);
+	model->layout_bytes = malloc(bytes);
+	if (!model->layout_bytes)
+		return OPTD_NO_MEMORY;
+	wire_layout_encode(model->layout, model->layout_bytes);
+	spec->layout = model->layout_bytes;
+	spec->layout_bytes = bytes;
+	spec->layout_checksum = wire_checksum(model->layout_bytes, bytes);
+	spec->open.layout_hash = layout_hash(model->layout);
+	return 0;
+}
+
+static int make_specs(optd_model *model, const optd_open_options *options)
+{
+	static const optd_open_options none;
+	optd_client *client = model->client;
+	struct session_spec spec = {.rank = client->rank};
+	if (!options)
+		options = &none;
+	int rc = copy_text(options->optimizer, &model->texts[0]);
+	if (rc == 0)
+		rc = copy_text(options->match, &model->texts[1]);
+	if (rc == 0)
+		rc = copy_text(options->run, &model->texts[2]);
+	if (rc == 0)
+		rc = copy_hypers(model, options, &spec.open);
+	if (rc == 0 && model->layout)
+		rc = encode_layout(model, &spec);
+	if (rc < 0)
+		return rc;
+	spec.open.model = text_of(model->name);
+	spec.open.optimizer = text_of(model->texts[0]);
+	spec.open.match = text_of(model->texts[1]);
+	spec.open.run = text_of(model->texts[2]);
+	spec.open.daemons = client->daemon_count;
+	spec.open.client = client->number;
+	spec.open.mode = (enum msg_mode)options->mode;
+	spec.open.reduce = (enum msg_reduce)options->reduce;
+	spec.open.resume = (enum msg_resume)options->resume;
+	spec.open.workers = options->workers;
+	spec.open.step_timeout_ms = options->step_timeout_ms;
+	model->specs = calloc(client->daemon_count, sizeof(*model->specs));
+	if (!model->specs)
+		return OPTD_NO_MEMORY;
+	for (uint32_t i = 0; i < client->daemon_count; i++) {
+		model->specs[i] = spec;
+		model->specs[i].open.daemon = i;
+	}
+	return 0;
+}
+
+/* ---- layouts ---------------------------------------------------------- */
+
+static int copy_layout(const optd_layout *from, struct layout **out)
+{
+	struct layout *layout = layout_new();
+	int rc = layout ? 0 : OPTD_NO_MEMORY;
+	for (uint32_t i = 0; rc == 0 && i < layout_tensor_count(from->layout); i++) {
+		const struct layout_tensor *t = layout_tensor(from->layout, i);
+		rc = layout_add(layout, t->name, strlen(t->name), t->shape, t->rank, t->group);
+	}
+	if (rc == 0)
+		rc = layout_cut(layout, NULL);
+	if (rc < 0)
+		layout_free(layout);
+	else
+		*out = layout;
+	return rc;
+}
+
+/* A reader without a layout takes the model's, which OPENED brings. */
+static int adopt_layout(optd_model *model)
+{
+	optd_client *client = model->client;
+	if (!model->layout)
+		return client_fail(client, OPTD_LAYOUT, "model '%s' on %s: the server sent no layout",
+		                   model->name, model_endpoint(model));
+	for (uint32_t i = 0; i < client->daemon_count; i++)
+		model->specs[i].open.layout_hash = layout_hash(model->layout);
+	return 0;
+}
+
+/* ---- opening ---------------------------------------------------------- */
+
+static void note_info(optd_model *model, const struct msg_opened *opened)
+{
+	optd_model_info *info = &model->info;
+	info->run_id = opened->run_id;
+	info->elements = opened->elements;
+	info->tensors = opened->tensors;
+	info->workers = opened->workers;
+	info->mode = (optd_mode)opened->mode;
+	info->created = opened->created;
+	info->restored = opened->restored;
+	info->age_s = opened->age_s;
+	info->ready = opened->state == MSG_MODEL_READY;
+}
+
+static int open_lead(optd_model *model, uint64_t deadline_ms)
+{
+	struct session *lead = &model->client->lanes[0]->session;
+	session_open(lead, model->slot, &model->specs[0], 0);
+	int rc = model_settle(model, deadline_ms);
+	if (rc == 0)
+		rc = adopt_layout(model);
+	if (rc < 0)
+		return rc;
+	const struct msg_opened *opened = &lead->slots[model->slot].opened;
+	note_info(model, opened);
+	if (opened->elements != layout_elements(model->layout))
+		return client_fail(model->client, OPTD_LAYOUT,
+		                   "model '%s' on %s: the layout has %llu elements, the model %llu",
+		                   model->name, model_endpoint(model),
+		                   (unsigned long long)layout_elements(model->layout),
+		                   (unsigned long long)opened->elements);
+	return 0;
+}
+
+/* The other lanes belong to the run that the lead named.  Where that has weights
+ * they have theirs, and must not make the model anew. */
+static int open_rest(optd_model *model, uint64_t deadline_ms)
+{
+	optd_client *client = model->client;
+	uint64_t lowest = UINT64_MAX;
+	if (model->info.ready)
+		for (uint32_t i = 0; i < client->daemon_count; i++)
+			model->specs[i].open.resume = MSG_RESUME_MUST;
+	int rc = model_map(model);
+	if (rc < 0)
+		return rc;
+	for (uint32_t i = 1; i < client->lane_count; i++) {
+		struct session *session = &client->lanes[i]->session;
+		if (model->runs[i].count == 0)
+			continue;
+		session_open(session, model->slot, &model->specs[client->lanes[i]->daemon], 0);
+		session->slots[model->slot].expect_run = model->info.run_id;
+	}
+	rc = model_settle(model, deadline_ms);
+	if (rc < 0)
+		return rc;
+	for (uint32_t i = 0; i < client->lane_count; i++) {
+		const struct session_slot *slot = &client->lanes[i]->session.slots[model->slot];
+		if (model->runs[i].count > 0 && slot->opened.step < lowest)
+			lowest = slot->opened.step;
+	}
+	model_advance(model, lowest);
+	model->known_run = model->info.run_id;
+	return 0;
+}
+
+static int take_slot(optd_client *client, uint32_t *slot)
+{
+	for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++) {
+		if (client->slots >> i & 1)
+			continue;
+		client->slots |= UINT64_C(1) << i;
+		*slot = i;
+		return 0;
+	}
+	return client_fail(client, OPTD_TOO_LARGE, "this client has %u models open, the most it can",
+	                   INFLIGHT_SLOTS);
+}
+
+static int check_name(optd_client *client, const char *name)
+{
+	if (!name || !*name || strlen(name) >= LIMIT_NAME_BYTES)
+		return client_fail(client, OPTD_INVALID, "a model's name has 1 to %u bytes",
+		                   LIMIT_NAME_BYTES - 1);
+	for (const optd_model *m = client->models; m; m = m->next)
+		if (strcmp(m->name, name) == 0)
+			return client_fail(client, OPTD_INVALID,
+			                   "model '%s' is open already; a client opens each model once", name);
+	return 0;
+}
+
+static int open_model(optd_model *model, const char *name, const optd_layout *layout,
+                      const optd_open_options *options)
+{
+	optd_client *client = model->client;
+	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
+	int rc = copy_text(name, &model->name);
+	if (rc == 0 && layout) {
+		rc = copy_layout(layout, &model->layout);
+		if (rc < 0)
+			return client_fail(client, rc, "model '%s': the layout has no elements", name);
+	}
+	if (rc == 0)
+		rc = make_specs(model, options);
+	if (rc == OPTD_NO_MEMORY)
+		return client_fail(client, rc, "out of memory");
+	if (rc == 0)
+		rc = open_lead(model, deadline_ms);
+	if (rc == 0)
+		rc = open_rest(model, deadline_ms);
+	return rc;
+}
+
+int optd_open(optd_client *client, const char *name, const optd_layout *layout,
+              const optd_open_options *options, optd_model **out)
+{
+	*out = NULL;
+	int rc = check_name(client, name);
+	if (rc == 0 && !layout && client->rank != MSG_NO_RANK)
+		rc = client_fail(client, OPTD_INVALID, "model '%s': a worker opens it with its layout", name);
+	if (rc < 0)
+		return rc;
+	optd_model *model = calloc(1, sizeof(*model));
+	if (!model)
+		return client_fail(client, OPTD_NO_MEMORY, "out of memory");
+	model->client = client;
+	rc = take_slot(client, &model->slot);
+	if (rc < 0) {
+		free(model);
+		return rc;
+	}
+	model->next = client->models;
+	client->models = model;
+	rc = open_model(model, name, layout, options);
+	client_leave(client);
+	if (rc < 0)
+		optd_model_close(&model);
+	*out = model;
+	return rc;
+}
+
+static void forget(optd_client *client, optd_model *model)
+{
+	optd_model **at = &client->models;
+	while (*at != model)
+		at = &(*at)->next;
+	*at = model->next;
+	client->slots &= ~(UINT64_C(1) << model->slot);
+	for (uint32_t i = 0; i < client->lane_count; i++)
+		session_close_slot(&client->lanes[i]->session, model->slot);
+}
+
+void optd_model_close(optd_model **model_pointer)
+{
+	optd_model *model = model_pointer ? *model_pointer : NULL;
+	if (!model)
+		return;
+	*model_pointer = NULL;
+	for (struct call *call = model->client->calls, *next; call; call = next) {
+		next = call->next;
+		if (call->model == model)
+			call_free(model->client, call);
+	}
+	forget(model->client, model);
+	for (int i = 0; i < 3; i++)
+		free(model->texts[i]);
+	for (uint32_t i = 0; i < model->hyper_count; i++)
+		free(model->hyper_names[i]);
+	free(model->hyper_names);
+	free(model->specs);
+	free(model->layout_bytes);
+	free(model->runs);
+	free(model->some_tensors);
+	route_free(model->whole);
+	route_free(model->some);
+	layout_free(model->layout);
+	free(model->name);
+	free(model);
+}
+
+/* ---- looking ---------------------------------------------------------- */
+
+void optd_model_get_info(const optd_model *model, optd_model_info *info)
+{
+	*info = model->info;
+}
+
+uint32_t optd_model_tensor_count(const optd_model *model)
+{
+	return layout_tensor_count(model->layout);
+}
+
+const char *optd_model_tensor(const optd_model *model, uint32_t index, const uint64_t **shape,
+                              uint32_t *rank, uint64_t *offset, uint64_t *count)
+{
+	if (index >= layout_tensor_count(model->layout))
+		return NULL;
+	const struct layout_tensor *t = layout_tensor(model->layout, index);
+	if (shape)
+		*shape = t->shape;
+	if (rank)
+		*rank = t->rank;
+	if (offset)
+		*offset = t->offset;
+	if (count)
+		*count = t->count;
+	return t->name;
+}
+
+int64_t optd_model_find(optd_model *model, const char *name)
+{
+	int64_t index = name ? layout_find(model->layout, name) : -1;
+	if (index >= 0)
+		return index;
+	const char *nearest = name ? layout_nearest(model->layout, name) : NULL;
+	return client_fail(model->client, OPTD_NO_TENSOR, "model '%s' has no tensor '%s'%s%s%s",
+	                   model->name, name ? name : "", nearest ? "; the nearest is '" : "",
+	                   nearest ? nearest : "", nearest ? "'" : "");
+}
+
+void optd_model_versions(const optd_model *model, uint64_t *lowest, uint64_t *highest)
+{
+	if (lowest)
+		*lowest = model->version;
+	if (highest)
+		*highest = model->version_max;
+}

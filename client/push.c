@@ -1,0 +1,289 @@
+/*
+ * The public calls on a model: push, pull and both, of all of it or of some
+ * tensors, blocking or started.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+static uint64_t deadline_of(const optd_client *client)
+{
+	return hub_now_ms() + client->timeout_ms;
+}
+
+/* ---- checks ----------------------------------------------------------- */
+
+static int not_finite(optd_model *model, uint32_t tensor, uint64_t index, float value)
+{
+	const struct layout_tensor *t = layout_tensor(model->layout, tensor);
+	return client_fail(model->client, OPTD_NOT_FINITE,
+	                   "model '%s' on %s: the gradient of tensor '%s' is %g at index %llu of %llu; "
+	                   "nothing was sent",
+	                   model->name, model_endpoint(model), t->name, (double)value,
+	                   (unsigned long long)index, (unsigned long long)t->count);
+}
+
+/* The tensor that holds element `at` of the vector. */
+static uint32_t tensor_at(const struct layout *layout, uint64_t at)
+{
+	uint32_t low = 0, high = layout_tensor_count(layout) - 1;
+	while (low < high) {
+		uint32_t middle = low + (high - low + 1) / 2;
+		if (layout_tensor(layout, middle)->offset <= at)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
+static int check_gradient(optd_model *model, const float *gradient)
+{
+	uint64_t count = layout_elements(model->layout);
+	uint64_t bad = finite_check(gradient, count);
+	if (bad == count)
+		return 0;
+	uint32_t tensor = tensor_at(model->layout, bad);
+	return not_finite(model, tensor, bad - layout_tensor(model->layout, tensor)->offset,
+	                  gradient[bad]);
+}
+
+static int check_worker(optd_model *model, const char *what)
+{
+	if (model->client->rank != MSG_NO_RANK)
+		return 0;
+	return client_fail(model->client, OPTD_DENIED,
+	                   "model '%s': this client only reads; connect with a rank to %s", model->name,
+	                   what);
+}
+
+static int check_pointer(optd_model *model, const void *array, const char *what)
+{
+	if (array)
+		return 0;
+	return client_fail(model->client, OPTD_INVALID, "model '%s': %s is NULL", model->name, what);
+}
+
+/* ---- the whole model -------------------------------------------------- */
+
+/* Checks a call and starts it. */
+static int start(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
+                 uint64_t min_version, struct call **out)
+{
+	const struct route *route;
+	bool push = verb != MSG_PULL, pull = verb != MSG_PUSH;
+	int rc = 0;
+	if (push)
+		rc = check_worker(model, "push");
+	if (rc == 0 && push)
+		rc = check_pointer(model, gradient, "gradient");
+	if (rc == 0 && pull)
+		rc = check_pointer(model, weights, "weights");
+	if (rc == 0 && push)
+		rc = check_gradient(model, gradient);
+	if (rc < 0)
+		return rc;
+	rc = model_route(model, &route);
+	if (rc < 0)
+		return client_fail(model->client, rc, "model '%s': %s", model->name, status_text(rc));
+	struct call *call = call_new(model->client, model, verb, route->message_count);
+	if (!call)
+		return OPTD_NO_MEMORY;
+	call->route = route;
+	call->whole = true;
+	call->source = gradient;
+	call->target = weights;
+	call->in_place = push && pull && gradient == weights;
+	call->min_version = min_version;
+	call->weight = push ? model->weight : 0;
+	rc = call_start(model->client, call);
+	if (rc == 0)
+		*out = call;
+	return rc;
+}
+
+static int run(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
+               uint64_t min_version)
+{
+	struct call *call;
+	uint64_t deadline_ms = deadline_of(model->client);
+	int rc = start(model, verb, gradient, weights, min_version, &call);
+	return rc < 0 ? rc : call_finish(model->client, call, deadline_ms);
+}
+
+int optd_push_pull(optd_model *model, const float *gradient, float *weights)
+{
+	return run(model, MSG_PUSH_PULL, gradient, weights, 0);
+}
+
+int optd_push(optd_model *model, const float *gradient)
+{
+	return run(model, MSG_PUSH, gradient, NULL, 0);
+}
+
+int optd_pull(optd_model *model, float *weights, uint64_t min_version)
+{
+	return run(model, MSG_PULL, NULL, weights, min_version);
+}
+
+int optd_set_weight(optd_model *model, double samples)
+{
+	if (!(samples >= 0) || samples > LIMIT_WEIGHT)
+		return client_fail(model->client, OPTD_INVALID,
+		                   "model '%s': a weight of %g samples; give a number from 0 to 2^53",
+		                   model->name, samples);
+	model->weight = samples;
+	return 0;
+}
+
+/* ---- some tensors ----------------------------------------------------- */
+
+/* The arrays of a call of some tensors. */
+struct some {
+	uint32_t *tensors;
+	const float **sources;
+	float **targets;
+};
+
+static void some_free(struct some *some)
+{
+	free(some->tensors);
+	free(some->sources);
+	free(some->targets);
+}
+
+static int check_part(optd_model *model, const optd_part *parts, uint32_t i, enum msg_verb verb)
+{
+	const optd_part *p = &parts[i];
+	uint32_t total = layout_tensor_count(model->layout);
+	if (p->tensor >= total)
+		return client_fail(model->client, OPTD_NO_TENSOR,
+		                   "model '%s': part %u names tensor %u, the model has %u", model->name, i,
+		                   p->tensor, total);
+	if (i > 0 && p->tensor <= parts[i - 1].tensor)
+		return client_fail(model->client, OPTD_INVALID,
+		                   "model '%s': tensor %u follows tensor %u; give parts in ascending order, "
+		                   "each tensor once",
+		                   model->name, p->tensor, parts[i - 1].tensor);
+	const struct layout_tensor *t = layout_tensor(model->layout, p->tensor);
+	if ((verb != MSG_PULL && !p->gradient && t->count) || (verb != MSG_PUSH && !p->weights && t->count))
+		return client_fail(model->client, OPTD_INVALID, "model '%s': tensor '%s' has no array",
+		                   model->name, t->name);
+	if (verb == MSG_PULL)
+		return 0;
+	uint64_t bad = finite_check(p->gradient, t->count);
+	return bad < t->count ? not_finite(model, p->tensor, bad, p->gradient[bad]) : 0;
+}
+
+static int some_make(optd_model *model, const optd_part *parts, uint32_t count, enum msg_verb verb,
+                     struct some *some)
+{
+	some->tensors = calloc(count + 1, sizeof(*some->tensors));
+	some->sources = calloc(count + 1, sizeof(*some->sources));
+	some->targets = calloc(count + 1, sizeof(*some->targets));
+	if (!some->tensors || !some->sources || !some->targets)
+		return client_fail(model->client, OPTD_NO_MEMORY, "out of memory");
+	for (uint32_t i = 0; i < count; i++) {
+		int rc = check_part(model, parts, i, verb);
+		if (rc < 0)
+			return rc;
+		some->tensors[i] = parts[i].tensor;
+		some->sources[i] = parts[i].gradient;
+		some->targets[i] = parts[i].weights;
+	}
+	return 0;
+}
+
+static bool shares_array(const optd_part *parts, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (parts[i].gradient == parts[i].weights)
+			return true;
+	return false;
+}
+
+static int run_route(optd_model *model, enum msg_verb verb, const struct some *some, uint32_t count,
+                     uint64_t min_version, bool in_place)
+{
+	optd_client *client = model->client;
+	const struct route *route;
+	uint64_t deadline_ms = deadline_of(client);
+	int rc = model_route_some(model, some->tensors, count, verb != MSG_PULL, &route);
+	if (rc < 0)
+		return client_fail(client, rc, "model '%s': %s", model->name, status_text(rc));
+	struct call *call = call_new(client, model, verb, route->message_count);
+	if (!call)
+		return OPTD_NO_MEMORY;
+	call->route = route;
+	call->sources = some->sources;
+	call->targets = some->targets;
+	call->in_place = in_place;
+	call->min_version = min_version;
+	call->weight = verb != MSG_PULL ? model->weight : 0;
+	rc = call_start(client, call);
+	return rc < 0 ? rc : call_finish(client, call, deadline_ms);
+}
+
+static int run_some(optd_model *model, enum msg_verb verb, const optd_part *parts, uint32_t count,
+                    uint64_t min_version)
+{
+	struct some some = {0};
+	int rc = verb == MSG_PULL ? 0 : check_worker(model, "push");
+	if (rc == 0 && count > 0)
+		rc = check_pointer(model, parts, "parts");
+	if (rc < 0)
+		return rc;
+	rc = some_make(model, parts, count, verb, &some);
+	if (rc == 0)
+		rc = run_route(model, verb, &some, count, min_version,
+		               verb == MSG_PUSH_PULL && shares_array(parts, count));
+	some_free(&some);
+	return rc;
+}
+
+int optd_push_pull_parts(optd_model *model, const optd_part *parts, uint32_t count)
+{
+	return run_some(model, MSG_PUSH_PULL, parts, count, 0);
+}
+
+int optd_push_parts(optd_model *model, const optd_part *parts, uint32_t count)
+{
+	return run_some(model, MSG_PUSH, parts, count, 0);
+}
+
+int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t count, uint64_t min_version)
+{
+	return run_some(model, MSG_PULL, parts, count, min_version);
+}
+
+/* ---- started calls ---------------------------------------------------- */
+
+static int started(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
+                   uint64_t min_version, optd_ticket *ticket)
+{
+	struct call *call;
+	int rc = start(model, verb, gradient, weights, min_version, &call);
+	if (rc < 0)
+		return rc;
+	*ticket = call->ticket;
+	/* What fits the window goes out at once. */
+	client_pump(model->client);
+	client_leave(model->client);
+	return 0;
+}
+
+int optd_start_push_pull(optd_model *model, const float *gradient, float *weights, optd_ticket *ticket)
+{
+	return started(model, MSG_PUSH_PULL, gradient, weights, 0, ticket);
+}
+
+int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket)
+{
+	return started(model, MSG_PUSH, gradient, NULL, 0, ticket);
+}
+
+int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket)
+{
+	return started(model, MSG_PULL, NULL, weights, min_version, ticket);
+}
