@@ -1,0 +1,77 @@
+#!/bin/sh
+# What `make run` shows: a daemon, two workers that train a classifier on
+# Fashion-MNIST through it, and the file of weights they made.  Ends what it
+# started, also on Ctrl-C.
+set -eu
+
+bin=${BIN:?BIN is the folder of the built programs}
+workers=${WORKERS:-2}
+epochs=${EPOCHS:-6}
+out=${OUT:-fashion.safetensors}
+dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-run.XXXXXX")
+daemon=
+jobs=
+
+finish() {
+	trap - EXIT INT TERM HUP
+	# shellcheck disable=SC2086
+	[ -z "$jobs" ] || kill $jobs 2>/dev/null || true
+	[ -z "$daemon" ] || kill -TERM "$daemon" 2>/dev/null || true
+	wait
+	rm -rf "$dir"
+}
+trap 'finish' EXIT
+trap 'finish; exit 130' INT TERM HUP
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "optd --config deploy/optd.yaml, on a free port"
+"$bin/optd" --config deploy/optd.yaml --listen tcp://127.0.0.1:0 --data-dir "$dir/state" \
+	>"$dir/daemon" 2>"$dir/log" &
+daemon=$!
+# The daemon prints READY and its endpoint when it can be reached.
+until grep -q '^READY ' "$dir/daemon"; do
+	kill -0 "$daemon" 2>/dev/null || {
+		cat "$dir/daemon" "$dir/log" >&2
+		exit 1
+	}
+	sleep 0.05
+done
+cat "$dir/daemon"
+server=$(sed -n 's/^READY \([^ ]*\).*/\1/p' "$dir/daemon")
+
+say "$workers workers train on 60,000 images, each on its part"
+rank=1
+while [ "$rank" -lt "$workers" ]; do
+	"$bin/examples/fashion_mnist" --server "$server" --rank "$rank" --workers "$workers" \
+		--epochs "$epochs" --quiet &
+	jobs="$jobs $!"
+	rank=$((rank + 1))
+done
+# In the background as well, so that Ctrl-C reaches this script at once.
+"$bin/examples/fashion_mnist" --server "$server" --rank 0 --workers "$workers" --epochs "$epochs" &
+jobs="$jobs $!"
+for job in $jobs; do
+	wait "$job"
+done
+jobs=
+
+say "optctl status"
+"$bin/optctl" --server "$server" status
+say "optctl export fashion $out"
+"$bin/optctl" --server "$server" export fashion "$out"
+sha256sum "$out"
+
+say "stopping the daemon"
+kill -TERM "$daemon"
+wait "$daemon"
+daemon=
+tail -n 3 "$dir/log"
+
+cat <<TXT
+
+Next:
+  $bin/examples/fashion_mnist --help      train with another optimizer, mode or number of workers
+  $bin/optd --config deploy/optd.yaml     run the daemon yourself; $bin/optctl status shows what it holds
+  $bin/optd --print-config                every setting, its default and its range
+TXT
