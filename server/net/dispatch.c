@@ -187,6 +187,27 @@ static void admin(struct lane *lane, uint32_t peer, const struct msg *request)
 	lane->options.admin(lane->options.user, lane, request, peer, name);
 }
 
+/* One who opens a model without a layout is answered with the model's. */
+static void attach_layout(struct lane *lane, const struct msg *request)
+{
+	struct outbox_entry *entry = lane->out.count > 0 ? &lane->out.entries[lane->out.count - 1] : NULL;
+
+	if (request->verb != MSG_OPEN || request->payload_bytes > 0 || entry == NULL ||
+	    entry->head.verb != MSG_OPEN || entry->head.status != OPTD_OK)
+		return;
+	for (uint32_t i = 0; i < engine_shard_count(lane->engine); i++) {
+		const struct shard *shard = engine_shard(lane->engine, i);
+		if (shard->handle != entry->head.opened.model)
+			continue;
+		size_t bytes = wire_layout_bytes(shard->model->layout);
+		entry->payload = buf_pool_take(lane->pool, bytes);
+		if (entry->payload == NULL)
+			return;
+		wire_layout_encode(shard->model->layout, entry->payload->data);
+		entry->head.payload_bytes = bytes;
+	}
+}
+
 static void handle_model(struct lane *lane, uint32_t peer, const struct msg *request,
                          struct buf *payload)
 {
@@ -203,6 +224,7 @@ static void handle_model(struct lane *lane, uint32_t peer, const struct msg *req
 	}
 	engine_handle(lane->engine, peer, request, payload, &layout, lane_now_ms(lane), &lane->out);
 	layout_free(layout);
+	attach_layout(lane, request);
 }
 
 static void handle(struct lane *lane, struct frames *frames)
