@@ -6,7 +6,7 @@ set -eu
 
 bin=${BIN:?BIN is the folder of the built programs}
 workers=${WORKERS:-2}
-epochs=${EPOCHS:-6}
+epochs=${EPOCHS:-10}
 out=${OUT:-fashion.safetensors}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-run.XXXXXX")
 daemon=
