@@ -1,0 +1,218 @@
+/*
+ * Config models: the list of settings for models by name.
+ *
+ * Most of an entry are knobs like any other.  The optimizer is not: which keys
+ * it has depends on its rule, so it is read by the table of rules in optim/.
+ */
+#include <string.h>
+
+#include "server/config_value.h"
+#include "server/config_yaml.h"
+
+#define SECTION "models."
+
+/* The value of a key, or NULL. */
+static const yaml_node_t *find(struct reader *reader, const yaml_node_t *mapping, const char *name)
+{
+	for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
+	     pair < mapping->data.mapping.pairs.top; pair++) {
+		if (strcmp(node_text(reader_node(reader, pair->key)), name) == 0)
+			return reader_node(reader, pair->value);
+	}
+	return NULL;
+}
+
+static bool is_word(const yaml_node_t *node)
+{
+	return node->type == YAML_SCALAR_NODE && !node_null(node) &&
+	       strlen(node_text(node)) == node->data.scalar.length;
+}
+
+/* The rule and match, with all defaults. */
+static int begin_optimizer(struct reader *reader, struct optim *optim, const yaml_node_t *name,
+                           const yaml_node_t *match)
+{
+	char reason[CONFIG_WHY_BYTES];
+	const struct optim_rule *rule;
+	int which = OPTIM_TORCH2;
+
+	if (!is_word(name))
+		return reader_refuse(reader, reader_line(name),
+		                     "models.optimizer: the name must be a word");
+	rule = optim_find(node_text(name));
+	if (!rule)
+		return reader_refuse(
+			reader, reader_line(name),
+			"models.optimizer: \"%.64s\" is not known; the nearest is \"%s\"",
+			node_text(name), optim_nearest(node_text(name)));
+	if (match)
+		which = is_word(match) ? optim_match_find(node_text(match)) : -1;
+	if (which < 0)
+		return reader_refuse(
+			reader, reader_line(match),
+			"models.optimizer: match is not known; allowed: one of torch2, "
+			"torch1, numpy");
+	if (optim_init(optim, rule, (enum optim_match)which, reason, sizeof(reason)) < 0)
+		return reader_refuse(reader, reader_line(match ? match : name),
+		                     "models.optimizer: %s", reason);
+	return 0;
+}
+
+/* The hyper-parameter of this name, or NULL. */
+static const struct optim_hyper *find_hyper(const struct optim *optim, const char *name)
+{
+	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
+		if (strcmp(optim_hyper(optim->rule, i)->name, name) == 0)
+			return optim_hyper(optim->rule, i);
+	}
+	return NULL;
+}
+
+static bool read_real(const yaml_node_t *node, bool flag, double *out)
+{
+	return node->type == YAML_SCALAR_NODE && !node_quoted(node) &&
+	       value_real(node_text(node), node->data.scalar.length, flag, out);
+}
+
+/* One number, or a list of two for a pair such as betas. */
+static int read_hyper(struct reader *reader, struct optim *optim, const yaml_node_t *key,
+                      const yaml_node_t *value)
+{
+	const struct optim_hyper *hyper = find_hyper(optim, node_text(key));
+	bool flag = hyper && hyper->kind == OPTIM_FLAG, valid = true;
+	char reason[CONFIG_WHY_BYTES];
+	double values[2] = { 0 };
+	uint32_t count = 1;
+
+	if (hyper && value->type == YAML_SEQUENCE_NODE) {
+		const yaml_node_item_t *items = value->data.sequence.items.start;
+
+		count = (uint32_t)(value->data.sequence.items.top - items);
+		for (uint32_t i = 0; i < count && i < 2; i++)
+			valid = valid && read_real(reader_node(reader, items[i]), flag, &values[i]);
+	} else if (hyper) {
+		valid = read_real(value, flag, &values[0]);
+	}
+	if (!valid)
+		return reader_refuse(reader, reader_line(key),
+		                     "models.optimizer: %.64s: \"%.64s\" is not %s", node_text(key),
+		                     value->type == YAML_SCALAR_NODE ? node_text(value) : "[...]",
+		                     flag ? "true or false"
+		                     : hyper->count > 1
+		                             ? "a list of two numbers, such as [0.9, 0.999]"
+		                             : "a number, such as 0.001 or 1e-3");
+	/* An unknown name gets its error, with the nearest one, here too. */
+	if (optim_set(optim, node_text(key), values, count, reason, sizeof(reason)) < 0)
+		return reader_refuse(reader, reader_line(key), "models.optimizer: %s", reason);
+	return 0;
+}
+
+static int read_hypers(struct reader *reader, struct optim *optim, const yaml_node_t *mapping)
+{
+	char reason[CONFIG_WHY_BYTES];
+	int rc = 0;
+
+	for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
+	     rc == 0 && pair < mapping->data.mapping.pairs.top; pair++) {
+		const yaml_node_t *key = reader_node(reader, pair->key);
+
+		if (strcmp(node_text(key), "name") != 0 && strcmp(node_text(key), "match") != 0)
+			rc = read_hyper(reader, optim, key, reader_node(reader, pair->value));
+	}
+	if (rc == 0 && optim_check(optim, reason, sizeof(reason)) < 0)
+		rc = reader_refuse(reader, reader_line(mapping), "models.optimizer: %s", reason);
+	return rc;
+}
+
+static int read_optimizer(struct reader *reader, struct config_model *model, const yaml_node_t *key,
+                          const yaml_node_t *value)
+{
+	struct optim optim;
+	const yaml_node_t *name = value;
+	int rc = 0;
+
+	if (node_null(value) || value->type == YAML_SEQUENCE_NODE)
+		return reader_refuse(
+			reader, reader_line(key),
+			"models.optimizer: must be a name, or {name: adam, lr: 0.001, ...}");
+	if (value->type == YAML_SCALAR_NODE) {
+		rc = begin_optimizer(reader, &optim, value, NULL);
+	} else {
+		rc = reader_keys(reader, value);
+		name = rc == 0 ? find(reader, value, "name") : NULL;
+		if (rc == 0 && !name)
+			rc = reader_refuse(
+				reader, reader_line(value),
+				"models.optimizer: has no name; write {name: adam, ...}");
+		if (rc == 0)
+			rc = begin_optimizer(reader, &optim, name, find(reader, value, "match"));
+		if (rc == 0)
+			rc = read_hypers(reader, &optim, value);
+	}
+	if (rc < 0)
+		return rc;
+	model->optimizer = optim;
+	model->optimizer_given = true;
+	return 0;
+}
+
+static int read_model(struct reader *reader, struct config_model *model, const yaml_node_t *mapping)
+{
+	int rc = reader_keys(reader, mapping);
+
+	for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
+	     rc == 0 && pair < mapping->data.mapping.pairs.top; pair++) {
+		const yaml_node_t *key = reader_node(reader, pair->key);
+		const yaml_node_t *value = reader_node(reader, pair->value);
+		const struct config_knob *knob;
+		char path[96];
+
+		snprintf(path, sizeof(path), SECTION "%.64s", node_text(key));
+		knob = config_knob_find(path);
+		if (!knob)
+			rc = reader_unknown(reader, key, SECTION);
+		else if (knob->type == CONFIG_OPTIMIZER)
+			rc = read_optimizer(reader, model, key, value);
+		else
+			rc = reader_knob(reader, knob, model, key, value);
+	}
+	if (rc == 0 && model->name[0] == '\0')
+		rc = reader_refuse(reader, reader_line(mapping), "models: this entry has no name");
+	return rc;
+}
+
+int reader_models(struct reader *reader, const yaml_node_t *list)
+{
+	struct config *config = reader->config;
+
+	if (list->type != YAML_SEQUENCE_NODE)
+		return reader_refuse(reader, reader_line(list),
+		                     "models: is a list; write \"- name: NAME\" for each");
+	for (const yaml_node_item_t *item = list->data.sequence.items.start;
+	     item < list->data.sequence.items.top; item++) {
+		const yaml_node_t *entry = reader_node(reader, *item);
+		struct config_model *model = &config->models[config->model_count];
+		int rc;
+
+		if (entry->type != YAML_MAPPING_NODE)
+			return reader_refuse(reader, reader_line(entry),
+			                     "models: an entry begins with \"- name: NAME\"");
+		if (config->model_count == LIMIT_MODELS)
+			return reader_refuse(reader, reader_line(entry),
+			                     "models: more than %u entries", LIMIT_MODELS);
+		memset(model, 0, sizeof(*model));
+		model->line = reader_line(entry);
+		rc = read_model(reader, model, entry);
+		if (rc < 0)
+			return rc;
+		for (uint32_t i = 0; i < config->model_count; i++) {
+			if (strcmp(config->models[i].name, model->name) == 0)
+				return reader_refuse(
+					reader, model->line,
+					"models: \"%.64s\" is given twice; first on line %u",
+					model->name, config->models[i].line);
+		}
+		config->model_count++;
+	}
+	return 0;
+}

@@ -1,0 +1,271 @@
+/*
+ * Config print: a config as YAML that reads back the same, and the memory its
+ * models will take.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "server/config.h"
+#include "server/config_value.h"
+
+#define SECTION "models."
+#define COMMENT_WIDTH 88u
+
+static uint32_t read_u32(const void *field)
+{
+	uint32_t value;
+
+	memcpy(&value, field, sizeof(value));
+	return value;
+}
+
+static uint64_t read_u64(const void *field)
+{
+	uint64_t value;
+
+	memcpy(&value, field, sizeof(value));
+	return value;
+}
+
+/* In double quotes, so that no text is taken for a number or for structure. */
+static void print_string(FILE *out, const char *text)
+{
+	putc('"', out);
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			putc('\\', out);
+		putc(*text, out);
+	}
+	putc('"', out);
+}
+
+static void print_endpoints(FILE *out, const struct config_endpoints *list)
+{
+	putc('[', out);
+	for (uint32_t i = 0; i < list->count; i++) {
+		fputs(i ? ", " : "", out);
+		print_string(out, list->text[i]);
+	}
+	putc(']', out);
+}
+
+static void print_value(FILE *out, const struct config_knob *knob, const void *base)
+{
+	const void *field = (const char *)base + knob->offset;
+	char text[VALUE_TEXT_BYTES];
+
+	switch (knob->type) {
+	case CONFIG_BOOL:
+		fputs(*(const bool *)field ? "true" : "false", out);
+		break;
+	case CONFIG_INT:
+		fprintf(out, "%" PRIu32, read_u32(field));
+		break;
+	case CONFIG_BYTES:
+	case CONFIG_MEMORY:
+		value_bytes_text(read_u64(field), text);
+		fputs(text, out);
+		break;
+	case CONFIG_DURATION:
+		value_duration_text(read_u32(field), text);
+		fputs(read_u32(field) ? text : "off", out);
+		break;
+	case CONFIG_STRING:
+		print_string(out, field);
+		break;
+	case CONFIG_ENUM:
+		fputs(knob->words[read_u32(field)], out);
+		break;
+	case CONFIG_ENDPOINTS:
+		print_endpoints(out, field);
+		break;
+	case CONFIG_OPTIMIZER:
+		break;
+	}
+}
+
+/* "# text", broken between words. */
+static void print_comment(FILE *out, const char *indent, const char *text)
+{
+	size_t column = 0;
+
+	while (*text) {
+		size_t word = strcspn(text, " ");
+
+		if (column > 0 && column + 1 + word > COMMENT_WIDTH) {
+			putc('\n', out);
+			column = 0;
+		}
+		if (column == 0)
+			fprintf(out, "%s# ", indent);
+		else
+			putc(' ', out);
+		fwrite(text, 1, word, out);
+		column += word + 1;
+		text += word;
+		text += strspn(text, " ");
+	}
+	putc('\n', out);
+}
+
+static void print_about(FILE *out, const struct config_knob *knob, const char *indent)
+{
+	char allowed[256], text[1024];
+
+	config_knob_allowed(knob, allowed, sizeof(allowed));
+	snprintf(text, sizeof(text), "%s%s%s; allowed: %s", knob->about,
+	         knob->initial ? "; default: " : "", knob->initial ? knob->initial : "", allowed);
+	print_comment(out, indent, text);
+}
+
+static void print_optimizer(FILE *out, const struct optim *optim)
+{
+	char text[VALUE_TEXT_BYTES];
+
+	fprintf(out, "{name: %s, match: %s", optim_rule_name(optim->rule),
+	        optim_match_name(optim->match));
+	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
+		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
+
+		fprintf(out, ", %s: %s", hyper->name, hyper->count > 1 ? "[" : "");
+		for (uint32_t j = 0; j < hyper->count; j++) {
+			value_real_text(optim->values[i][j], text);
+			if (hyper->kind == OPTIM_FLAG)
+				fputs(optim->values[i][j] != 0 ? "true" : "false", out);
+			else
+				fprintf(out, "%s%s", j ? ", " : "", text);
+		}
+		fputs(hyper->count > 1 ? "]" : "", out);
+	}
+	putc('}', out);
+}
+
+/* Numbers and enums of a model are 0 when they were not given. */
+static bool model_gives(const struct config_model *model, const struct config_knob *knob)
+{
+	if (knob->type == CONFIG_OPTIMIZER)
+		return model->optimizer_given;
+	if (knob->type == CONFIG_STRING)
+		return true;
+	return read_u32((const char *)model + knob->offset) != 0;
+}
+
+static void print_model(FILE *out, const struct config_model *model)
+{
+	const char *lead = "  - ";
+
+	for (uint32_t i = 0; i < config_knob_count(); i++) {
+		const struct config_knob *knob = config_knob(i);
+
+		if (strncmp(knob->path, SECTION, strlen(SECTION)) != 0 || !model_gives(model, knob))
+			continue;
+		fprintf(out, "%s%s: ", lead, knob->path + strlen(SECTION));
+		if (knob->type == CONFIG_OPTIMIZER)
+			print_optimizer(out, &model->optimizer);
+		else
+			print_value(out, knob, model);
+		putc('\n', out);
+		lead = "    ";
+	}
+}
+
+static void print_models(FILE *out, const struct config *config)
+{
+	fputs("\n# settings for models by name, used when a worker creates them:\n", out);
+	for (uint32_t i = 0; i < config_knob_count(); i++) {
+		const struct config_knob *knob = config_knob(i);
+		char allowed[256], text[1024];
+
+		if (strncmp(knob->path, SECTION, strlen(SECTION)) != 0)
+			continue;
+		config_knob_allowed(knob, allowed, sizeof(allowed));
+		snprintf(text, sizeof(text), "%s: %s; allowed: %s", knob->path + strlen(SECTION),
+		         knob->about, allowed);
+		print_comment(out, "", text);
+	}
+	fputs(config->model_count ? "models:\n" : "models: []\n", out);
+	for (uint32_t i = 0; i < config->model_count; i++)
+		print_model(out, &config->models[i]);
+}
+
+void config_print(const struct config *config, FILE *out)
+{
+	const char *section = "";
+	size_t section_bytes = 0;
+
+	fputs("# optd: the configuration in effect\n", out);
+	for (uint32_t i = 0; i < config_knob_count(); i++) {
+		const struct config_knob *knob = config_knob(i);
+		const char *dot = strchr(knob->path, '.');
+		size_t size = dot ? (size_t)(dot - knob->path) : 0;
+
+		if (strncmp(knob->path, SECTION, strlen(SECTION)) == 0)
+			continue;
+		putc('\n', out);
+		if (size > 0 && (size != section_bytes || memcmp(section, knob->path, size) != 0))
+			fprintf(out, "%.*s:\n", (int)size, knob->path);
+		section = knob->path;
+		section_bytes = size;
+		print_about(out, knob, dot ? "  " : "");
+		fprintf(out, "%s%s: ", dot ? "  " : "", dot ? dot + 1 : knob->path);
+		print_value(out, knob, config);
+		putc('\n', out);
+	}
+	print_models(out, config);
+}
+
+/* What one model takes, by the promise in deploy/OPERATIONS.md.  Everything that
+ * the worker will decide is said as a word instead of a number. */
+static void print_model_memory(const struct config *config, const struct config_model *model,
+                               FILE *out)
+{
+	uint32_t slots = model->optimizer_given ? optim_slot_count(&model->optimizer) : 0;
+	bool sync = model->mode != MSG_ASYNC;
+	char window[VALUE_TEXT_BYTES], total[VALUE_TEXT_BYTES];
+	uint64_t lane_window = config->window_bytes * config->lanes;
+
+	value_bytes_text(lane_window, window);
+	fprintf(out, "\nmodel %s:\n", model->name);
+	if (model->optimizer_given)
+		fprintf(out, "  parameters x %u bytes: weights and %u state vector%s (%s)\n",
+		        4 * (1 + slots), slots, slots == 1 ? "" : "s",
+		        optim_rule_name(model->optimizer.rule));
+	else
+		fputs("  parameters x (1 + state vectors) x 4 bytes: the worker names the optimizer\n",
+		      out);
+	if (sync)
+		fprintf(out, "  parameters x 4 bytes: the step being collected (%s)\n",
+		        model->mode == MSG_SYNC ? "sync"
+		                                : "in sync, unless the worker asks for async");
+	if (sync && model->workers) {
+		value_bytes_text(lane_window * model->workers, total);
+		fprintf(out, "  %s: %u worker%s x window of %s\n", total, model->workers,
+		        model->workers == 1 ? "" : "s", window);
+	} else if (sync) {
+		fprintf(out, "  workers x window of %s\n", window);
+	}
+	fputs("  replies in flight: what was pulled and is not sent yet\n", out);
+	if (model->optimizer_given && model->mode != MSG_MODE_UNSET)
+		fprintf(out, "  so 1,000,000 parameters take %u,000,000 bytes, and the windows\n",
+		        4 * (1 + slots + (sync ? 1 : 0)));
+}
+
+void config_print_memory(const struct config *config, FILE *out)
+{
+	char memory[VALUE_TEXT_BYTES], window[VALUE_TEXT_BYTES];
+
+	value_bytes_text(config->memory_bytes, memory);
+	value_bytes_text(config->window_bytes, window);
+	fprintf(out, "\nmemory for all models: at most %s, about %.1f GiB (limits.memory)\n",
+	        memory, (double)config->memory_bytes / (double)(UINT64_C(1) << 30));
+	if (config->lanes > 1)
+		fprintf(out, "a worker's window: %s (limits.window) for each of %u lanes\n", window,
+		        config->lanes);
+	if (config->model_count == 0)
+		fputs("a model takes parameters x (1 + state vectors) x 4 bytes; in sync also parameters x 4 "
+		      "bytes\nand workers x window; and replies in flight\n",
+		      out);
+	for (uint32_t i = 0; i < config->model_count; i++)
+		print_model_memory(config, &config->models[i], out);
+}

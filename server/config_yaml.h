@@ -1,0 +1,61 @@
+/*
+ * Config YAML: walking a parsed file and blaming its lines.  Private to config.
+ */
+#ifndef OPTD_SERVER_CONFIG_YAML_H
+#define OPTD_SERVER_CONFIG_YAML_H
+
+#include <yaml.h>
+
+#include "server/config.h"
+
+struct reader {
+	yaml_document_t document;
+	struct config *config;
+	const char *file;
+	char *why;
+	size_t why_bytes;
+};
+
+/* Opens a parser over bytes that stay. */
+void reader_open(yaml_parser_t *parser, const char *bytes, size_t size);
+
+/* Looks through the whole file without keeping anything.  0 or OPTD_INVALID. */
+int reader_check(struct reader *reader, const char *bytes, size_t size);
+
+/* The error for what libyaml could not read; always OPTD_INVALID. */
+int reader_broken(struct reader *reader, const yaml_parser_t *parser, const char *bytes,
+                  size_t size);
+
+/* Line of the byte at offset, counted from 1. */
+uint32_t text_line(const char *bytes, size_t size, size_t offset);
+
+/* Line of a node, counted from 1. */
+uint32_t reader_line(const yaml_node_t *node);
+
+/* Writes "FILE:LINE: " and the sentence into why; always OPTD_INVALID. */
+int reader_refuse(struct reader *reader, uint32_t line, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+yaml_node_t *reader_node(struct reader *reader, int index);
+
+/* A scalar's text, which YAML ends with NUL. */
+const char *node_text(const yaml_node_t *node);
+bool node_quoted(const yaml_node_t *node);
+/* Nothing after the colon, or null: "no value". */
+bool node_null(const yaml_node_t *node);
+
+/* Checks that a mapping's keys are scalars without NUL, each given once. */
+int reader_keys(struct reader *reader, const yaml_node_t *mapping);
+
+/* Sets the field of base that the knob is about from its node. */
+int reader_knob(struct reader *reader, const struct config_knob *knob, void *base,
+                const yaml_node_t *key, const yaml_node_t *value);
+
+/* The error for a key that is not in the table: names the nearest one of the
+ * knobs whose path begins with section ("", "limits." or "models."). */
+int reader_unknown(struct reader *reader, const yaml_node_t *key, const char *section);
+
+/* Reads the list of models into the config (config_model.c). */
+int reader_models(struct reader *reader, const yaml_node_t *list);
+
+#endif
