@@ -20,7 +20,9 @@ static const char *const format_names[LOG_FORMAT_COUNT] = { "text", "json", "jou
 static const struct {
 	const char *name;
 	char priority;
-} levels[LOG_LEVEL_COUNT] = { { "error", '3' }, { "warn", '4' }, { "info", '6' }, { "debug", '7' } };
+} levels[LOG_LEVEL_COUNT] = {
+	{ "error", '3' }, { "warn", '4' }, { "info", '6' }, { "debug", '7' }
+};
 
 /* Kept free for the end of a line: "...", a quote, "}" and the newline.  A whole
  * value's closing quote may reach into it, and then nothing else fits. */
@@ -34,7 +36,8 @@ struct line {
 
 static bool fits(const struct line *line, size_t size)
 {
-	return !line->full && size <= LOG_LINE_BYTES && line->size + size <= LOG_LINE_BYTES - TAIL_BYTES;
+	return !line->full && size <= LOG_LINE_BYTES &&
+	       line->size + size <= LOG_LINE_BYTES - TAIL_BYTES;
 }
 
 static void put(struct line *line, const char *bytes, size_t size)
@@ -176,7 +179,9 @@ static void put_field(struct line *line, const struct log_field *field, bool jso
 	else if (!text)
 		put_string(line, "-", 1, json);
 	else
-		put_string(line, text, field->kind == LOG_KIND_STR ? strlen(text) : field->value.text.size, json);
+		put_string(line, text,
+		           field->kind == LOG_KIND_STR ? strlen(text) : field->value.text.size,
+		           json);
 	if (line->full && line->size == value)
 		line->size = begin;
 }
@@ -193,7 +198,8 @@ size_t log_line(enum log_format format, enum log_level level, int64_t unix_s,
 	if (gmtime_r(&seconds, &tm))
 		strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	if (json)
-		snprintf(head, sizeof(head), "{\"time\":\"%s\",\"level\":\"%s\"", when, levels[level].name);
+		snprintf(head, sizeof(head), "{\"time\":\"%s\",\"level\":\"%s\"", when,
+		         levels[level].name);
 	else if (format == LOG_JOURNALD)
 		snprintf(head, sizeof(head), "<%c>%s", levels[level].priority, levels[level].name);
 	else
@@ -247,7 +253,8 @@ bool log_limit(struct log_limit *limit, const void *peer, size_t peer_bytes, uin
 	uint32_t place = LOG_LIMIT_PEERS;
 
 	for (uint32_t i = 0; i < LOG_LIMIT_PEERS; i++) {
-		bool old = limit->peers[i].key == 0 || now_ms - limit->peers[i].logged_ms >= LOG_LIMIT_MS;
+		bool old = limit->peers[i].key == 0 ||
+		           now_ms - limit->peers[i].logged_ms >= LOG_LIMIT_MS;
 
 		if (limit->peers[i].key == key) {
 			if (!old) {
@@ -258,7 +265,8 @@ bool log_limit(struct log_limit *limit, const void *peer, size_t peer_bytes, uin
 			break;
 		}
 		/* A free place is better than that of a peer that may come back. */
-		if (old && (place == LOG_LIMIT_PEERS || (limit->peers[place].key && !limit->peers[i].key)))
+		if (old &&
+		    (place == LOG_LIMIT_PEERS || (limit->peers[place].key && !limit->peers[i].key)))
 			place = i;
 	}
 	if (place == LOG_LIMIT_PEERS) {

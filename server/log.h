@@ -35,7 +35,14 @@ struct log {
  * lower case words joined by "_", units last. */
 struct log_field {
 	const char *key;
-	enum { LOG_KIND_STR, LOG_KIND_BYTES, LOG_KIND_U64, LOG_KIND_I64, LOG_KIND_F64, LOG_KIND_BOOL } kind;
+	enum {
+		LOG_KIND_STR,
+		LOG_KIND_BYTES,
+		LOG_KIND_U64,
+		LOG_KIND_I64,
+		LOG_KIND_F64,
+		LOG_KIND_BOOL
+	} kind;
 	union {
 		struct {
 			const char *bytes; /* NULL is written as "-" */
@@ -52,7 +59,8 @@ struct log_field {
  * is a constant word of the program.  A failing write is ignored: there is
  * nowhere left to say so. */
 #define log_event(log, level, event, ...) \
-	log_write(log, level, (const struct log_field[]){ log_str("event", event), ##__VA_ARGS__, log_end() })
+	log_write(log, level, \
+	          (const struct log_field[]){ log_str("event", event), ##__VA_ARGS__, log_end() })
 
 static inline struct log_field log_str(const char *key, const char *text)
 {
@@ -62,7 +70,9 @@ static inline struct log_field log_str(const char *key, const char *text)
 /* Text that need not end in NUL, or may hold one. */
 static inline struct log_field log_bytes(const char *key, const void *bytes, size_t size)
 {
-	return (struct log_field){ .key = key, .kind = LOG_KIND_BYTES, .value.text = { bytes, size } };
+	return (struct log_field){ .key = key,
+		                   .kind = LOG_KIND_BYTES,
+		                   .value.text = { bytes, size } };
 }
 
 static inline struct log_field log_u64(const char *key, uint64_t number)

@@ -21,7 +21,8 @@ static char line[LOG_LINE_BYTES + 1];
 #define FORMAT(format, level, ...) \
 	line_of(format, level, (const struct log_field[]){ __VA_ARGS__, log_end() })
 
-static const char *line_of(enum log_format format, enum log_level level, const struct log_field *fields)
+static const char *line_of(enum log_format format, enum log_level level,
+                           const struct log_field *fields)
 {
 	size_t size = log_line(format, level, NOW, fields, line);
 
@@ -34,9 +35,10 @@ static const char *line_of(enum log_format format, enum log_level level, const s
 static void test_text_line_has_time_level_and_fields(void **state)
 {
 	(void)state;
-	assert_string_equal(FORMAT(LOG_TEXT, LOG_INFO, log_str("event", "listen"),
-	                           log_str("endpoint", "tcp://127.0.0.1:16783"), log_u64("lanes", 2)),
-	                    "2026-11-22T21:44:36Z info event=listen endpoint=tcp://127.0.0.1:16783 lanes=2\n");
+	assert_string_equal(
+		FORMAT(LOG_TEXT, LOG_INFO, log_str("event", "listen"),
+	               log_str("endpoint", "tcp://127.0.0.1:16783"), log_u64("lanes", 2)),
+		"2026-11-22T21:44:36Z info event=listen endpoint=tcp://127.0.0.1:16783 lanes=2\n");
 }
 
 static void test_json_line_is_one_object_with_types(void **state)
@@ -44,11 +46,12 @@ static void test_json_line_is_one_object_with_types(void **state)
 	json_t *root;
 
 	(void)state;
-	root = json_loads(FORMAT(LOG_JSON, LOG_WARN, log_str("event", "a\"b\\c\n"), log_i64("rank", -1),
-	                         log_f64("loss", 0.5), log_bool("ok", true)),
+	root = json_loads(FORMAT(LOG_JSON, LOG_WARN, log_str("event", "a\"b\\c\n"),
+	                         log_i64("rank", -1), log_f64("loss", 0.5), log_bool("ok", true)),
 	                  0, NULL);
 	assert_non_null(root);
-	assert_string_equal(json_string_value(json_object_get(root, "time")), "2026-11-22T21:44:36Z");
+	assert_string_equal(json_string_value(json_object_get(root, "time")),
+	                    "2026-11-22T21:44:36Z");
 	assert_string_equal(json_string_value(json_object_get(root, "level")), "warn");
 	assert_string_equal(json_string_value(json_object_get(root, "event")), "a\"b\\c\n");
 	assert_int_equal(json_integer_value(json_object_get(root, "rank")), -1);
@@ -60,16 +63,20 @@ static void test_json_line_is_one_object_with_types(void **state)
 static void test_journald_line_begins_with_priority(void **state)
 {
 	(void)state;
-	assert_string_equal(FORMAT(LOG_JOURNALD, LOG_ERROR, log_str("event", "stop")), "<3>error event=stop\n");
-	assert_string_equal(FORMAT(LOG_JOURNALD, LOG_DEBUG, log_str("event", "stop")), "<7>debug event=stop\n");
+	assert_string_equal(FORMAT(LOG_JOURNALD, LOG_ERROR, log_str("event", "stop")),
+	                    "<3>error event=stop\n");
+	assert_string_equal(FORMAT(LOG_JOURNALD, LOG_DEBUG, log_str("event", "stop")),
+	                    "<7>debug event=stop\n");
 }
 
 static void test_values_are_quoted_when_needed(void **state)
 {
 	(void)state;
-	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("why", "a b")), " why=\"a b\"\n"));
+	assert_non_null(
+		strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("why", "a b")), " why=\"a b\"\n"));
 	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("why", "")), " why=\"\"\n"));
-	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("why", "a=b")), " why=\"a=b\"\n"));
+	assert_non_null(
+		strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("why", "a=b")), " why=\"a=b\"\n"));
 	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("why", NULL)), " why=-\n"));
 }
 
@@ -79,20 +86,27 @@ static void test_control_characters_cannot_forge_a_line(void **state)
 
 	(void)state;
 	FORMAT(LOG_TEXT, LOG_INFO, log_bytes("host", hostile, sizeof(hostile) - 1));
-	assert_non_null(strstr(line, "host=\"x\\n2026 info event=root\\x0d\\x1b[2J\\x00end\\x7f\"\n"));
+	assert_non_null(
+		strstr(line, "host=\"x\\n2026 info event=root\\x0d\\x1b[2J\\x00end\\x7f\"\n"));
 	assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
 }
 
 static void test_utf8_stays_and_what_is_not_utf8_is_escaped(void **state)
 {
 	(void)state;
-	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("host", "gr\xc3\xbcn")), "\"gr\xc3\xbcn\""));
+	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("host", "gr\xc3\xbcn")),
+	                       "\"gr\xc3\xbcn\""));
 	/* overlong, surrogate, cut off, C1 control, right-to-left override */
-	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("h", "\xc0\xaf")), "\"\\xc0\\xaf\""));
-	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("h", "\xed\xa0\x80")), "\"\\xed\\xa0\\x80\""));
-	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_bytes("h", "\xe2\x82\xac", 2)), "\"\\xe2\\x82\""));
-	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("h", "\xc2\x9b")), "\"\\xc2\\x9b\""));
-	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("h", "\xe2\x80\xae")), "\"\\xe2\\x80\\xae\""));
+	assert_non_null(
+		strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("h", "\xc0\xaf")), "\"\\xc0\\xaf\""));
+	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("h", "\xed\xa0\x80")),
+	                       "\"\\xed\\xa0\\x80\""));
+	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_bytes("h", "\xe2\x82\xac", 2)),
+	                       "\"\\xe2\\x82\""));
+	assert_non_null(
+		strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("h", "\xc2\x9b")), "\"\\xc2\\x9b\""));
+	assert_non_null(strstr(FORMAT(LOG_TEXT, LOG_INFO, log_str("h", "\xe2\x80\xae")),
+	                       "\"\\xe2\\x80\\xae\""));
 }
 
 static void test_random_bytes_are_always_valid_json(void **state)
@@ -107,7 +121,8 @@ static void test_random_bytes_are_always_valid_json(void **state)
 	for (int round = 0; round < 2000; round++) {
 		for (size_t i = 0; i < sizeof(bytes); i++)
 			bytes[i] = (char)rand();
-		root = json_loads(FORMAT(LOG_JSON, LOG_INFO, log_bytes("host", bytes, sizeof(bytes))),
+		root = json_loads(FORMAT(LOG_JSON, LOG_INFO,
+		                         log_bytes("host", bytes, sizeof(bytes))),
 		                  JSON_ALLOW_NUL, NULL);
 		assert_non_null(root);
 		json_decref(root);
@@ -123,7 +138,8 @@ static void test_long_value_is_cut_and_line_stays_whole(void **state)
 	/* Every length around the border, so that each part of the end is cut once. */
 	for (size_t size = LOG_LINE_BYTES - 200; size < LOG_LINE_BYTES + 20; size++) {
 		memset(text, size % 2 ? 'x' : '\n', sizeof(text));
-		root = json_loads(FORMAT(LOG_JSON, LOG_INFO, log_bytes("a", text, size % 2 ? size : size / 2),
+		root = json_loads(FORMAT(LOG_JSON, LOG_INFO,
+		                         log_bytes("a", text, size % 2 ? size : size / 2),
 		                         log_str("b", "short"), log_u64("c", UINT32_MAX)),
 		                  0, NULL);
 		assert_non_null(root);
@@ -136,7 +152,8 @@ static void test_long_value_is_cut_and_line_stays_whole(void **state)
 static void test_nan_is_null_in_json(void **state)
 {
 	(void)state;
-	assert_non_null(strstr(FORMAT(LOG_JSON, LOG_INFO, log_f64("loss", strtod("nan", NULL))), "\"loss\":null}"));
+	assert_non_null(strstr(FORMAT(LOG_JSON, LOG_INFO, log_f64("loss", strtod("nan", NULL))),
+	                       "\"loss\":null}"));
 }
 
 static void test_levels_beyond_the_logs_are_left_out(void **state)
