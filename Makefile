@@ -277,7 +277,7 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 LIBRARIES := $(if $(SDK),$(SDK_REAL) $(B)/static/liboptd.a)
 # source:destination; @PREFIX@, @LIBDIR@ and @VERSION@ inside are filled in.
 PLACED := client/optd.h:$(PREFIX)/include/optd.h deploy/optd.pc.in:$(LIBDIR)/pkgconfig/liboptd.pc
-PLACED += $(foreach page,$(wildcard deploy/man/*.[1-8]),$(page):$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
+PLACED += $(foreach page,$(wildcard deploy/*.[1-8] deploy/man/*.[1-8]),$(page):$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 PLACED += $(foreach unit,$(wildcard deploy/*.service deploy/systemd/*.service),$(unit):$(UNITDIR)/$(notdir $(unit)))
 PLACED += $(foreach file,$(wildcard deploy/optd.yaml),$(file):$(PREFIX)/share/doc/optd/$(notdir $(file)))
 COMPLETIONS := $(wildcard deploy/completion*/*)
