@@ -1,0 +1,48 @@
+/*
+ * Reference: parameters of a model as one would train them in a loop.
+ *
+ * It knows tensors and ranks and nothing else: no blocks, segments, shards,
+ * versions or messages.  A step takes, for each tensor, what some ranks have for
+ * it, reduces that in rank order, and calls the rule over the whole tensor.  What
+ * the server does in pieces must come out the same, bit for bit.
+ */
+#ifndef OPTD_TEST_CORE_REFERENCE_H
+#define OPTD_TEST_CORE_REFERENCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "optim/optim.h"
+
+struct reference {
+	struct optim optim;
+	uint32_t tensor_count;
+	uint64_t *begin;   /* [tensor_count + 1] */
+	uint64_t *updates; /* [tensor_count] */
+	uint64_t elements;
+	uint32_t slot_count;
+	float *weights;
+	float *slots[OPTIM_SLOTS_MAX];
+	float *sum; /* of the tensor at hand */
+};
+
+/* What one rank has for a step: gradients of the whole vector, of which those of
+ * tensors in `has` count. */
+struct reference_part {
+	const float *gradient;
+	const bool *has; /* [tensor_count] */
+	double weight;   /* samples; 0 on all parts: not given */
+};
+
+void reference_init(struct reference *reference, const struct optim *optim,
+                    const uint64_t *counts, uint32_t tensor_count, const float *weights);
+void reference_deinit(struct reference *reference);
+
+/* One step of all ranks; parts are in rank order. */
+void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
+                    bool mean);
+
+/* One rank's push in async, of one tensor. */
+void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor);
+
+#endif

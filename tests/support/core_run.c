@@ -1,0 +1,397 @@
+/* What is random, the engines, and the comparison; core_run_push.c does the steps. */
+#include "tests/support/core_run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/core_world.h"
+
+static const char *const ENDPOINTS[LIMIT_LANES] = {"a", "b", "c", "d"};
+
+static void *new_array(uint64_t count, size_t size)
+{
+	void *array = calloc(count + 1, size);
+	assert_non_null(array);
+	return array;
+}
+
+/* ---- what is random ----------------------------------------------------- */
+
+static uint64_t choose_count(struct rng *rng, bool big)
+{
+	if (rng_one_in(rng, 12))
+		return 0;
+	if (big && rng_one_in(rng, 3))
+		return LIMIT_BLOCK_ELEMENTS + rng_below(rng, 2 * LIMIT_BLOCK_ELEMENTS);
+	return 1 + rng_below(rng, rng_one_in(rng, 4) ? 3000 : 20);
+}
+
+static void choose_layout(struct run *run)
+{
+	struct rng *rng = &run->rng;
+	static const uint32_t sizes[] = {1, 6, 6, 40, 300, LIMIT_BLOCK_SEGMENTS + 900};
+	uint32_t size = sizes[rng_below(rng, 6)];
+	bool big = size <= 6 && rng_one_in(rng, 2);
+	char name[16];
+
+	run->tensor_count = size == 1 ? 1 : size / 2 + rng_below(rng, size);
+	run->counts = new_array(run->tensor_count, sizeof(uint64_t));
+	run->scalar = new_array(run->tensor_count, sizeof(bool));
+	run->layout = layout_new();
+	for (uint32_t i = 0; i < run->tensor_count; i++) {
+		run->scalar[i] = rng_one_in(rng, 5) || (i == 0 && size == 1);
+		run->counts[i] = run->scalar[i] ? 1 : choose_count(rng, big);
+		if (size > 300)
+			run->counts[i] = run->counts[i] % 8;
+		if (i == 0 && run->counts[i] == 0)
+			run->counts[i] = 5;
+		int bytes = snprintf(name, sizeof(name), "t%u", i);
+		assert_int_equal(layout_add(run->layout, name, (size_t)bytes, &run->counts[i],
+		                            run->scalar[i] ? 0 : 1, 0),
+		                 0);
+	}
+	assert_int_equal(layout_cut(run->layout, NULL), 0);
+	uint32_t last = UINT32_MAX;
+	for (uint32_t i = 0; i < layout_segment_count(run->layout); i++) {
+		run->spans |= layout_segment(run->layout, i)->tensor == last;
+		last = layout_segment(run->layout, i)->tensor;
+	}
+}
+
+/* Hyper-parameters at random; what the rule refuses stays at its default. */
+static void choose_hypers(struct rng *rng, struct optim *optim)
+{
+	static const double values[] = {0, 1e-8, 1e-3, 0.1, 0.5, 0.9, 0.99};
+	char why[256];
+
+	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
+		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
+		double pair[2] = {values[rng_below(rng, 7)], values[rng_below(rng, 7)]};
+		if (hyper->kind == OPTIM_FLAG)
+			pair[0] = rng_one_in(rng, 2);
+		if (rng_one_in(rng, 2))
+			optim_set(optim, hyper->name, pair, hyper->count, why, sizeof(why));
+	}
+}
+
+static void choose_optim(struct rng *rng, struct optim *optim)
+{
+	char why[256];
+
+	for (;;) {
+		const struct optim_rule *rule = optim_rule(rng_below(rng, optim_rule_count()));
+		enum optim_match match = (enum optim_match)rng_below(rng, OPTIM_MATCH_COUNT);
+		if (optim_init(optim, rule, match, why, sizeof(why)) < 0)
+			continue;
+		choose_hypers(rng, optim);
+		if (optim_check(optim, why, sizeof(why)) == 0)
+			return;
+	}
+}
+
+static void choose_settings(struct run *run)
+{
+	struct rng *rng = &run->rng;
+
+	choose_optim(rng, &run->settings.optim);
+	run->settings.mode = rng_one_in(rng, 3) ? MSG_ASYNC : MSG_SYNC;
+	run->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
+	run->settings.workers = 1 + rng_below(rng, RUN_WORKERS);
+	run->settings.step_timeout_ms = 1000;
+	run->weighted = rng_one_in(rng, 3);
+	do {
+		run->daemons = 1 + rng_below(rng, 3);
+		run->lanes = 1 + rng_below(rng, 3);
+	} while (run->daemons * run->lanes > 7);
+	run->preset = (struct engine_preset){"m", true, run->settings};
+}
+
+void run_init(struct run *run, uint64_t seed)
+{
+	memset(run, 0, sizeof(*run));
+	run->seed = seed;
+	run->rng = rng_new(seed);
+	choose_layout(run);
+	choose_settings(run);
+	uint64_t elements = layout_elements(run->layout);
+	run->weights = new_array(elements, sizeof(float));
+	for (uint64_t i = 0; i < elements; i++)
+		run->weights[i] = rng_float(&run->rng);
+	for (uint32_t i = 0; i < run->settings.workers; i++) {
+		run->gradients[i] = new_array(elements, sizeof(float));
+		run->has[i] = new_array(run->tensor_count, sizeof(bool));
+	}
+	reference_init(&run->reference, &run->settings.optim, run->counts, run->tensor_count,
+	               run->weights);
+}
+
+void run_text(const struct run *run, char *text, size_t bytes)
+{
+	char optim[400];
+	optim_text(&run->settings.optim, optim, sizeof(optim));
+	snprintf(text, bytes,
+	         "OPTD_SEED=%llu: %u tensors, %llu elements, %u blocks, %u daemons x %u lanes, %s, "
+	         "%s%s, %u workers, %s",
+	         (unsigned long long)run->seed, run->tensor_count,
+	         (unsigned long long)layout_elements(run->layout), layout_block_count(run->layout),
+	         run->daemons, run->lanes, run->settings.mode == MSG_SYNC ? "sync" : "async",
+	         run->settings.reduce == MSG_SUM ? "sum" : "mean", run->weighted ? " weighted" : "",
+	         run->settings.workers, optim);
+}
+
+/* ---- engines ------------------------------------------------------------ */
+
+struct run_tap {
+	struct run *run;
+	uint32_t engine;
+};
+
+static void *copy_of(const void *bytes, size_t size)
+{
+	if (bytes == NULL || size == 0)
+		return NULL;
+	void *copy = malloc(size);
+	assert_non_null(copy);
+	memcpy(copy, bytes, size);
+	return copy;
+}
+
+static size_t value_count(const struct model *model, const struct commit *commit)
+{
+	const struct layout_block *b = layout_block(model->layout, commit->block);
+	size_t count = 0;
+
+	if (commit->empty || !commit->packed)
+		return commit->empty ? 0 : b->count;
+	for (uint32_t i = 0; i < b->segment_count; i++) {
+		if (commit_has(commit->present, i))
+			count += layout_segment(model->layout, b->first_segment + i)->count;
+	}
+	return count;
+}
+
+static void record(void *user, const struct model *model, const struct commit *commit)
+{
+	const struct run_tap *tap = user;
+	struct run *run = tap->run;
+	const struct layout_block *b = layout_block(model->layout, commit->block);
+
+	if (run->commit_count == run->commit_room) {
+		run->commit_room = run->commit_room * 2 + 64;
+		run->commits = realloc(run->commits, run->commit_room * sizeof(*run->commits));
+		assert_non_null(run->commits);
+	}
+	struct run_commit *kept = &run->commits[run->commit_count++];
+	kept->engine = tap->engine;
+	kept->commit = *commit;
+	kept->commit.contributors = copy_of(commit->contributors,
+	                                    commit->contributor_count * sizeof(*commit->contributors));
+	kept->commit.present = copy_of(commit->present, (b->segment_count + 7) / 8);
+	kept->commit.values = copy_of(commit->values, value_count(model, commit) * sizeof(float));
+	kept->commit.scalars =
+	        copy_of(commit->scalars, commit->scalars_count * sizeof(*commit->scalars));
+}
+
+static enum optim_isa choose_isa(struct rng *rng)
+{
+	enum optim_isa isa = (enum optim_isa)rng_below(rng, OPTIM_ISA_COUNT);
+	return optim_isa_usable(isa) ? isa : OPTIM_ISA_BASE;
+}
+
+static void start_engine(struct run *run, uint32_t index)
+{
+	run->isas[index] = choose_isa(&run->rng);
+	run->taps[index] = (struct run_tap){run, index};
+	struct engine_options options = {.lane = index % run->lanes,
+	                                 .lanes = run->lanes,
+	                                 .endpoints = ENDPOINTS,
+	                                 .epoch = 3,
+	                                 .seed = run->seed,
+	                                 .isa = run->isas[index],
+	                                 .memory_bytes = UINT64_C(1) << 32,
+	                                 .message_bytes = LIMIT_MESSAGE_BYTES,
+	                                 .window_bytes = LIMIT_WINDOW_BYTES,
+	                                 .models = 1,
+	                                 .workers = RUN_WORKERS,
+	                                 .step_timeout_ms = 1000,
+	                                 .notice_ms = 1000,
+	                                 .lease_ms = 1000,
+	                                 .presets = &run->preset,
+	                                 .preset_count = 1,
+	                                 .on_commit = run->record ? record : NULL,
+	                                 .user = &run->taps[index]};
+	run->engines[index] = engine_new(&options, run->pool);
+	assert_non_null(run->engines[index]);
+}
+
+static struct layout *layout_copy(const struct run *run)
+{
+	struct layout *layout = layout_new();
+	for (uint32_t i = 0; i < layout_tensor_count(run->layout); i++) {
+		const struct layout_tensor *t = layout_tensor(run->layout, i);
+		assert_int_equal(layout_add(layout, t->name, strlen(t->name), t->shape, t->rank, t->group), 0);
+	}
+	return layout;
+}
+
+static void handle(struct run *run, uint32_t index, uint32_t rank, struct msg *msg,
+                   struct layout **layout)
+{
+	msg->request = ++run->requests;
+	msg->session = 100 + rank;
+	msg->epoch = 3;
+	msg->rank = (int32_t)rank;
+	engine_handle(run->engines[index], rank, msg, NULL, layout, 0, &run->out);
+	assert_int_equal(run->out.count, 1);
+	if (run->out.entries[0].head.status != OPTD_OK)
+		fail_msg("%.*s", (int)run->out.entries[0].head.text.size, run->out.entries[0].head.text.bytes);
+}
+
+static void open_rank(struct run *run, uint32_t index, uint32_t rank, uint64_t run_id)
+{
+	struct layout *layout = layout_copy(run);
+	struct msg hello = {.verb = MSG_HELLO, .hello = {.protocol_min = 1, .protocol_max = 1}};
+	struct msg open = {.verb = MSG_OPEN,
+	                   .open = {.model = {"m", 1},
+	                            .daemon = index / run->lanes,
+	                            .daemons = run->daemons,
+	                            .layout_hash = layout_hash(run->layout),
+	                            .client = 900 + rank,
+	                            .expect_run = run_id}};
+
+	handle(run, index, rank, &hello, &layout);
+	outbox_clear(&run->out);
+	handle(run, index, rank, &open, &layout);
+	run->opened[index][rank] = run->out.entries[0].head.opened;
+	outbox_clear(&run->out);
+	layout_free(layout);
+}
+
+static void give_weights(struct run *run, uint32_t index, uint64_t token)
+{
+	const struct model *model = run_model(run, index);
+	struct layout *none = NULL;
+
+	for (uint32_t i = 0; i <= model->owned.count; i++) {
+		struct msg init = {.verb = MSG_INIT,
+		                   .object = run->opened[index][0].model,
+		                   .layout = run->opened[index][0].layout,
+		                   .token = token,
+		                   .part_count = i < model->owned.count};
+		if (i < model->owned.count) {
+			const struct layout_block *b = layout_block(run->layout, model->owned.first + i);
+			init.parts[0] = (struct msg_part){.first = model->owned.first + i, .count = 1};
+			init.payload = run->weights + b->begin;
+			init.payload_bytes = b->count * sizeof(float);
+		}
+		handle(run, index, 0, &init, &none);
+		outbox_clear(&run->out);
+	}
+}
+
+void run_start(struct run *run)
+{
+	run->pool = buf_pool_new(1u << 24);
+	run->taps = new_array(RUN_ENGINES, sizeof(*run->taps));
+	outbox_init(&run->out);
+	for (uint32_t i = 0; i < run->daemons * run->lanes; i++) {
+		start_engine(run, i);
+		for (uint32_t rank = 0; rank < run->settings.workers; rank++)
+			open_rank(run, i, rank, i > 0 ? run->opened[0][0].run_id : 0);
+		give_weights(run, i, run->opened[0][0].token);
+	}
+}
+
+struct model *run_model(const struct run *run, uint32_t engine)
+{
+	return engine_find(run->engines[engine], "m")->model;
+}
+
+struct model *run_model_new(const struct run *run, uint32_t engine)
+{
+	struct layout *layout = layout_copy(run);
+	struct model_place place = {engine / run->lanes, run->daemons, engine % run->lanes, run->lanes};
+
+	assert_int_equal(layout_cut(layout, NULL), 0);
+	struct model *model = model_new("m", &run->settings, &layout, place);
+	assert_non_null(model);
+	return model;
+}
+
+void run_deinit(struct run *run)
+{
+	for (uint32_t i = 0; i < RUN_ENGINES; i++)
+		engine_free(run->engines[i]);
+	outbox_deinit(&run->out);
+	buf_pool_free(run->pool);
+	for (uint32_t i = 0; i < run->commit_count; i++) {
+		free((void *)(uintptr_t)run->commits[i].commit.contributors);
+		free((void *)(uintptr_t)run->commits[i].commit.present);
+		free((void *)(uintptr_t)run->commits[i].commit.values);
+		free((void *)(uintptr_t)run->commits[i].commit.scalars);
+	}
+	free(run->commits);
+	free(run->taps);
+	for (uint32_t i = 0; i < run->settings.workers; i++) {
+		free(run->gradients[i]);
+		free(run->has[i]);
+	}
+	free(run->weights);
+	free(run->counts);
+	free(run->scalar);
+	layout_free(run->layout);
+	reference_deinit(&run->reference);
+}
+
+/* ---- comparison --------------------------------------------------------- */
+
+static void compare_vector(const struct run *run, const char *what, const float *has,
+                           const float *wants, uint64_t count, uint64_t begin)
+{
+	char text[800];
+
+	if (memcmp(has, wants, count * sizeof(float)) == 0)
+		return;
+	uint64_t i = 0;
+	while (memcmp(&has[i], &wants[i], sizeof(float)) == 0)
+		i++;
+	run_text(run, text, sizeof(text));
+	fail_msg("%s[%llu] is %.9g (%a), the reference has %.9g (%a)\n%s", what,
+	         (unsigned long long)(begin + i), (double)has[i], (double)has[i], (double)wants[i],
+	         (double)wants[i], text);
+}
+
+static void compare_engine(const struct run *run, uint32_t index)
+{
+	const struct model *model = run_model(run, index);
+	const struct reference *reference = &run->reference;
+	char text[800];
+
+	if (model->elements > 0)
+		compare_vector(run, "weight", model->weights, reference->weights + model->begin,
+		               model->elements, model->begin);
+	for (uint32_t i = 0; i < model->slot_count && model->elements > 0; i++)
+		compare_vector(run, optim_slot_name(&run->settings.optim, i), model->slots[i],
+		               reference->slots[i] + model->begin, model->elements, model->begin);
+	for (uint32_t i = 0; i < model->segment_count; i++) {
+		const struct layout_segment *s = layout_segment(run->layout, model->first_segment + i);
+		if (model->updates[i] == reference->updates[s->tensor])
+			continue;
+		run_text(run, text, sizeof(text));
+		fail_msg("tensor %u has seen %llu updates, in the reference %llu\n%s", s->tensor,
+		         (unsigned long long)model->updates[i],
+		         (unsigned long long)reference->updates[s->tensor], text);
+	}
+	uint64_t version = run->steps;
+	if (run->settings.mode == MSG_ASYNC)
+		version *= run->settings.workers;
+	for (uint32_t i = 0; i < model->owned.count; i++)
+		assert_int_equal(model->versions[i], version);
+}
+
+void run_compare(const struct run *run)
+{
+	for (uint32_t i = 0; i < run->daemons * run->lanes; i++)
+		compare_engine(run, i);
+}

@@ -1,0 +1,71 @@
+/*
+ * Run: a random training run on real engines.
+ *
+ * From one seed come a layout (from a few scalars to tensors of several blocks,
+ * with empty ones between), a rule with settings, a mode, daemons and lanes (each
+ * lane an engine), workers, and for each step and rank the tensors it has
+ * gradients for.  Pushes are cut into messages at random, arrive in a random order
+ * between ranks, and now and then twice.  The reference sees the same steps.
+ */
+#ifndef OPTD_TEST_CORE_RUN_H
+#define OPTD_TEST_CORE_RUN_H
+
+#include "server/core/engine.h"
+#include "tests/support/core_reference.h"
+#include "tests/support/rng_seed.h"
+
+#define RUN_ENGINES 9
+#define RUN_WORKERS 5
+
+struct run_commit {
+	uint32_t engine;
+	struct commit commit; /* all it points to is owned */
+};
+
+struct run {
+	uint64_t seed;
+	struct rng rng;
+	uint64_t *counts; /* [tensor_count] elements */
+	bool *scalar;
+	uint32_t tensor_count;
+	bool spans; /* a tensor lies in several blocks */
+	struct layout *layout;
+	struct model_settings settings;
+	struct engine_preset preset;
+	bool weighted;
+	uint32_t daemons, lanes;
+	struct engine *engines[RUN_ENGINES];
+	enum optim_isa isas[RUN_ENGINES];
+	struct msg_opened opened[RUN_ENGINES][RUN_WORKERS];
+	struct buf_pool *pool;
+	struct outbox out;
+	uint64_t requests, answered, duplicates;
+	float *weights; /* first ones */
+	float *gradients[RUN_WORKERS];
+	bool *has[RUN_WORKERS];
+	double samples[RUN_WORKERS];
+	uint32_t steps;
+	struct reference reference;
+	/* With record set before run_start: every commit, in order. */
+	bool record;
+	struct run_commit *commits;
+	uint32_t commit_count, commit_room;
+	struct run_tap *taps;
+};
+
+void run_init(struct run *run, uint64_t seed);
+void run_start(struct run *run);
+/* One step of every rank, in the engines and in the reference. */
+void run_step(struct run *run);
+/* Asserts that the engines hold what the reference holds. */
+void run_compare(const struct run *run);
+void run_deinit(struct run *run);
+
+/* A one-line description, for the one who has to find out what went wrong. */
+void run_text(const struct run *run, char *text, size_t bytes);
+/* The model of an engine. */
+struct model *run_model(const struct run *run, uint32_t engine);
+/* An empty model as this engine's was. */
+struct model *run_model_new(const struct run *run, uint32_t engine);
+
+#endif

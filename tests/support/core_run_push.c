@@ -1,0 +1,291 @@
+/* The steps of a run: gradients, their messages, and their order of arrival. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/core_run.h"
+#include "tests/support/core_world.h"
+
+/* A message on its way: a header and the floats behind it. */
+struct letter {
+	struct msg msg;
+	uint8_t masks[LIMIT_PARTS][LIMIT_MASK_BYTES];
+	float *values;
+	uint64_t count;
+	uint32_t first_block, block_count;
+};
+
+/* What one rank sends to one engine in one step, in order. */
+struct queue {
+	struct letter *letters;
+	uint32_t count, room, next;
+};
+
+enum fill { FILL_NONE, FILL_SOME, FILL_ALL };
+
+static enum fill block_fill(const struct run *run, uint32_t rank, uint32_t block, uint8_t *mask)
+{
+	const struct layout_block *b = layout_block(run->layout, block);
+	uint32_t filled = 0;
+
+	memset(mask, 0, LIMIT_MASK_BYTES);
+	for (uint32_t i = 0; i < b->segment_count; i++) {
+		uint32_t tensor = layout_segment(run->layout, b->first_segment + i)->tensor;
+		if (!run->has[rank][tensor])
+			continue;
+		mask[i / 8] |= (uint8_t)(1u << (i % 8));
+		filled++;
+	}
+	if (filled == 0)
+		return FILL_NONE;
+	return filled == b->segment_count ? FILL_ALL : FILL_SOME;
+}
+
+static void add_values(const struct run *run, struct letter *letter, uint32_t rank, uint32_t block,
+                       const uint8_t *mask)
+{
+	const struct layout_block *b = layout_block(run->layout, block);
+
+	letter->values = realloc(letter->values, (letter->count + b->count) * sizeof(float));
+	assert_non_null(letter->values);
+	for (uint32_t i = 0; i < b->segment_count; i++) {
+		const struct layout_segment *s = layout_segment(run->layout, b->first_segment + i);
+		if (!commit_has(mask, i))
+			continue;
+		memcpy(letter->values + letter->count, run->gradients[rank] + b->begin + s->offset,
+		       s->count * sizeof(float));
+		letter->count += s->count;
+	}
+}
+
+static void add_block(struct run *run, struct letter *letter, uint32_t rank, uint32_t block,
+                      enum fill fill, const uint8_t *mask)
+{
+	struct msg *msg = &letter->msg;
+	struct msg_part *last = msg->part_count > 0 ? &msg->parts[msg->part_count - 1] : NULL;
+
+	letter->block_count++;
+	if (fill != FILL_NONE)
+		add_values(run, letter, rank, block, fill == FILL_ALL ? NULL : mask);
+	if (fill != FILL_SOME && last != NULL && last->mask == NULL && !rng_one_in(&run->rng, 3)) {
+		last->count++;
+		return;
+	}
+	struct msg_part *part = &msg->parts[msg->part_count];
+	*part = (struct msg_part){.first = block, .count = 1};
+	if (fill == FILL_SOME) {
+		memcpy(letter->masks[msg->part_count], mask, LIMIT_MASK_BYTES);
+		part->mask_bytes = (layout_block(run->layout, block)->segment_count + 7) / 8;
+		part->mask = letter->masks[msg->part_count];
+	}
+	msg->part_count++;
+}
+
+static struct letter *add_letter(struct run *run, struct queue *queue, uint32_t rank, bool close)
+{
+	/* Room for all at once: masks are pointed to. */
+	assert_true(queue->count < queue->room);
+	struct letter *letter = &queue->letters[queue->count++];
+	memset(letter, 0, sizeof(*letter));
+	letter->msg.verb = close                        ? MSG_CLOSE_STEP
+	                   : rng_one_in(&run->rng, 3) ? MSG_PUSH_PULL
+	                                                : MSG_PUSH;
+	letter->msg.rank = (int32_t)rank;
+	letter->msg.step = run->steps;
+	letter->msg.weight = run->weighted ? run->samples[rank] : 0;
+	return letter;
+}
+
+static void fill_queue(struct run *run, struct queue *queue, uint32_t engine, uint32_t rank)
+{
+	struct layout_run owned = run_model(run, engine)->owned;
+	uint8_t mask[LIMIT_MASK_BYTES];
+	struct letter *letter = NULL;
+	bool closing = false;
+
+	queue->room = owned.count;
+	queue->letters = calloc(owned.count + 1, sizeof(*queue->letters));
+	assert_non_null(queue->letters);
+	for (uint32_t i = 0; i < owned.count; i++) {
+		uint32_t block = owned.first + i;
+		enum fill fill = block_fill(run, rank, block, mask);
+		bool full = letter != NULL && letter->msg.part_count == 5;
+		if (letter == NULL || closing != (fill == FILL_NONE) || full || rng_one_in(&run->rng, 3)) {
+			closing = fill == FILL_NONE;
+			letter = add_letter(run, queue, rank, closing);
+			letter->first_block = block;
+		}
+		add_block(run, letter, rank, block, fill, mask);
+	}
+}
+
+/* ---- arrival ------------------------------------------------------------ */
+
+static void release(struct buf *buf)
+{
+	free(buf->data);
+	free(buf);
+}
+
+static struct buf *payload_of(const struct letter *letter)
+{
+	struct buf *buf = calloc(1, sizeof(*buf));
+	assert_non_null(buf);
+	buf->bytes = letter->count * sizeof(float);
+	buf->data = malloc(buf->bytes + 1);
+	assert_non_null(buf->data);
+	if (letter->count > 0)
+		memcpy(buf->data, letter->values, buf->bytes);
+	buf->release = release;
+	atomic_store(&buf->holders, 1);
+	return buf;
+}
+
+static void read_answers(struct run *run)
+{
+	for (uint32_t i = 0; i < run->out.count; i++) {
+		const struct msg *head = &run->out.entries[i].head;
+		if (head->status < 0)
+			fail_msg("seed %llu: %s: %.*s", (unsigned long long)run->seed, status_name(head->status),
+			         (int)head->text.size, head->text.bytes);
+		run->answered += head->status == OPTD_OK;
+	}
+	outbox_clear(&run->out);
+}
+
+static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter)
+{
+	struct msg msg = letter->msg;
+	struct layout *none = NULL;
+	struct buf *payload = payload_of(letter);
+
+	msg.request = ++run->requests;
+	msg.session = 100 + rank;
+	msg.epoch = 3;
+	msg.object = run->opened[engine][rank].model;
+	msg.layout = run->opened[engine][rank].layout;
+	msg.incarnation = run->opened[engine][rank].incarnation;
+	msg.payload = letter->count > 0 ? payload->data : NULL;
+	msg.payload_bytes = payload->bytes;
+	engine_handle(run->engines[engine], rank, &msg, payload, &none, 0, &run->out);
+	buf_drop(payload);
+	read_answers(run);
+}
+
+/* In async the reference takes each block's tensors when they arrive. */
+static void reference_take(struct run *run, uint32_t rank, const struct letter *letter)
+{
+	struct reference_part part = {run->gradients[rank], run->has[rank], 0};
+
+	for (uint32_t i = 0; i < letter->block_count; i++) {
+		const struct layout_block *b = layout_block(run->layout, letter->first_block + i);
+		for (uint32_t j = 0; j < b->segment_count; j++)
+			reference_push(&run->reference, &part,
+			               layout_segment(run->layout, b->first_segment + j)->tensor);
+	}
+}
+
+static void reference_take_all(struct run *run, uint32_t rank)
+{
+	struct reference_part part = {run->gradients[rank], run->has[rank], 0};
+	for (uint32_t i = 0; i < run->tensor_count; i++)
+		reference_push(&run->reference, &part, i);
+}
+
+/* Delivers what the ranks first to last - 1 have, in a random order between
+ * them and between engines; to one engine each sends in order. */
+static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], uint32_t first,
+                          uint32_t last, bool apply)
+{
+	uint32_t engines = run->daemons * run->lanes;
+	uint32_t left = 0;
+
+	for (uint32_t e = 0; e < engines; e++) {
+		for (uint32_t rank = first; rank < last; rank++)
+			left += queues[e][rank].count;
+	}
+	while (left > 0) {
+		uint32_t e = rng_below(&run->rng, engines);
+		uint32_t rank = first + rng_below(&run->rng, last - first);
+		struct queue *queue = &queues[e][rank];
+		if (queue->next > 0 && rng_one_in(&run->rng, 8)) {
+			deliver(run, e, rank, &queue->letters[rng_below(&run->rng, queue->next)]);
+			run->duplicates++;
+		}
+		if (queue->next == queue->count)
+			continue;
+		if (apply)
+			reference_take(run, rank, &queue->letters[queue->next]);
+		deliver(run, e, rank, &queue->letters[queue->next++]);
+		left--;
+	}
+}
+
+static void choose_gradients(struct run *run)
+{
+	uint64_t elements = layout_elements(run->layout);
+
+	for (uint32_t rank = 0; rank < run->settings.workers; rank++) {
+		uint32_t sparse = 1 + rng_below(&run->rng, 5);
+		bool all = rng_one_in(&run->rng, 2), none = rng_one_in(&run->rng, 10);
+		for (uint64_t i = 0; i < elements; i++)
+			run->gradients[rank][i] = rng_float(&run->rng);
+		for (uint32_t i = 0; i < run->tensor_count; i++)
+			run->has[rank][i] = !none && (all || rng_one_in(&run->rng, sparse));
+		run->samples[rank] = 1 + rng_below(&run->rng, 1000);
+	}
+}
+
+static void step_reference_sync(struct run *run)
+{
+	struct reference_part parts[RUN_WORKERS];
+
+	for (uint32_t rank = 0; rank < run->settings.workers; rank++)
+		parts[rank] = (struct reference_part){run->gradients[rank], run->has[rank],
+		                                      run->weighted ? run->samples[rank] : 0};
+	reference_step(&run->reference, parts, run->settings.workers,
+	               run->settings.reduce == MSG_MEAN);
+}
+
+static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
+{
+	/* A tensor in several blocks has no one order of updates unless a rank's
+	 * push is taken in without another's in between. */
+	if (!run->spans) {
+		deliver_ranks(run, queues, 0, run->settings.workers, true);
+		return;
+	}
+	uint32_t offset = rng_below(&run->rng, run->settings.workers);
+	for (uint32_t i = 0; i < run->settings.workers; i++) {
+		uint32_t rank = (i + offset) % run->settings.workers;
+		reference_take_all(run, rank);
+		deliver_ranks(run, queues, rank, rank + 1, false);
+	}
+}
+
+void run_step(struct run *run)
+{
+	struct queue queues[RUN_ENGINES][RUN_WORKERS];
+	uint64_t before = run->answered, sent = run->requests;
+
+	memset(queues, 0, sizeof(queues));
+	choose_gradients(run);
+	for (uint32_t e = 0; e < run->daemons * run->lanes; e++) {
+		for (uint32_t rank = 0; rank < run->settings.workers; rank++)
+			fill_queue(run, &queues[e][rank], e, rank);
+	}
+	if (run->settings.mode == MSG_ASYNC) {
+		deliver_async(run, queues);
+	} else {
+		step_reference_sync(run);
+		deliver_ranks(run, queues, 0, run->settings.workers, false);
+	}
+	run->steps++;
+	assert_int_equal(run->answered - before, run->requests - sent);
+	for (uint32_t e = 0; e < RUN_ENGINES; e++) {
+		for (uint32_t rank = 0; rank < RUN_WORKERS; rank++) {
+			for (uint32_t i = 0; i < queues[e][rank].count; i++)
+				free(queues[e][rank].letters[i].values);
+			free(queues[e][rank].letters);
+		}
+	}
+}
