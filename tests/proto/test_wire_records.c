@@ -116,7 +116,12 @@ static void test_reading_a_layout_leaves_the_header_alone(void **state)
 	(void)state;
 	struct msg msg = sample_make(SAMPLE_OPEN), out;
 	uint8_t header[LIMIT_HEADER_BYTES];
-	struct layout *layout = NULL;
+	struct layout *layout = NULL, *large = sample_layout();
+	uint8_t payload[2048];
+	assert_true(wire_layout_bytes(large) <= sizeof(payload));
+	wire_layout_encode(large, payload);
+	msg.payload = payload;
+	msg.payload_bytes = wire_layout_bytes(large);
 	int size = wire_encode(&msg, header, sizeof(header));
 	assert_int_equal(wire_decode(arena, header, (size_t)size, msg.payload, msg.payload_bytes, false,
 	                             &out, why, sizeof(why)), 0);
@@ -124,8 +129,10 @@ static void test_reading_a_layout_leaves_the_header_alone(void **state)
 	assert_int_equal(wire_layout_decode(arena, msg.payload, msg.payload_bytes, &layout, why,
 	                                    sizeof(why)), 0);
 	assert_memory_equal(out.open.model.bytes, "fashion", 7);
+	assert_memory_equal(out.open.run.bytes, "job-12", 6);
 	assert_memory_equal(out.open.hypers[1].name.bytes, "betas", 5);
 	layout_free(layout);
+	layout_free(large);
 }
 
 /* A record with a name and one dimension. */
