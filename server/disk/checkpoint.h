@@ -38,7 +38,7 @@
 
 /* What a checkpoint says about its model, beside the arrays. */
 struct checkpoint {
-	const char *model; /* at most LIMIT_NAME_BYTES of UTF-8 */
+	const char *model; /* fewer than LIMIT_NAME_BYTES of UTF-8 */
 	const char *run;   /* the job's own name for the run, or "" */
 	uint64_t run_id;
 	const struct layout *layout; /* cut */

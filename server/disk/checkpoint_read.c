@@ -255,7 +255,7 @@ static int read_block(const struct checkpoint_file *file, struct digest *digest,
 	}
 	if (rc < 0)
 		return rc;
-	value = digest_block(digest, number, w, read, plan->slot_count, block->count);
+	value = digest_block(digest, w, read, plan->slot_count, block->count);
 	if (value == stored)
 		return OPTD_OK;
 	return disk_fail(OPTD_CORRUPT, why, why_bytes, "block %" PRIu32 " is damaged (in tensor '%.100s' or behind it): "

@@ -36,9 +36,9 @@ struct checkpoint_writer {
 
 static int check_about(const struct checkpoint *about, char *why, size_t why_bytes)
 {
-	if (!*about->model || strlen(about->model) > LIMIT_NAME_BYTES || strlen(about->run) > LIMIT_NAME_BYTES)
+	if (!*about->model || strlen(about->model) >= LIMIT_NAME_BYTES || strlen(about->run) >= LIMIT_NAME_BYTES)
 		return disk_fail(OPTD_INVALID, why, why_bytes, "a model's name has 1 to %u bytes, a run's at most as many",
-		                 LIMIT_NAME_BYTES);
+		                 LIMIT_NAME_BYTES - 1);
 	if (about->daemon >= about->daemons || about->daemons > LIMIT_DAEMONS || about->workers > LIMIT_WORKERS ||
 	    about->seats > LIMIT_WORKERS || about->created_s < 0 || about->saved_s < 0)
 		return disk_fail(OPTD_INVALID, why, why_bytes, "model '%s': daemon, workers, seats or times are out of "
@@ -145,7 +145,7 @@ static int put_block(struct checkpoint_writer *writer, struct digest *digest, ui
 	int rc;
 
 	writer->checksums[number - plan->owned.first] =
-		digest_block(digest, number, w, slots, plan->slot_count, block->count);
+		digest_block(digest, w, slots, plan->slot_count, block->count);
 	rc = file_write_at(writer->fd, w, bytes, at);
 	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++)
 		rc = file_write_at(writer->fd, slots[i], bytes, at + (1u + i) * plan->vector_bytes);

@@ -27,7 +27,7 @@ struct digest *digest_new(void)
 		free(digest);
 		return NULL;
 	}
-	digest_reset(digest, 0);
+	digest_reset(digest);
 	return digest;
 }
 
@@ -39,9 +39,9 @@ void digest_free(struct digest *digest)
 	free(digest);
 }
 
-void digest_reset(struct digest *digest, uint64_t seed)
+void digest_reset(struct digest *digest)
 {
-	XXH3_64bits_reset_withSeed(digest->state, seed);
+	XXH3_64bits_reset(digest->state);
 }
 
 void digest_add(struct digest *digest, const void *bytes, size_t size)
@@ -54,10 +54,10 @@ uint64_t digest_value(const struct digest *digest)
 	return XXH3_64bits_digest(digest->state);
 }
 
-uint64_t digest_block(struct digest *digest, uint32_t block, const float *weights,
+uint64_t digest_block(struct digest *digest, const float *weights,
                       const float *const *slots, uint32_t slot_count, size_t elements)
 {
-	digest_reset(digest, block);
+	digest_reset(digest);
 	digest_add(digest, weights, elements * sizeof(float));
 	for (uint32_t i = 0; i < slot_count; i++)
 		digest_add(digest, slots[i], elements * sizeof(float));

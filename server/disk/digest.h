@@ -13,13 +13,12 @@
 struct digest;
 struct digest *digest_new(void); /* NULL without memory */
 void digest_free(struct digest *digest);
-void digest_reset(struct digest *digest, uint64_t seed);
+void digest_reset(struct digest *digest);
 void digest_add(struct digest *digest, const void *bytes, size_t size);
 uint64_t digest_value(const struct digest *digest);
 
-/* Of one block: its weights, then each slot; seeded with its number, so that
- * blocks which changed places do not pass. */
-uint64_t digest_block(struct digest *digest, uint32_t block, const float *weights,
+/* Of one block: its weights, then each slot. */
+uint64_t digest_block(struct digest *digest, const float *weights,
                       const float *const *slots, uint32_t slot_count, size_t elements);
 
 /* 128 bits of a name as 32 hexadecimal digits and NUL. */

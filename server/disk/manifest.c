@@ -143,8 +143,8 @@ static const char *get_name(struct reader *reader, const char *key)
 {
 	const char *text = get(reader, key);
 
-	if (strlen(text) > LIMIT_NAME_BYTES)
-		refuse(reader, "'%s' is longer than %u bytes", key, LIMIT_NAME_BYTES);
+	if (strlen(text) >= LIMIT_NAME_BYTES)
+		refuse(reader, "'%s' is longer than %u bytes", key, LIMIT_NAME_BYTES - 1);
 	return text;
 }
 

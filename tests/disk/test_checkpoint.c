@@ -117,6 +117,38 @@ static void assert_same_in_pieces(const struct sample *sample, const struct chec
 	}
 }
 
+static void test_blocks_may_come_one_by_one_from_the_last(void **state)
+{
+	struct sample sample;
+	struct checkpoint_writer *writer;
+	struct checkpoint_file *file;
+	struct layout *layout = layout_new();
+	struct layout_run owned;
+
+	(void)state;
+	sample_add(layout, "a", (uint64_t[]){ LIMIT_BLOCK_ELEMENTS - 5 }, 1);
+	sample_add(layout, "b", (uint64_t[]){ 4, LIMIT_BLOCK_ELEMENTS }, 2);
+	sample_init(&sample, layout, "momentum", 2, 11);
+	sample.about.daemons = 2;
+	sample.about.daemon = 1;
+	owned = checkpoint_owned(&sample.about);
+	assert_true(owned.first > 0 && owned.count > 1);
+	ok(checkpoint_begin(dir, &sample.about, &writer, why, sizeof why));
+	for (uint32_t i = owned.count; i-- > 0;) {
+		const float *slots[OPTIM_SLOTS_MAX];
+		const uint64_t *seen[16];
+		struct checkpoint_part part = sample_part(&sample, owned.first + i, 1, slots, seen);
+		ok(checkpoint_put(writer, &part, why, sizeof why));
+	}
+	ok(checkpoint_commit(&writer, why, sizeof why));
+	sample_path(&sample, dir, path);
+	ok(checkpoint_open(path, &file, why, sizeof why));
+	assert_true(sample_same(&sample, file, owned.first, owned.count));
+	assert_true(sample_same(&sample, file, owned.first + 1, 1));
+	checkpoint_close(file);
+	sample_deinit(&sample);
+}
+
 static void test_random_models_in_any_split(void **state)
 {
 	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam" };
@@ -384,6 +416,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_bit_comes_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settings_come_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_blocks_may_come_one_by_one_from_the_last, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_models_in_any_split, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tensors_have_pytorchs_names_and_memorys_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_part_of_a_tensor_is_a_flat_slice, setup, teardown),
