@@ -426,10 +426,8 @@ void gate_committed(struct gate *gate, uint32_t block)
 
 	if (gate->direct) {
 		struct contribution *c = b->waiting;
-		if (c->wait != NULL) {
+		if (c->wait != NULL)
 			c->wait->unfolded--;
-			c->wait->missing--;
-		}
 		b->waiting = c->next;
 		contribution_free(gate, c);
 		return;

@@ -62,7 +62,7 @@ struct gate_push {
 	const uint8_t *mask;
 	uint32_t mask_bytes;
 	struct buf *payload;
-	struct wait *wait; /* told by counting down unfolded, and missing where direct */
+	struct wait *wait; /* told by counting down unfolded */
 };
 
 /* Whether a contribution that is GATE_DUE goes with those that the block has:
@@ -74,7 +74,7 @@ int gate_check(const struct gate *gate, const struct gate_push *push, char *why,
  * can be folded.  OPTD_NO_MEMORY: nothing has changed. */
 int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_t why_bytes);
 
-/* Whether pushes are committed one by one, each ending its own wait. */
+/* Whether pushes are committed one by one, as they come. */
 bool gate_direct(const struct gate *gate);
 
 /* If the block can be committed, fills *commit (good until gate_committed) and

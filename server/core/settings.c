@@ -17,20 +17,27 @@ bool settings_text(struct msg_text text, char *to, size_t room)
 	return true;
 }
 
+/* Enough of a text to be looked up: what is cut matches nothing. */
+static void name_text(struct msg_text text, char *to, size_t room)
+{
+	if (text.size >= room)
+		text.size = (uint32_t)room - 1;
+	settings_text(text, to, room);
+}
+
 /* The optimizer as the worker gave it.  OPTD_HYPER and why. */
 static int read_optim(const struct msg_open *open, struct optim *optim, char *why, size_t why_bytes)
 {
 	char name[64], match[16], hyper[64];
 	int rc = OPTD_HYPER;
 
-	if (!settings_text(open->optimizer, name, sizeof(name)) ||
-	    !settings_text(open->match, match, sizeof(match)))
-		name[0] = '\0';
+	name_text(open->optimizer, name, sizeof(name));
+	name_text(open->match, match, sizeof(match));
 	const struct optim_rule *rule = optim_find(open->optimizer.size == 0 ? "sgd" : name);
 	int m = open->match.size == 0 ? (int)OPTIM_TORCH2 : optim_match_find(match);
 	if (rule == NULL) {
-		snprintf(why, why_bytes, "no optimizer '%.*s'; the nearest is '%s'",
-		         (int)open->optimizer.size, open->optimizer.bytes, optim_nearest(name));
+		snprintf(why, why_bytes, "no optimizer '%s'; the nearest is '%s'", name,
+		         optim_nearest(name));
 		return rc;
 	}
 	if (m < 0) {
@@ -40,8 +47,7 @@ static int read_optim(const struct msg_open *open, struct optim *optim, char *wh
 	rc = optim_init(optim, rule, (enum optim_match)m, why, why_bytes);
 	for (uint32_t i = 0; rc == OPTD_OK && i < open->hyper_count; i++) {
 		const struct msg_hyper *h = &open->hypers[i];
-		if (!settings_text(h->name, hyper, sizeof(hyper)))
-			hyper[sizeof(hyper) - 1] = '\0';
+		name_text(h->name, hyper, sizeof(hyper));
 		rc = optim_set(optim, hyper, h->values, h->count, why, why_bytes);
 	}
 	return rc == OPTD_OK ? optim_check(optim, why, why_bytes) : rc;
@@ -63,41 +69,40 @@ static int conflict_number(char *why, size_t why_bytes, const char *what, uint32
 	return conflict(why, why_bytes, what, a, b);
 }
 
+static int compare_rule(const struct msg_open *open, const struct optim *has, char *why,
+                        size_t why_bytes)
+{
+	const char *rule = optim_rule_name(has->rule);
+	char name[64], match[16];
+
+	name_text(open->optimizer, name, sizeof(name));
+	name_text(open->match, match, sizeof(match));
+	if (open->optimizer.size > 0 && strcmp(name, rule) != 0)
+		return conflict(why, why_bytes, "optimizer", name, rule);
+	if (open->match.size > 0 && strcmp(match, optim_match_name(has->match)) != 0)
+		return conflict(why, why_bytes, "match", match, optim_match_name(has->match));
+	return OPTD_OK;
+}
+
 /* Only what the worker named is compared: the rest it takes from the model. */
 static int compare_optim(const struct msg_open *open, const struct optim *has, char *why,
                          size_t why_bytes)
 {
-	struct optim given, merged = *has;
+	struct optim merged = *has;
 	char name[64];
 
-	if (open->optimizer.size == 0 && open->match.size == 0 && open->hyper_count == 0)
-		return OPTD_OK;
-	const char *rule = optim_rule_name(has->rule);
-	if (open->optimizer.size > 0) {
-		settings_text(open->optimizer, name, sizeof(name));
-		if (strlen(rule) != open->optimizer.size ||
-		    memcmp(rule, open->optimizer.bytes, open->optimizer.size) != 0)
-			return conflict(why, why_bytes, "optimizer", name, rule);
-		int rc = read_optim(open, &given, why, why_bytes);
-		if (rc < 0)
-			return rc;
-		if (open->match.size > 0 && given.match != has->match)
-			return conflict(why, why_bytes, "match", optim_match_name(given.match),
-			                optim_match_name(has->match));
-	}
-	for (uint32_t i = 0; i < open->hyper_count; i++) {
+	int rc = compare_rule(open, has, why, why_bytes);
+	for (uint32_t i = 0; rc == OPTD_OK && i < open->hyper_count; i++) {
 		const struct msg_hyper *h = &open->hypers[i];
 		char detail[200];
-		settings_text(h->name, name, sizeof(name));
-		int rc = optim_set(&merged, name, h->values, h->count, why, why_bytes);
-		if (rc < 0)
-			return rc;
-		if (optim_compare(&merged, has, detail, sizeof(detail)) != 0) {
-			snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s", detail);
-			return OPTD_CONFLICT;
-		}
+		name_text(h->name, name, sizeof(name));
+		rc = optim_set(&merged, name, h->values, h->count, why, why_bytes);
+		if (rc < 0 || optim_compare(&merged, has, detail, sizeof(detail)) == 0)
+			continue;
+		snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s", detail);
+		rc = OPTD_CONFLICT;
 	}
-	return OPTD_OK;
+	return rc;
 }
 
 static const char *mode_name(enum msg_mode mode)

@@ -54,18 +54,28 @@ void shard_commit(struct engine *engine, struct shard *shard, struct commit *com
 	shard->counts.commits++;
 }
 
-void shard_advance(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out)
+/* Whether this commit of a block was one of those the wait missed.  In async a
+ * push waits for its own commit, whatever others do to the block meanwhile. */
+static bool wait_had_missed(const struct shard *shard, const struct wait *wait,
+                            const struct commit *commit)
 {
-	uint64_t version = model_version(shard->model, block);
-	bool direct = gate_direct(shard->gate);
+	if (wait->verb == MSG_PULL || shard->model->settings.mode == MSG_SYNC)
+		return wait_satisfied_by(wait, commit->block, commit->version);
+	return commit->kind == COMMIT_STEP && wait_covers(wait, commit->block) &&
+	       commit->contributors[0].rank == (uint32_t)wait->rank &&
+	       commit->contributors[0].step == wait->step;
+}
+
+void shard_advance(struct engine *engine, struct shard *shard, const struct commit *commit,
+                   struct outbox *out)
+{
 	struct wait *next;
 
 	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
 		next = wait->next;
-		/* A direct push is counted down by its own commit. */
-		if ((!direct || wait->verb == MSG_PULL) && wait->missing > 0 &&
-		    wait_satisfied_by(wait, block, version))
-			wait->missing--;
+		if (!wait_had_missed(shard, wait, commit))
+			continue;
+		wait->missing--;
 		if (wait->missing == 0)
 			wait_finish(engine, shard, wait, out);
 	}
@@ -88,7 +98,7 @@ void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struc
 			return;
 		shard_commit(engine, shard, &commit);
 		gate_committed(shard->gate, block);
-		shard_advance(engine, shard, block, out);
+		shard_advance(engine, shard, &commit, out);
 	}
 }
 
@@ -135,7 +145,7 @@ static void init_block(struct call *call, uint32_t block, const float *values)
 
 	shard_commit(call->engine, shard, &commit);
 	if (!was_ready)
-		shard_advance(call->engine, shard, block, call->out);
+		shard_advance(call->engine, shard, &commit, call->out);
 }
 
 static bool init_done(struct call *call)

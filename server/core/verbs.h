@@ -64,8 +64,9 @@ void wait_abandon(struct shard *shard, struct wait *wait);
 
 /* Applies what the gate can commit of a block, and answers those who waited. */
 void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out);
-/* After a block became ready or reached a version: takes it off the waits. */
-void shard_advance(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out);
+/* After a commit made a block ready or brought it to a version: takes it off the waits. */
+void shard_advance(struct engine *engine, struct shard *shard, const struct commit *commit,
+                   struct outbox *out);
 /* Applies one commit and numbers it. */
 void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit);
 /* Tells those whose bytes are folded while their step goes on. */
