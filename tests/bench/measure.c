@@ -1,0 +1,82 @@
+/* A clock, medians, /proc, /tmp. */
+#include "tests/bench/measure.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+void die(const char *format, ...)
+{
+	va_list args;
+
+	fflush(stdout);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	/* Not exit: a forked child must not flush what its parent has written. */
+	fflush(stderr);
+	_Exit(2);
+}
+
+double measure_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+struct spread measure_spread(double *values, size_t count)
+{
+	qsort(values, count, sizeof(*values), by_size);
+	return (struct spread){ values[count / 2], values[0], values[count - 1] };
+}
+
+uint64_t measure_status_kib(int pid, const char *field)
+{
+	char path[64], line[256];
+	size_t length = strlen(field);
+	unsigned long long kib = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	FILE *file = fopen(path, "r");
+	if (file == NULL)
+		die("cannot read %s: has the process ended?", path);
+	while (fgets(line, sizeof(line), file) != NULL) {
+		if (strncmp(line, field, length) == 0 && line[length] == ':')
+			kib = strtoull(line + length + 1, NULL, 10);
+	}
+	fclose(file);
+	return kib;
+}
+
+void scratch_new(char *path)
+{
+	strcpy(path, "/tmp/optd-bench-XXXXXX");
+	if (mkdtemp(path) == NULL)
+		die("cannot make %s", path);
+}
+
+void scratch_remove(const char *path)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execlp("rm", "rm", "-rf", "--", path, (char *)NULL);
+		_exit(127);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}
