@@ -240,10 +240,10 @@ test: ## build and run every test, then the optimizer vectors
 	@$(MAKE) suite
 check: ## before sending: layers, lint, sanitizers, short fuzzing (under 12 minutes)
 	@deploy/deps.sh check
-	@tests/check.sh
+	@+tests/check.sh
 check-long: ## everything else: other compilers and levels, long fuzzing, mutants
 	@deploy/deps.sh check
-	@tests/check.sh long
+	@+tests/check.sh long
 # The parts of the above: SUITE="net e2e" takes only these folders' tests.
 SUITE_TESTS := $(if $(SUITE),$(foreach folder,$(SUITE),$(filter $(B)/tests/$(folder)/%,$(TESTS))),$(TESTS))
 SUITE_ITEMS := $(SUITE_TESTS) $(if $(SUITE),,$(SCRIPTS) $(if $(VECTORS),"$(VECTORS) $(DIR)"))

@@ -18,7 +18,7 @@ proto/                      @plain
 server/base/                server/base/|@plain
 server/core/                server/core/|server/base/|optim/optim\.h|@plain
 server/net/                 server/net/|server/core/|server/base/|server/log\.h|proto/
-server/disk/                server/disk/|server/core/|server/base/|server/log\.h|proto/safetensors|@plain
+server/disk/                server/disk/|server/core/|server/base/|server/log\.h|optim/optim\.h|proto/safetensors|@plain
 server/                     server/|optim/optim\.h|proto/
 client/(route|inflight)     client/(route|inflight)|server/base/|@plain
 client/examples/            client/examples/|client/optd\.h
