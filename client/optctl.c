@@ -1,0 +1,239 @@
+/*
+ * optctl: looks at and manages running daemons.
+ */
+#include "client/optctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_SERVER "tcp://127.0.0.1:16783"
+/* Looking should fail soon; saving and exporting may take long. */
+#define QUICK_MS 5000u
+#define LONG_MS 600000u
+
+static const char usage[] =
+	"usage: optctl [--server ENDPOINTS] [--timeout SECONDS] COMMAND ...\n"
+	"\n"
+	"  status [--json]                  models, steps, workers, who is missing\n"
+	"  export MODEL FILE.safetensors    the weights alone, for others to use\n"
+	"  save [MODEL]                     a checkpoint now, of one model or of all;\n"
+	"                                   returns when it is on disk\n"
+	"  drop [--yes] MODEL               forget a model and its checkpoint, for good\n"
+	"\n"
+	"  -s, --server ENDPOINTS  the daemons, in the order in which workers name them, with\n"
+	"                          commas (default: $OPTD_SERVER, else " DEFAULT_SERVER ")\n"
+	"  -t, --timeout SECONDS   how long to wait for an answer (default: 5; 600 for save\n"
+	"                          and export once the server is there)\n"
+	"      --json              status as one JSON document, for programs\n"
+	"  -y, --yes               drop without asking\n"
+	"      --version           print version, exit\n"
+	"  -h, --help              print this, exit\n"
+	"\n"
+	"Exit status: 0 done, 1 failed, 64 usage, 69 no server answers. Manual: optctl(1).\n";
+
+int optctl_fail(int status, const char *text)
+{
+	fprintf(stderr, "optctl: %s\n", text);
+	return status == OPTD_UNREACHABLE ? EXIT_NO_SERVER : EXIT_FAILED;
+}
+
+static int misused(const char *what, const char *argument)
+{
+	fprintf(stderr, "optctl: %s%s%s; try optctl --help\n", what, argument ? ": " : "",
+	        argument ? argument : "");
+	return EXIT_BAD_USAGE;
+}
+
+/* ---- numbers ------------------------------------------------------------ */
+
+const char *optctl_count(uint64_t count, char *text)
+{
+	char digits[OPTCTL_NUMBER_BYTES];
+	int n = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)count);
+	char *at = text;
+	for (int i = 0; i < n; i++) {
+		if (i > 0 && (n - i) % 3 == 0)
+			*at++ = ',';
+		*at++ = digits[i];
+	}
+	*at = '\0';
+	return text;
+}
+
+const char *optctl_bytes(uint64_t bytes, char *text)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+	double size = (double)bytes;
+	size_t unit = 0;
+	while (size >= 1024 && unit + 1 < sizeof(units) / sizeof(*units)) {
+		size /= 1024;
+		unit++;
+	}
+	snprintf(text, OPTCTL_NUMBER_BYTES, unit == 0 || size >= 100 ? "%.0f %s" : "%.1f %s", size,
+	         units[unit]);
+	return text;
+}
+
+/* ---- commands ------------------------------------------------------------ */
+
+static int command_status(struct optctl *ctl, char **arguments)
+{
+	(void)arguments;
+	return optctl_status(ctl);
+}
+
+static int command_export(struct optctl *ctl, char **arguments)
+{
+	return optctl_export(ctl, arguments[0], arguments[1]);
+}
+
+static int command_save(struct optctl *ctl, char **arguments)
+{
+	int rc = optd_save(ctl->client, arguments[0]);
+	if (rc < 0)
+		return optctl_fail(rc, optd_error(ctl->client));
+	if (arguments[0])
+		printf("saved '%s'\n", arguments[0]);
+	else
+		printf("saved all models\n");
+	return EXIT_DONE;
+}
+
+/* Whether a person at a terminal says yes. */
+static int asked(const char *model, const char *server)
+{
+	char answer[16];
+	printf("Forget model '%s' on %s and its checkpoint, for good? [y/N] ", model, server);
+	fflush(stdout);
+	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+static int command_drop(struct optctl *ctl, char **arguments)
+{
+	if (!ctl->yes && !isatty(STDIN_FILENO))
+		return misused("drop asks on a terminal, and there is none; say --yes", NULL);
+	if (!ctl->yes && !asked(arguments[0], ctl->server)) {
+		printf("nothing was dropped\n");
+		return EXIT_FAILED;
+	}
+	int rc = optd_drop(ctl->client, arguments[0]);
+	if (rc < 0)
+		return optctl_fail(rc, optd_error(ctl->client));
+	printf("dropped '%s'\n", arguments[0]);
+	return EXIT_DONE;
+}
+
+static const struct command {
+	const char *name;
+	int least, most; /* arguments */
+	uint32_t timeout_ms;
+	int (*run)(struct optctl *ctl, char **arguments);
+} commands[] = {
+	{"status", 0, 0, QUICK_MS, command_status},
+	{"export", 2, 2, LONG_MS, command_export},
+	{"save", 0, 1, LONG_MS, command_save},
+	{"drop", 1, 1, QUICK_MS, command_drop},
+};
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+/* ---- arguments ------------------------------------------------------------ */
+
+static int parse_timeout(const char *text, uint32_t *out)
+{
+	char *end;
+	errno = 0;
+	double seconds = strtod(text, &end);
+	if (errno != 0 || end == text || *end != '\0' || !(seconds >= 0.001 && seconds <= 86400))
+		return misused("--timeout takes 0.001 to 86400 seconds, not", text);
+	*out = (uint32_t)(seconds * 1000);
+	return EXIT_DONE;
+}
+
+/* Returns -1 to go on, or an exit code. */
+static int parse_options(int argc, char **argv, struct optctl *ctl)
+{
+	static const struct option options[] = {
+		{"server", required_argument, NULL, 's'}, {"timeout", required_argument, NULL, 't'},
+		{"json", no_argument, NULL, 'j'},         {"yes", no_argument, NULL, 'y'},
+		{"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	int option;
+	while ((option = getopt_long(argc, argv, "s:t:yh", options, NULL)) != -1) {
+		switch (option) {
+		case 's':
+			ctl->server = optarg;
+			break;
+		case 't':
+			if (parse_timeout(optarg, &ctl->timeout_ms) != EXIT_DONE)
+				return EXIT_BAD_USAGE;
+			break;
+		case 'j':
+			ctl->json = 1;
+			break;
+		case 'y':
+			ctl->yes = 1;
+			break;
+		case 'v':
+			printf("optctl %s\n", optd_version());
+			return EXIT_DONE;
+		case 'h':
+			fputs(usage, stdout);
+			return EXIT_DONE;
+		default:
+			return misused("that is not understood", NULL);
+		}
+	}
+	return -1;
+}
+
+static int run(struct optctl *ctl, const struct command *command, char **arguments)
+{
+	optd_options options = {.rank = -1,
+	                        .timeout_ms = ctl->timeout_ms ? ctl->timeout_ms : QUICK_MS};
+	int rc = optd_connect(ctl->server, &options, &ctl->client);
+	if (rc < 0)
+		return optctl_fail(rc, optd_error(NULL));
+	optd_set_timeout(ctl->client, ctl->timeout_ms ? ctl->timeout_ms : command->timeout_ms);
+	int code = command->run(ctl, arguments);
+	optd_close(&ctl->client);
+	if (fflush(stdout) != 0) {
+		fprintf(stderr, "optctl: writing failed: %s\n", strerror(errno));
+		return EXIT_FAILED;
+	}
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	struct optctl ctl = {.server = getenv("OPTD_SERVER")};
+	if (!ctl.server || !*ctl.server)
+		ctl.server = DEFAULT_SERVER;
+	int code = parse_options(argc, argv, &ctl);
+	if (code >= 0)
+		return code;
+	if (optind == argc) {
+		fputs(usage, stderr);
+		return EXIT_BAD_USAGE;
+	}
+	const struct command *command = find_command(argv[optind]);
+	int given = argc - optind - 1;
+	if (!command)
+		return misused("there is no such command", argv[optind]);
+	if (given < command->least || given > command->most)
+		return misused(given < command->least ? "an argument is missing after"
+		                                      : "there are too many arguments after",
+		               command->name);
+	return run(&ctl, command, &argv[optind + 1]);
+}

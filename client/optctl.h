@@ -1,0 +1,42 @@
+/*
+ * optctl: what its commands share.
+ *
+ * A command gets the options, the connected client and its own arguments, does
+ * its work, prints to stdout what was asked for and to stderr what went wrong,
+ * and returns the program's exit code.
+ */
+#ifndef OPTD_CLIENT_OPTCTL_H
+#define OPTD_CLIENT_OPTCTL_H
+
+#include <stdint.h>
+
+#include "client/optd.h"
+
+/* Exit codes; those of sysexits.h where it has them. */
+enum {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1,
+	EXIT_BAD_USAGE = 64,
+	EXIT_NO_SERVER = 69,
+};
+
+struct optctl {
+	const char *server;
+	uint32_t timeout_ms;
+	int json; /* status */
+	int yes;  /* drop: do not ask */
+	optd_client *client;
+};
+
+int optctl_status(const struct optctl *ctl);
+int optctl_export(const struct optctl *ctl, const char *model, const char *path);
+
+/* Prints "optctl: TEXT" and returns the exit code for this status. */
+int optctl_fail(int status, const char *text);
+
+/* "269,322" and "1.0 MiB" into text, which is returned. */
+#define OPTCTL_NUMBER_BYTES 32
+const char *optctl_count(uint64_t count, char *text);
+const char *optctl_bytes(uint64_t bytes, char *text);
+
+#endif

@@ -1,0 +1,259 @@
+/*
+ * optctl status: every lane reports its part of each model; here the parts are
+ * put together, as a table for people or as JSON for programs.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/optctl.h"
+
+/* A lane's row with texts of its own. */
+struct row {
+	optd_status_row at;
+	char *texts[4];
+};
+
+struct rows {
+	struct row *all;
+	size_t count, room;
+	int failed;
+};
+
+static void keep(void *user, const optd_status_row *from)
+{
+	struct rows *rows = user;
+	if (rows->count == rows->room) {
+		size_t room = rows->room ? rows->room * 2 : 16;
+		struct row *grown = realloc(rows->all, room * sizeof(*grown));
+		if (!grown) {
+			rows->failed = 1;
+			return;
+		}
+		rows->all = grown;
+		rows->room = room;
+	}
+	struct row *row = &rows->all[rows->count++];
+	row->at = *from;
+	row->at.endpoint = row->texts[0] = strdup(from->endpoint);
+	row->at.model = row->texts[1] = strdup(from->model);
+	row->at.optimizer = row->texts[2] = strdup(from->optimizer);
+	row->at.waiting = row->texts[3] = strdup(from->waiting);
+	for (int i = 0; i < 4; i++)
+		rows->failed |= !row->texts[i];
+}
+
+static void rows_free(struct rows *rows)
+{
+	for (size_t i = 0; i < rows->count; i++)
+		for (int k = 0; k < 4; k++)
+			free(rows->all[i].texts[k]);
+	free(rows->all);
+}
+
+/* ---- models ---------------------------------------------------------------- */
+
+/* Whether no row before this one is of the same model. */
+static int first_of_model(const struct rows *rows, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (strcmp(rows->all[k].at.model, rows->all[i].at.model) == 0)
+			return 0;
+	return 1;
+}
+
+/* A model over all its lanes; counters of messages add up, versions have a range,
+ * the fewest workers that any lane sees are present. */
+static optd_status_row sum(const struct rows *rows, size_t first)
+{
+	optd_status_row total = rows->all[first].at;
+	for (size_t i = first + 1; i < rows->count; i++) {
+		const optd_status_row *row = &rows->all[i].at;
+		if (strcmp(row->model, total.model) != 0)
+			continue;
+		total.ready &= row->ready;
+		total.block_count += row->block_count;
+		total.version = row->version < total.version ? row->version : total.version;
+		total.version_max = row->version_max > total.version_max ? row->version_max : total.version_max;
+		total.step = row->step < total.step ? row->step : total.step;
+		if (row->workers_present < total.workers_present)
+			total.workers_present = row->workers_present;
+		if (row->saved_version < total.saved_version)
+			total.saved_version = row->saved_version;
+		if (!total.waiting[0])
+			total.waiting = row->waiting;
+		total.bytes += row->bytes;
+		total.pushes += row->pushes;
+		total.pulls += row->pulls;
+		total.duplicates += row->duplicates;
+		total.refused += row->refused;
+	}
+	return total;
+}
+
+static const char *mode_name(const optd_status_row *row)
+{
+	return row->mode == OPTD_ASYNC ? "async" : "sync";
+}
+
+/* ---- for people -------------------------------------------------------------- */
+
+static void state_text(const optd_status_row *row, char *text, size_t bytes)
+{
+	if (row->block_count < row->blocks)
+		snprintf(text, bytes, "incomplete: %u of %u blocks; name all servers", row->block_count,
+		         row->blocks);
+	else if (!row->ready)
+		snprintf(text, bytes, "no weights yet");
+	else if (row->waiting[0])
+		snprintf(text, bytes, "waiting for %s", row->waiting);
+	else if (row->workers_present == 0)
+		snprintf(text, bytes, "idle: no workers");
+	else
+		snprintf(text, bytes, "training");
+}
+
+static void steps_text(const optd_status_row *row, char *text, size_t bytes)
+{
+	if (row->version == row->version_max)
+		snprintf(text, bytes, "%" PRIu64, row->version);
+	else
+		snprintf(text, bytes, "%" PRIu64 " to %" PRIu64, row->version, row->version_max);
+}
+
+static void saved_text(const optd_status_row *row, char *text, size_t bytes)
+{
+	if (row->saved_version == 0)
+		snprintf(text, bytes, "nothing yet");
+	else if (row->saved_version >= row->version)
+		snprintf(text, bytes, "step %" PRIu64 ", the latest", row->saved_version);
+	else
+		snprintf(text, bytes, "step %" PRIu64 ", %" PRIu64 " behind", row->saved_version,
+		         row->version - row->saved_version);
+}
+
+static void print_model(const optd_status_row *row)
+{
+	char count[OPTCTL_NUMBER_BYTES], size[OPTCTL_NUMBER_BYTES], text[256];
+	state_text(row, text, sizeof(text));
+	printf("%s: %s\n", row->model, text);
+	steps_text(row, text, sizeof(text));
+	printf("  step        %s\n", text);
+	printf("  parameters  %s in %u tensor%s", optctl_count(row->elements, count), row->tensors,
+	       row->tensors == 1 ? "" : "s");
+	printf(", %s of memory\n", optctl_bytes(row->bytes, size));
+	printf("  optimizer   %s\n", row->optimizer);
+	if (row->mode == OPTD_ASYNC)
+		printf("  workers     %u present, async\n", row->workers_present);
+	else
+		printf("  workers     %u of %u present, %s\n", row->workers_present, row->workers,
+		       mode_name(row));
+	saved_text(row, text, sizeof(text));
+	printf("  saved       %s\n", text);
+	printf("  run         %016" PRIx64 "%s\n", row->run_id, row->restored ? ", from a checkpoint" : "");
+	printf("  messages    %" PRIu64 " pushes, %" PRIu64 " pulls, %" PRIu64 " repeated, %" PRIu64
+	       " refused\n",
+	       row->pushes, row->pulls, row->duplicates, row->refused);
+}
+
+static void print_models(const struct optctl *ctl, const struct rows *rows)
+{
+	if (rows->count == 0)
+		printf("no models on %s\n", ctl->server);
+	for (size_t i = 0; i < rows->count; i++) {
+		if (!first_of_model(rows, i))
+			continue;
+		optd_status_row row = sum(rows, i);
+		print_model(&row);
+	}
+}
+
+/* ---- for programs -------------------------------------------------------------- */
+
+static json_t *number(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+/* Not json_string: proto/json.h has a function of that name. */
+static json_t *text_json(const char *text)
+{
+	return json_stringn(text, strlen(text));
+}
+
+static void set_numbers(json_t *object, const optd_status_row *row)
+{
+	json_object_set_new(object, "version", number(row->version));
+	json_object_set_new(object, "version_max", number(row->version_max));
+	json_object_set_new(object, "step", number(row->step));
+	json_object_set_new(object, "block_count", number(row->block_count));
+	json_object_set_new(object, "workers_present", number(row->workers_present));
+	json_object_set_new(object, "waiting", text_json(row->waiting));
+	json_object_set_new(object, "bytes", number(row->bytes));
+	json_object_set_new(object, "pushes", number(row->pushes));
+	json_object_set_new(object, "pulls", number(row->pulls));
+	json_object_set_new(object, "duplicates", number(row->duplicates));
+	json_object_set_new(object, "refused", number(row->refused));
+	json_object_set_new(object, "saved_version", number(row->saved_version));
+}
+
+static json_t *model_json(const struct rows *rows, size_t first)
+{
+	optd_status_row total = sum(rows, first);
+	json_t *model = json_object(), *lanes = json_array();
+	char run[24];
+	snprintf(run, sizeof(run), "%016" PRIx64, total.run_id);
+	json_object_set_new(model, "name", text_json(total.model));
+	json_object_set_new(model, "run", text_json(run));
+	json_object_set_new(model, "ready", json_boolean(total.ready));
+	json_object_set_new(model, "restored", json_boolean(total.restored));
+	json_object_set_new(model, "mode", text_json(mode_name(&total)));
+	json_object_set_new(model, "optimizer", text_json(total.optimizer));
+	json_object_set_new(model, "elements", number(total.elements));
+	json_object_set_new(model, "tensors", number(total.tensors));
+	json_object_set_new(model, "blocks", number(total.blocks));
+	json_object_set_new(model, "workers", number(total.workers));
+	set_numbers(model, &total);
+	for (size_t i = first; i < rows->count; i++) {
+		const optd_status_row *row = &rows->all[i].at;
+		if (strcmp(row->model, total.model) != 0)
+			continue;
+		json_t *lane = json_object();
+		json_object_set_new(lane, "endpoint", text_json(row->endpoint));
+		json_object_set_new(lane, "first_block", number(row->first_block));
+		set_numbers(lane, row);
+		json_array_append_new(lanes, lane);
+	}
+	json_object_set_new(model, "lanes", lanes);
+	return model;
+}
+
+static int print_json(const struct optctl *ctl, const struct rows *rows)
+{
+	json_t *document = json_object(), *models = json_array();
+	for (size_t i = 0; i < rows->count; i++)
+		if (first_of_model(rows, i))
+			json_array_append_new(models, model_json(rows, i));
+	json_object_set_new(document, "server", text_json(ctl->server));
+	json_object_set_new(document, "models", models);
+	int rc = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	printf("\n");
+	json_decref(document);
+	return rc;
+}
+
+int optctl_status(const struct optctl *ctl)
+{
+	struct rows rows = {0};
+	int rc = optd_get_status(ctl->client, keep, &rows);
+	if (rc == 0 && !rows.failed && !ctl->json)
+		print_models(ctl, &rows);
+	if (rc == 0 && !rows.failed && ctl->json && print_json(ctl, &rows) != 0)
+		rows.failed = 1;
+	rows_free(&rows);
+	if (rc < 0)
+		return optctl_fail(rc, optd_error(ctl->client));
+	return rows.failed ? optctl_fail(OPTD_NO_MEMORY, "out of memory") : EXIT_DONE;
+}
