@@ -268,11 +268,13 @@ static int check_blocks(const struct checkpoint_file *file, char *why, size_t wh
 {
 	const struct plan *plan = file->plan;
 	struct digest *digest = digest_new();
-	float *scratch = malloc((size_t)LIMIT_BLOCK_BYTES * (1u + plan->slot_count)), *slots[OPTIM_SLOTS_MAX];
+	/* Room for the largest block and its slots; one more, never none. */
+	size_t room = plan->element_count < LIMIT_BLOCK_ELEMENTS ? plan->element_count : LIMIT_BLOCK_ELEMENTS;
+	float *scratch = malloc((room + 1) * (1u + plan->slot_count) * sizeof *scratch), *slots[OPTIM_SLOTS_MAX];
 	int rc = digest && scratch ? OPTD_OK : no_memory(why, why_bytes);
 
 	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++)
-		slots[i] = scratch + (size_t)LIMIT_BLOCK_ELEMENTS * (1u + i);
+		slots[i] = scratch + room * (1u + i);
 	for (uint32_t i = 0; rc == OPTD_OK && i < plan->owned.count; i++)
 		rc = read_block(file, digest, plan->owned.first + i, scratch, slots, why, why_bytes);
 	digest_free(digest);
