@@ -192,7 +192,7 @@ static void attach_layout(struct lane *lane, const struct msg *request)
 {
 	struct outbox_entry *entry = lane->out.count > 0 ? &lane->out.entries[lane->out.count - 1] : NULL;
 
-	if (request->verb != MSG_OPEN || request->payload_bytes > 0 || entry == NULL ||
+	if (request->verb != MSG_OPEN || request->open.layout_hash != 0 || entry == NULL ||
 	    entry->head.verb != MSG_OPEN || entry->head.status != OPTD_OK)
 		return;
 	for (uint32_t i = 0; i < engine_shard_count(lane->engine); i++) {
