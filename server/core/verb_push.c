@@ -114,20 +114,26 @@ void shard_tell_folded(struct engine *engine, struct shard *shard, struct outbox
 
 /* ---- INIT --------------------------------------------------------------- */
 
+/* The lead knows which tokens it gave, and to whom; other lanes learn them from
+ * use.  A newer token than the one a lane was made ready under means that the lead
+ * is not ready, so nobody trains, and that the lane begins again. */
+static bool init_known(const struct call *call)
+{
+	const struct shard *shard = call->shard;
+	const struct grant *grant = &shard->grant;
+	uint64_t token = call->request->token;
+
+	if (token == 0 || shard->model->restored)
+		return false;
+	if (shard->model->owned.first != 0)
+		return token >= grant->token;
+	return token == grant->token &&
+	       (shard->ready || (grant->active && grant->peer == call->peer));
+}
+
 static bool init_allowed(struct call *call)
 {
-	struct grant *grant = &call->shard->grant;
-	uint64_t token = call->request->token;
-	bool lead = call->shard->model->owned.first == 0;
-	bool known = token != 0 && token >= grant->token;
-
-	/* The lead knows which tokens it gave; other lanes learn them from use. */
-	if (lead)
-		known = token != 0 && token == grant->token &&
-		        (call->shard->ready || (grant->active && grant->peer == call->peer));
-	if (call->shard->ready)
-		known = token != 0 && token == grant->token;
-	if (known)
+	if (init_known(call))
 		return true;
 	call_refuse(call, OPTD_NO_TOKEN,
 	            call->shard->ready ? "model '%s' has weights: pull them"
@@ -163,6 +169,12 @@ static bool init_done(struct call *call)
 
 static bool finite_blocks(struct call *call);
 
+/* Whether the lane has its first weights from this very token. */
+static bool init_repeats(const struct call *call)
+{
+	return call->shard->ready && call->request->token == call->shard->grant.token;
+}
+
 /* Before any of it is taken in: whole blocks, none of which has been trained. */
 static bool init_fits(struct call *call)
 {
@@ -178,7 +190,7 @@ static bool init_fits(struct call *call)
 			            part->first);
 			return false;
 		}
-		for (uint32_t j = 0; j < part->count && !call->shard->ready; j++) {
+		for (uint32_t j = 0; j < part->count && !init_repeats(call); j++) {
 			uint64_t version = model_version(model, part->first + j);
 			if (version == 0)
 				continue;
@@ -214,6 +226,7 @@ void verb_init(struct call *call)
 		return;
 	if (request->part_count > 0 && !init_fits(call))
 		return;
+	shard->ready = init_repeats(call);
 	shard->grant.token = request->token;
 	if (request->part_count == 0) {
 		if (!shard->ready && !init_done(call))

@@ -275,6 +275,39 @@ static void test_other_lane_refuses_a_token_older_than_one_it_has_seen(void **st
 	core_world_end(&world);
 }
 
+static void test_other_lane_begins_again_under_a_newer_token(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start_second_lane(&world, 2, LIMIT_BLOCK_SEGMENTS + 5);
+	struct core_client old = opened(&world, 0, 0), new = opened(&world, 1, 1);
+	/* The first worker has ended this lane and dies before it ends the lead. */
+	core_assert_ok(&world, init(&old, 1, 1, 1));
+	core_assert_ok(&world, init(&old, 1, 0, 0));
+	core_assert_ok(&world, init(&new, 2, 1, 1));
+	core_assert_refused(&world, init(&old, 1, 0, 0), OPTD_NO_TOKEN, "another worker");
+	core_assert_ok(&world, init(&new, 2, 0, 0));
+	core_assert_refused(&world, init(&old, 1, 1, 1), OPTD_NO_TOKEN, "has weights");
+	core_world_end(&world);
+}
+
+static void test_lane_that_has_trained_does_not_begin_again(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start_second_lane(&world, 2, LIMIT_BLOCK_SEGMENTS + 5);
+	world.open.workers = 1;
+	struct core_client client = opened(&world, 0, 0);
+	const float ones[5] = {1};
+	init(&client, 1, 1, 1);
+	init(&client, 1, 0, 0);
+	core_assert_ok(&world, core_push(&client, MSG_PUSH, 0, 1, 1, ones));
+	uint64_t before = core_hash(&world);
+	core_assert_refused(&world, init(&client, 2, 1, 1), OPTD_CONFLICT, "block 1|step 1");
+	assert_int_equal(core_hash(&world), before);
+	core_world_end(&world);
+}
+
 static void test_done_may_be_repeated_on_a_lane_without_blocks(void **state)
 {
 	(void)state;
@@ -306,6 +339,8 @@ int main(void)
 	        cmocka_unit_test(test_mask_in_init_is_refused_before_anything_is_taken),
 	        cmocka_unit_test(test_other_lane_grants_nothing_and_takes_the_leads_token),
 	        cmocka_unit_test(test_other_lane_refuses_a_token_older_than_one_it_has_seen),
+	        cmocka_unit_test(test_other_lane_begins_again_under_a_newer_token),
+	        cmocka_unit_test(test_lane_that_has_trained_does_not_begin_again),
 	        cmocka_unit_test(test_done_may_be_repeated_on_a_lane_without_blocks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
