@@ -75,7 +75,7 @@ OBJ_core   := $(call objects,$(wildcard server/core/*.c))
 OBJ_net    := $(call objects,$(wildcard server/net/*.c))
 OBJ_disk   := $(call objects,$(wildcard server/disk/*.c))
 OBJ_server := $(call objects,$(filter-out server/main.c,$(wildcard server/*.c)))
-OBJ_clientcore := $(call objects,$(wildcard client/route*.c client/inflight*.c))
+OBJ_clientcore := $(call objects,$(wildcard client/route*.c client/inflight*.c client/session*.c))
 OBJ_client := $(call objects,$(filter-out client/optctl%,$(wildcard client/*.c)))
 OBJ_optctl := $(call objects,$(wildcard client/optctl*.c))
 OBJ_example := $(call objects,$(filter-out $(EXAMPLE_MAINS),$(wildcard client/examples/*.c)))
@@ -145,7 +145,7 @@ $(call objects,$(WIRE)): | $(GEN:%=%.h)
 
 # ---------------------------------------------------------------- libraries
 define archive_rule
-$$(B)/lib$(1).a: $$(OBJ_$(1)) $$(B)/sources
+$$(B)/lib$(1).a: $$(OBJ_$(1)) $$(B)/sources Makefile
 	$$(call say,AR  )
 	$$(Q)rm -f $$@; ar rcs $$@ $$(OBJ_$(1))
 endef

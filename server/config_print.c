@@ -221,7 +221,8 @@ static void print_model_memory(const struct config *config, const struct config_
                                FILE *out)
 {
 	uint32_t slots = model->optimizer_given ? optim_slot_count(&model->optimizer) : 0;
-	bool sync = model->mode != MSG_ASYNC;
+	/* A single worker's pushes are applied as they come: nothing is collected. */
+	bool sync = model->mode != MSG_ASYNC && model->workers != 1;
 	char window[VALUE_TEXT_BYTES], total[VALUE_TEXT_BYTES];
 	uint64_t lane_window = config->window_bytes * config->lanes;
 
@@ -238,16 +239,16 @@ static void print_model_memory(const struct config *config, const struct config_
 		fprintf(out, "  parameters x 4 bytes: the step being collected (%s)\n",
 		        model->mode == MSG_SYNC ? "sync"
 		                                : "in sync, unless the worker asks for async");
-	if (sync && model->workers) {
+	if (model->workers) {
 		value_bytes_text(lane_window * model->workers, total);
-		fprintf(out, "  %s: %u worker%s x window of %s\n", total, model->workers,
-		        model->workers == 1 ? "" : "s", window);
-	} else if (sync) {
-		fprintf(out, "  workers x window of %s\n", window);
+		fprintf(out, "  at most %s under way: %u worker%s x the window of %s, or x parameters x 4\n",
+		        total, model->workers, model->workers == 1 ? "" : "s", window);
+	} else {
+		fprintf(out, "  under way: workers x the window of %s, or x parameters x 4\n", window);
 	}
-	fputs("  replies in flight: what was pulled and is not sent yet\n", out);
+	fputs("  replies in flight: at most as much again\n", out);
 	if (model->optimizer_given && model->mode != MSG_MODE_UNSET)
-		fprintf(out, "  so 1,000,000 parameters take %u,000,000 bytes, and the windows\n",
+		fprintf(out, "  so 1,000,000 parameters take %u,000,000 bytes, and what is under way\n",
 		        4 * (1 + slots + (sync ? 1 : 0)));
 }
 
@@ -263,8 +264,9 @@ void config_print_memory(const struct config *config, FILE *out)
 		fprintf(out, "a worker's window: %s (limits.window) for each of %u lanes\n", window,
 		        config->lanes);
 	if (config->model_count == 0)
-		fputs("a model takes parameters x (1 + state vectors) x 4 bytes; in sync also parameters x 4 "
-		      "bytes\nand workers x window; and replies in flight\n",
+		fputs("a model takes parameters x (1 + state vectors) x 4 bytes; in sync with several workers "
+		      "also\nparameters x 4; and what is under way: for each worker the window, or parameters x "
+		      "4 if that\nis less, and as much again in replies\n",
 		      out);
 	for (uint32_t i = 0; i < config->model_count; i++)
 		print_model_memory(config, &config->models[i], out);

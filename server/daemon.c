@@ -310,6 +310,8 @@ int daemon_run(const struct config *config, enum optim_isa isa)
 	if (daemon == NULL)
 		return EXIT_SYSTEM;
 	signal(SIGPIPE, SIG_IGN);
+	/* A limit on the size of files is then an error of the write. */
+	signal(SIGXFSZ, SIG_IGN);
 	keep_memory_warm();
 	daemon->config = config;
 	daemon->isa = isa;

@@ -125,6 +125,10 @@ static int restore_file(void *context, enum checkpoint_entry entry, const char *
 		return rc;
 	}
 	const struct checkpoint *about = checkpoint_about(file);
+	if (checkpoint_owned(about).count == 0) {
+		snprintf(why, sizeof(why), "it holds no block of model '%s'", about->model);
+		rc = OPTD_CORRUPT;
+	}
 	for (uint32_t lane = 0; rc == OPTD_OK && lane < restore->lane_count; lane++)
 		rc = restore_lane(restore, file, lane, why, sizeof(why));
 	if (rc < 0)

@@ -47,7 +47,8 @@ uint64_t shard_bytes(const struct model_settings *settings, const struct layout 
 	 * is larger than the shard. */
 	uint64_t shard = bytes / (1 + optim_slot_count(&settings->optim));
 	uint64_t window = shard < window_bytes ? shard : window_bytes;
-	return bytes + gate_bytes(settings, layout, place) + settings->workers * window;
+	/* Twice: what was pushed waits for others, and answers wait to be sent. */
+	return bytes + gate_bytes(settings, layout, place) + 2 * settings->workers * window;
 }
 
 static uint64_t masked_elements(const struct shard *shard, const struct msg_part *part)

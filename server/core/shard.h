@@ -64,7 +64,8 @@ struct shard {
 struct shard *shard_new(struct model **model, enum optim_isa isa);
 void shard_free(struct shard *shard);
 
-/* Bytes a shard of these settings will take, with its ranks' windows. */
+/* Bytes a shard of these settings will take, with its ranks' windows
+ * for pushes and for answers. */
 uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place, uint32_t window_bytes);
 

@@ -401,7 +401,7 @@ static int push_block(struct call *call, struct wait *wait, const struct msg_par
 	case GATE_DUE:
 		break;
 	case GATE_AHEAD:
-		assert(!"block_allows has looked");
+		assert(false); /* block_allows has looked */
 	}
 	int rc = gate_admit(gate, &push, why, why_bytes);
 	if (rc == OPTD_OK)
