@@ -353,23 +353,23 @@ static bool claim_rank(struct call *call, struct shard *shard)
 	return true;
 }
 
+/* In sync the step under way, also where this rank's part of it is in already: a
+ * push of it again is known for what it is and waits for the others, while one of
+ * the step after would come too early. */
 static uint64_t next_step(const struct shard *shard, uint32_t rank)
 {
 	const struct model *model = shard->model;
-	bool sync = model->settings.mode == MSG_SYNC;
-	uint64_t step = sync ? UINT64_MAX : 0;
+	uint64_t lowest, highest, step = 0;
 
-	for (uint32_t i = 0; i < model->owned.count; i++) {
-		uint32_t block = model->owned.first + i;
-		if (sync) {
-			uint64_t due = model_version(model, block);
-			due += gate_standing(shard->gate, block, rank, due) == GATE_HAS;
-			step = due < step ? due : step;
-		} else if (model_seen(model, rank, block) > step) {
-			step = model_seen(model, rank, block);
-		}
+	if (model->settings.mode == MSG_SYNC) {
+		model_versions(model, &lowest, &highest);
+		return lowest;
 	}
-	return step == UINT64_MAX ? 0 : step;
+	for (uint32_t i = 0; i < model->owned.count; i++) {
+		uint64_t seen = model_seen(model, rank, model->owned.first + i);
+		step = seen > step ? seen : step;
+	}
+	return step;
 }
 
 /* ---- OPEN --------------------------------------------------------------- */
