@@ -218,7 +218,7 @@ void client_explain(optd_client *client, const struct call *call, char *text, si
 	char why[256];
 	for (uint32_t i = 0; i < client->lane_count; i++) {
 		const struct lane *lane = client->lanes[i];
-		if (lane->session.state == SESSION_UP)
+		if (lane->session.state == SESSION_UP && !lane->blocked)
 			continue;
 		link_diagnose(lane->endpoint, why, sizeof(why));
 		snprintf(text, text_bytes, "%s does not answer: %s", lane->endpoint, why);

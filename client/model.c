@@ -288,8 +288,10 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 		model_advance(model, 0);
 		for (uint32_t i = 0; i < client->lane_count; i++) {
 			struct session *session = &client->lanes[i]->session;
-			if (model->runs[i].count > 0)
-				session_open(session, model->slot, &model->specs[client->lanes[i]->daemon], 0);
+			if (model->runs[i].count == 0)
+				continue;
+			session_open(session, model->slot, &model->specs[client->lanes[i]->daemon], 0);
+			session->slots[model->slot].restarted = false; /* the program knows */
 		}
 		int rc = model_settle(model, hub_now_ms() + client->timeout_ms);
 		client_leave(client);
