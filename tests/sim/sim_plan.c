@@ -1,0 +1,160 @@
+/* The plan of a run, drawn from its seed, and the comparison with the reference. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+struct layout *plan_layout(const struct sim *sim)
+{
+	struct layout *layout = layout_new();
+	char name[16];
+
+	for (uint32_t i = 0; i < sim->tensor_count; i++) {
+		int bytes = snprintf(name, sizeof(name), "t%u", i);
+		if (layout_add(layout, name, (size_t)bytes, &sim->counts[i], 1, 0) < 0)
+			abort();
+	}
+	return layout;
+}
+
+static void plan_optim(struct sim *sim)
+{
+	char why[256];
+	const double half[2] = {0.5, 0.75};
+	const struct optim_rule *rule = optim_rule(rng_below(&sim->rng, optim_rule_count()));
+
+	if (optim_init(&sim->settings.optim, rule, OPTIM_TORCH2, why, sizeof(why)) < 0)
+		abort();
+	optim_set(&sim->settings.optim, "lr", half, 1, why, sizeof(why));
+	optim_set(&sim->settings.optim, "momentum", half, 1, why, sizeof(why));
+}
+
+void plan_make(struct sim *sim)
+{
+	struct rng *rng = &sim->rng;
+
+	/* Mostly small blocks are not to be had: a block ends at its element limit.  So
+	 * one tensor is large, and the others make it uneven. */
+	sim->tensor_count = 3 + rng_below(rng, 12);
+	for (uint32_t i = 0; i < sim->tensor_count; i++)
+		sim->counts[i] = 1 + rng_below(rng, 50);
+	if (!rng_one_in(rng, 4))
+		sim->counts[rng_below(rng, sim->tensor_count)] =
+		        LIMIT_BLOCK_ELEMENTS * (1 + rng_below(rng, 3)) + rng_below(rng, 1000);
+	sim->layout = plan_layout(sim);
+	if (layout_cut(sim->layout, NULL) < 0)
+		abort();
+	plan_optim(sim);
+	sim->daemons = 1 + rng_below(rng, 2);
+	sim->lanes = 1 + rng_below(rng, 3);
+	sim->workers = 1 + rng_below(rng, SIM_WORKERS);
+	sim->steps = 2 + rng_below(rng, 10);
+	sim->deaths = rng_one_in(rng, 2);
+	sim->fault_every_ms = 20 + rng_below(rng, rng_one_in(rng, 2) ? 100 : 2000);
+	sim->settings.mode = MSG_SYNC;
+	sim->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
+	sim->settings.workers = sim->workers;
+	sim->settings.step_timeout_ms = 2500; /* shorter than what a death can take */
+	sim->preset = (struct engine_preset){"m", true, sim->settings};
+	uint64_t elements = layout_elements(sim->layout);
+	sim->first_weights = malloc(elements * sizeof(float));
+	for (uint64_t i = 0; i < elements; i++)
+		sim->first_weights[i] = rng_float(rng);
+}
+
+void plan_gradient(const struct sim *sim, uint32_t rank, uint64_t step, const float *weights,
+                   float *gradient, bool *has)
+{
+	struct rng rng = rng_new(sim->seed ^ (step * 1000003 + rank * 7919 + 1) * 0x9e3779b97f4a7c15u);
+	uint64_t elements = layout_elements(sim->layout);
+	bool all = rng_one_in(&rng, 2);
+
+	for (uint32_t i = 0; i < sim->tensor_count; i++)
+		has[i] = all || rng_one_in(&rng, 2);
+	for (uint64_t i = 0; i < elements; i++) {
+		gradient[i] = rng_float(&rng);
+		if (!sim->deaths)
+			gradient[i] += 0.01f * weights[i];
+	}
+}
+
+/* ---- what must come out ------------------------------------------------- */
+
+static void train_reference(const struct sim *sim, struct reference *reference)
+{
+	struct reference_part parts[SIM_WORKERS];
+	float *gradients[SIM_WORKERS];
+	bool has[SIM_WORKERS][64];
+
+	reference_init(reference, &sim->settings.optim, sim->counts, sim->tensor_count,
+	               sim->first_weights);
+	for (uint32_t rank = 0; rank < sim->workers; rank++)
+		gradients[rank] = malloc(layout_elements(sim->layout) * sizeof(float));
+	for (uint64_t step = 0; step < sim->steps; step++) {
+		for (uint32_t rank = 0; rank < sim->workers; rank++) {
+			plan_gradient(sim, rank, step, reference->weights, gradients[rank], has[rank]);
+			parts[rank] = (struct reference_part){gradients[rank], has[rank], 0};
+		}
+		reference_step(reference, parts, sim->workers, sim->settings.reduce == MSG_MEAN);
+	}
+	for (uint32_t rank = 0; rank < sim->workers; rank++)
+		free(gradients[rank]);
+}
+
+static void compare_engine(struct sim *sim, uint32_t index, const struct reference *reference)
+{
+	const struct model *model = engine_find(sim->engines[index], "m")->model;
+	size_t bytes = model->elements * sizeof(float);
+
+	for (uint32_t i = 0; i < model->owned.count; i++) {
+		if (model->versions[i] != sim->steps)
+			sim_fail(sim, "engine %u block %u is at version %llu after %u steps", index,
+			         model->owned.first + i, (unsigned long long)model->versions[i], sim->steps);
+	}
+	for (uint32_t i = 0; i < model->segment_count; i++) {
+		const struct layout_segment *s = layout_segment(sim->layout, model->first_segment + i);
+		if (model->updates[i] != reference->updates[s->tensor])
+			sim_fail(sim, "tensor %u was updated %llu times, not %llu", s->tensor,
+			         (unsigned long long)model->updates[i],
+			         (unsigned long long)reference->updates[s->tensor]);
+	}
+	if (bytes > 0 && memcmp(model->weights, reference->weights + model->begin, bytes) != 0)
+		sim_fail(sim, "the weights of engine %u differ from the fault-free ones", index);
+	for (uint32_t i = 0; bytes > 0 && i < model->slot_count; i++) {
+		if (memcmp(model->slots[i], reference->slots[i] + model->begin, bytes) != 0)
+			sim_fail(sim, "slot %u of engine %u differs", i, index);
+	}
+	const struct shard *shard = engine_find(sim->engines[index], "m");
+	if (gate_waiting_bytes(shard->gate) != 0)
+		sim_fail(sim, "engine %u still holds bytes of pushes", index);
+}
+
+void plan_compare(struct sim *sim)
+{
+	struct reference reference;
+
+	train_reference(sim, &reference);
+	for (uint32_t i = 0; i < sim->daemons * sim->lanes; i++) {
+		if (engine_find(sim->engines[i], "m") == NULL) {
+			struct layout_run run = layout_owned(layout_block_count(sim->layout), i / sim->lanes,
+			                                     sim->daemons, i % sim->lanes, sim->lanes);
+			if (run.count > 0)
+				sim_fail(sim, "engine %u has no model", i);
+			continue;
+		}
+		compare_engine(sim, i, &reference);
+	}
+	for (uint32_t i = 0; i < sim->workers; i++) {
+		if (memcmp(sim->worker[i].weights, reference.weights,
+		           reference.elements * sizeof(float)) != 0)
+			sim_fail(sim, "worker %u pulled other weights than the last step's", i);
+	}
+	reference_deinit(&reference);
+}
+
+void plan_free(struct sim *sim)
+{
+	layout_free(sim->layout);
+	free(sim->first_weights);
+}
