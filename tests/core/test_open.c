@@ -198,7 +198,7 @@ static void test_memory_limit_counts_models_that_are_open(void **state)
 	static const uint64_t tensors[] = {100000};
 	struct core_world world;
 	start(&world);
-	world.options.memory_bytes = 3 << 20;
+	world.options.memory_bytes = 2 << 20;
 	engine_free(world.engine);
 	world.engine = engine_new(&world.options, world.pool);
 	world.tensors = tensors;
@@ -206,7 +206,7 @@ static void test_memory_limit_counts_models_that_are_open(void **state)
 	world.open.workers = 1;
 	core_join(&world, 0, 0);
 	world.open.model = text_of("other");
-	assert_refused(&world, OPTD_TOO_LARGE, "'other'|of 3145728");
+	assert_refused(&world, OPTD_TOO_LARGE, "'other'|of 2097152");
 	core_world_end(&world);
 }
 
