@@ -1,0 +1,87 @@
+#!/bin/bash
+# Plants bugs, one at a time, and sees whether the tests notice: a harness is
+# trusted only after it has caught what was put there on purpose.
+#
+#     tests/sim/mutants.sh [NAME...]
+#
+# A mutant is a copy of one source file, changed by sed, compiled without
+# assertions (an assertion would make it too easy) and linked before the archives
+# of a usual build.  Exit 1 if one survives.
+#
+# OPTD_RUNS  runs of a random test for each mutant (default 150), from seed 1.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=build/release
+dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-mutants.XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+export OPTD_SEED=1 OPTD_RUNS=${OPTD_RUNS:-150}
+survived=0
+caught=0
+
+# name | test | file | sed script
+mutants() {
+	cat <<-'END'
+	push-folded-twice|sim/test_cluster|server/core/gate.c|s/return gate_seat(gate, block, rank)->came ? GATE_HAS : GATE_DUE;/return GATE_DUE;/
+	push-of-old-step-counts|sim/test_cluster|server/core/gate.c|s/if (step < due)/if (step + 1 < due)/; s/if (step > due)$/if (step > due \&\& step != due)/
+	fold-by-arrival|sim/test_cluster|server/core/gate.c|s/(gate->direct \|\| (\*at)->rank < c->rank)/true/; s/while (b->next_rank < gate->workers && gate_seat(gate, block, b->next_rank)->came) {/while (b->waiting != NULL) {/
+	resend-answered-early|sim/test_cluster|server/core/verb_push.c|/case GATE_HAS:/,/return OPTD_OK;/s/wait->missing++;//
+	pull-answered-early|core/test_pull|server/core/verb_pull.c|s/model_version(shard->model, block) < request->min_version/false/
+	rank-never-free|sim/test_cluster|server/core/engine.c|s/shard->holders\[rank\].held = false;/(void)0;/
+	init-token-of-the-dead|sim/test_cluster|server/core/verb_push.c|s/return token >= grant->token;/return !shard->ready \&\& token >= grant->token;/
+	step-after-the-one-under-way|sim/test_cluster|server/core/verb_open.c|s/		return lowest;/		return lowest + (model->owned.count > 0 \&\& gate_standing(shard->gate, model->owned.first, rank, lowest) == GATE_HAS);/
+	timed-out-push-is-lost|sim/test_cluster|server/core/gate.c|/^void gate_forget/,/^}/s/c->wait = NULL;/c->wait = NULL, c->values = NULL;/
+	sums-not-cleared|sim/test_cluster|server/core/gate.c|/^void gate_committed/,/^}/s/b->touched = TOUCHED_NONE;/(void)0;/
+	absent-count-as-present|sim/test_cluster|server/core/model.c|s/if (!commit_has(commit->present, i)) {/if (false) {/
+	lost-requests-stay-lost|sim/test_cluster|client/inflight.c|/^void inflight_reset/,/^}/s/if (r->owner)/if (false)/
+	no-probe|sim/test_cluster|client/session.c|/^static bool wants_probe/,/^}/s/session->probe == 0 &&/false \&\&/
+	open-never-asked-again|sim/test_cluster|client/session.c|/^void session_restart/,/^}/s/s->state = SESSION_OPENING;/(void)0;/
+	wait-not-released-with-its-session|core/test_engine|server/core/engine.c|s/if (wait->peer == peer)$/if (false)/
+	folded-not-told|core/test_push|server/core/verb_push.c|s/wait_reply(engine, shard, wait, OPTD_FOLDED, out);/(void)0;/
+	stale-incarnation-pushes|core/test_push|server/core/verb_push.c|s/ && holder->incarnation == request->incarnation//
+	held-block-commits|core/test_cut|server/core/gate.c|s/if (b->held \|\| /if (/
+	rollback-not-said|core/test_open|server/core/verb_open.c|s/open->expect_run != 0 && highest < open->seen_step/false/
+	factor-rounded-early|core/test_reference|server/core/gate.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
+	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/ && updates\[end\] == updates\[i\]//
+	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
+	END
+}
+
+plant() { # name test file script
+	local object=$dir/mutant.o program=$dir/mutant folder=${2%/*}
+	sed "$4" "$3" >"$dir/mutant.c"
+	if cmp -s "$3" "$dir/mutant.c"; then
+		echo "STALE    $1: its sed script changes nothing in $3"
+		return 1
+	fi
+	gcc -std=c11 -D_GNU_SOURCE -I. -O1 -w -DNDEBUG -ffp-contract=off -fno-math-errno \
+		-c -o "$object" "$dir/mutant.c" || return 1
+	local helpers=()
+	for source in tests/"$folder"/*.c; do
+		case ${source##*/} in test_*) ;; *) helpers+=("$build/${source%.c}.o") ;; esac
+	done
+	gcc -pie -o "$program" "$build/tests/$2.o" ${helpers[@]+"${helpers[@]}"} "$object" -Wl,--start-group \
+		"$build"/lib{support,core,clientcore,proto,base,optim}.a -Wl,--end-group \
+		-lcmocka -lm -pthread || return 1
+	if timeout 300 "$program" >"$dir/output" 2>&1; then
+		echo "SURVIVED $1 ($2)"
+		return 1
+	fi
+	echo "caught   $1 ($2): $(grep -m1 -aoE 'ERROR: .{0,110}|ERROR .*--- .{0,80}' "$dir/output" || echo "it crashed")"
+}
+
+tests=$(mutants | cut -d'|' -f2 | sort -u)
+make DEPS=skip $(printf "$build/tests/%s " $tests) >"$dir/make" 2>&1 || { cat "$dir/make"; exit 1; }
+while IFS= read -r line; do
+	# A script may hold the separator behind a backslash.
+	name=${line%%|*}; rest=${line#*|}
+	test=${rest%%|*}; rest=${rest#*|}
+	file=${rest%%|*}; script=${rest#*|}
+	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
+	if plant "$name" "$test" "$file" "${script//\\|\\|/||}"; then
+		caught=$((caught + 1))
+	else
+		survived=$((survived + 1))
+	fi
+done < <(mutants)
+echo "$caught passed, $survived failed"
+[ "$survived" = 0 ]
