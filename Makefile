@@ -244,8 +244,8 @@ check: ## before sending: layers, lint, sanitizers, short fuzzing (under 12 minu
 check-long: ## everything else: other compilers and levels, long fuzzing, mutants
 	@deploy/deps.sh check
 	@+tests/check.sh long
-# The parts of the above: SUITE="net e2e" takes only these folders' tests.
-SUITE_TESTS := $(if $(SUITE),$(foreach folder,$(SUITE),$(filter $(B)/tests/$(folder)/%,$(TESTS))),$(TESTS))
+# The parts of the above: SUITE="net e2e/test_lanes" takes only tests beginning so.
+SUITE_TESTS := $(if $(SUITE),$(foreach name,$(SUITE),$(filter $(B)/tests/$(name)%,$(TESTS))),$(TESTS))
 SUITE_ITEMS := $(SUITE_TESTS) $(if $(SUITE),,$(SCRIPTS) $(if $(VECTORS),"$(VECTORS) $(DIR)"))
 suite: all $(SUITE_TESTS) $(if $(SUITE),,$(VECTORS))
 	@tests/run.sh $(SUITE_ITEMS)

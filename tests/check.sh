@@ -5,7 +5,8 @@
 #     tests/check.sh [long]
 #
 # FUZZ_SECONDS  for each fuzz target (15; long: 600)
-# SIM_SEEDS     for each simulation (long: 2000)
+# OPTD_RUNS     random histories for each simulation and reference test (200; long:
+#               5000; the sanitizers run the tests' own, smaller number)
 set -u
 cd "$(dirname "$0")/.." || exit 1
 length=${1:-short}
@@ -48,18 +49,20 @@ short() {
 	step "layers" tests/run.sh tests/layers.sh "tests/layers.sh --self-test"
 	step "lint" make FLAVOUR=asan lint
 	step "suite under AddressSanitizer and UndefinedBehaviorSanitizer" suite asan
-	step "lanes under ThreadSanitizer" tsan "base net"
+	step "lanes under ThreadSanitizer" tsan "base net server client e2e/test_lane"
+	step "random histories" env OPTD_RUNS="${OPTD_RUNS:-200}" make SUITE="core/test_re sim" suite
 	step "warnings of clang" make FLAVOUR=clang all
 	step "fuzzing" make FLAVOUR=fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-15}" fuzz
 }
 
 long() {
-	export SIM_SEEDS=${SIM_SEEDS:-2000}
 	local flavour
 	for flavour in o3 clang clang-o3; do
 		step "suite: $flavour" suite $flavour
 	done
-	step "whole suite under ThreadSanitizer" tsan
+	step "random histories" env OPTD_RUNS="${OPTD_RUNS:-5000}" TEST_TIMEOUT=3600 \
+		make SUITE="core/test_re sim" suite
+	step "all that has threads, under ThreadSanitizer" tsan "base net server client e2e"
 	if [ -x tests/optim/mutants.sh ]; then
 		step "mutants" tests/run.sh tests/optim/mutants.sh
 	fi
