@@ -13,6 +13,8 @@
 
 #define TURN_MESSAGES 64
 #define TURN_BYTES (8u << 20)
+#define STRIKES 3
+#define STRIKES_AGAIN 64
 
 /* A received payload, kept alive as long as someone holds it. */
 struct arrival {
@@ -78,16 +80,40 @@ static void frames_close(struct frames *frames)
 	zmq_msg_close(&frames->payload);
 }
 
-static void malformed(struct lane *lane, const struct frames *frames, const char *why)
+/* Whether to cut a connection for its malformed messages: at the third, and later
+ * only now and then, since those that were in ZeroMQ's hands at the cut still come
+ * and their descriptor may be another's by then. */
+static bool is_struck(struct lane *lane, zmq_msg_t *id)
+{
+	const unsigned char *bytes = zmq_msg_data(id);
+	uint32_t key = UINT32_C(2166136261);
+
+	for (size_t i = 0; i < zmq_msg_size(id); i++)
+		key = (key ^ bytes[i]) * UINT32_C(16777619);
+	struct lane_strikes *strikes = &lane->strikes[key % LANE_STRIKES];
+	if (strikes->key != key)
+		*strikes = (struct lane_strikes){key, 0};
+	return ++strikes->count % STRIKES_AGAIN == STRIKES;
+}
+
+static void malformed(struct lane *lane, struct frames *frames, const char *why)
 {
 	uint64_t left_out;
 
 	lane->counts.malformed++;
-	guard_strike(lane->guard, frames->fd);
+	if (is_struck(lane, &frames->id))
+		guard_cut(lane->guard, frames->fd, false);
 	if (log_limit(&lane->log_limit, &frames->fd, sizeof(frames->fd), lane_now_ms(lane), &left_out))
 		log_event(lane->options.log, LOG_WARN, "malformed", log_u64("lane", lane->options.index),
 		          log_i64("connection", frames->fd), log_str("why", why),
 		          log_u64("left_out", left_out));
+}
+
+/* Whether ZeroMQ gave the peer its routing id.  One that a peer chose could be
+ * another's but for its first byte. */
+static bool own_id(zmq_msg_t *id)
+{
+	return zmq_msg_size(id) == PEERS_ID_BYTES && *(const unsigned char *)zmq_msg_data(id) == 0;
 }
 
 /* The peer's number; a stranger gets one for HELLO. */
@@ -233,8 +259,12 @@ static void handle(struct lane *lane, struct frames *frames)
 	char why[256];
 	struct buf *payload = NULL;
 
-	if (frames->count != 3 || zmq_msg_size(&frames->id) != PEERS_ID_BYTES) {
+	if (frames->count != 3) {
 		malformed(lane, frames, "a message is a header and a payload");
+		return;
+	}
+	if (!own_id(&frames->id)) {
+		malformed(lane, frames, "a routing id was chosen by the peer");
 		return;
 	}
 	size_t bytes = zmq_msg_size(&frames->payload);
@@ -258,7 +288,8 @@ static void handle(struct lane *lane, struct frames *frames)
 		admin(lane, peer, &request);
 	else
 		handle_model(lane, peer, &request, payload);
-	if (peer != PEERS_NONE && rc == OPTD_OK && request.verb == MSG_HELLO)
+	/* With each message: at the first one the guard may not know the connection yet. */
+	if (peer != PEERS_NONE)
 		guard_known(lane->guard, frames->fd);
 	buf_drop(payload);
 	lane_send(lane, &lane->out);

@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <linux/tcp.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,7 +18,10 @@
 #include "proto/status.h"
 
 #define TICK_MS 50
-#define STRIKES 3
+/* Turns of the lane without a message, while more than one must be there. */
+#define STALLED_TURNS 1
+/* How long after a flood its memory is given back: ZeroMQ frees it bit by bit. */
+#define TRIM_TICKS 10
 
 struct connection {
 	bool open;
@@ -26,7 +30,8 @@ struct connection {
 	socklen_t address_bytes;
 	atomic_uint_least64_t delivered;
 	atomic_bool known;
-	atomic_uint strikes;
+	uint64_t moved;      /* delivered, when it last was seen to change */
+	uint64_t moved_turn; /* the lane's turn then, or when there was no more than a message */
 };
 
 struct guard {
@@ -34,6 +39,7 @@ struct guard {
 	void *monitor;
 	pthread_t thread;
 	atomic_bool stop;
+	atomic_uint_least64_t turns;
 	struct connection *connections; /* [room], by descriptor */
 	uint32_t room;
 	uint32_t highest; /* no open descriptor beyond it */
@@ -60,11 +66,17 @@ void guard_known(struct guard *guard, int fd)
 		atomic_store_explicit(&c->known, true, memory_order_relaxed);
 }
 
-void guard_strike(struct guard *guard, int fd)
+void guard_turn(struct guard *guard)
 {
-	struct connection *c = find(guard, fd);
-	if (c != NULL)
-		atomic_fetch_add_explicit(&c->strikes, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&guard->turns, 1, memory_order_relaxed);
+}
+
+/* At once and here: a note for the guard's thread could be taken for one about the
+ * descriptor's owner before. */
+void guard_cut(struct guard *guard, int fd, bool heavy)
+{
+	if (fd >= 0 && shutdown(fd, SHUT_RDWR) == 0)
+		atomic_fetch_add(heavy ? &guard->flooded : &guard->cut, 1);
 }
 
 void guard_get_counts(struct guard *guard, struct guard_counts *counts)
@@ -107,10 +119,6 @@ static void on_accepted(struct guard *guard, int fd)
 		c->address_bytes = 0;
 	guard->open += !c->open;
 	c->open = true;
-	c->shut = false;
-	atomic_store(&c->delivered, 0);
-	atomic_store(&c->known, false);
-	atomic_store(&c->strikes, 0);
 	if ((uint32_t)fd > guard->highest)
 		guard->highest = (uint32_t)fd;
 	if (guard->open > guard->options.connections)
@@ -122,7 +130,12 @@ static void on_closed(struct guard *guard, int fd)
 	struct connection *c = find(guard, fd);
 	if (c == NULL || !c->open)
 		return;
+	/* Here, not when the next one is accepted: the lane may have had messages
+	 * of that one before the guard hears of it. */
 	c->open = false;
+	c->shut = false;
+	atomic_store(&c->delivered, 0);
+	atomic_store(&c->known, false);
 	guard->open--;
 	atomic_fetch_add(&guard->closed, 1);
 }
@@ -141,6 +154,19 @@ static uint64_t undelivered(struct connection *c, int fd)
 	return info.tcpi_bytes_received > delivered ? info.tcpi_bytes_received - delivered : 0;
 }
 
+/* Whether more than a message has come without one of them being whole. */
+static bool stalled(const struct guard *guard, struct connection *c, uint64_t bytes)
+{
+	uint64_t turn = atomic_load_explicit(&guard->turns, memory_order_relaxed);
+	uint64_t delivered = atomic_load_explicit(&c->delivered, memory_order_relaxed);
+
+	if (delivered != c->moved || bytes <= guard->options.message_bytes) {
+		c->moved = delivered;
+		c->moved_turn = turn;
+	}
+	return turn - c->moved_turn > STALLED_TURNS;
+}
+
 static void inspect(struct guard *guard)
 {
 	uint64_t total = 0, largest = 0;
@@ -152,10 +178,9 @@ static void inspect(struct guard *guard)
 			continue;
 		uint64_t bytes = undelivered(c, (int)fd);
 		bool known = atomic_load_explicit(&c->known, memory_order_relaxed);
-		if (bytes > (known ? guard->options.session_bytes : guard->options.stranger_bytes))
+		if (bytes > (known ? guard->options.session_bytes : guard->options.stranger_bytes) ||
+		    stalled(guard, c, bytes))
 			cut(guard, (int)fd, &guard->flooded);
-		else if (atomic_load_explicit(&c->strikes, memory_order_relaxed) >= STRIKES)
-			cut(guard, (int)fd, &guard->cut);
 		total += bytes;
 		if (bytes > largest) {
 			largest = bytes;
@@ -191,6 +216,8 @@ static void *guard_main(void *argument)
 	zmq_pollitem_t item = {.socket = guard->monitor, .events = ZMQ_POLLIN};
 	int events;
 	size_t size = sizeof(events);
+	uint64_t floods = 0;
+	unsigned trim = 0;
 
 	while (!atomic_load(&guard->stop)) {
 		zmq_poll(&item, 1, TICK_MS);
@@ -198,6 +225,13 @@ static void *guard_main(void *argument)
 		       (events & ZMQ_POLLIN) != 0)
 			read_event(guard);
 		inspect(guard);
+		/* The allocator keeps freed memory warm, which for this was never meant. */
+		if (atomic_load(&guard->flooded) != floods) {
+			floods = atomic_load(&guard->flooded);
+			trim = TRIM_TICKS;
+		} else if (trim > 0 && --trim == 0) {
+			malloc_trim(0);
+		}
 	}
 	return NULL;
 }

@@ -5,8 +5,9 @@
  * memory while the application sees nothing.  The guard compares the bytes the
  * kernel has received on a connection with the bytes the lane has been given,
  * and shuts a connection down when the difference exceeds what its pipe may
- * hold; a connection that has not said HELLO gets very little.  It also keeps
- * the number of connections in bounds.
+ * hold; a connection that has not said HELLO gets very little.  A part without
+ * bytes takes two on the wire and 64 in memory, so it also looks at progress.  It
+ * keeps the number of connections in bounds, too.
  *
  * It drains the socket's monitor on its own thread, since a monitor that is not
  * drained stops ZeroMQ's I/O thread.  Connections of an ipc socket cannot be
@@ -15,6 +16,7 @@
 #ifndef OPTD_NET_GUARD_H
 #define OPTD_NET_GUARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +26,9 @@ struct guard_options {
 	uint32_t connections;    /* at most so many at once */
 	uint64_t stranger_bytes; /* undelivered before HELLO */
 	uint64_t session_bytes;  /* undelivered after */
+	uint64_t message_bytes;  /* of the largest whole message: whoever has sent more, of
+	                            which a lane that goes on has been given nothing, sends no
+	                            messages */
 	uint64_t total_bytes;    /* undelivered over all: the largest is cut */
 };
 
@@ -42,8 +47,12 @@ void guard_close(struct guard *guard);
 void guard_delivered(struct guard *guard, int fd, size_t bytes);
 /* The connection has said HELLO. */
 void guard_known(struct guard *guard, int fd);
-/* A malformed message: the third one cuts the connection. */
-void guard_strike(struct guard *guard, int fd);
+/* The lane has had a turn in which it takes what is there from every connection. */
+void guard_turn(struct guard *guard);
+/* Cuts the connection: what ZeroMQ holds for it is given back.  The descriptor of
+ * an old message may be another's by now, who has to connect again: ask once, not for
+ * each message that is still in ZeroMQ's hands.  heavy: it held much memory. */
+void guard_cut(struct guard *guard, int fd, bool heavy);
 
 void guard_get_counts(struct guard *guard, struct guard_counts *counts);
 

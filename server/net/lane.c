@@ -68,6 +68,7 @@ static int lane_prepare(struct lane *lane)
 	        .connections = lane->options.connections,
 	        .stranger_bytes = 256 * 1024,
 	        .session_bytes = (RECEIVE_HWM + 4) * (uint64_t)lane->options.message_bytes,
+	        .message_bytes = lane->options.message_bytes + 2 * LIMIT_HEADER_BYTES,
 	        .total_bytes = 64 * (uint64_t)lane->options.message_bytes,
 	};
 
@@ -213,6 +214,7 @@ static void on_timer(uv_timer_t *timer)
 	struct lane *lane = timer->data;
 	uint64_t now_ms = lane_now_ms(lane);
 
+	guard_turn(lane->guard);
 	if (!lane->draining)
 		engine_tick(lane->engine, now_ms, &lane->out);
 	if (now_ms % SWEEP_MS < TICK_MS)

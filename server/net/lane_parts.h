@@ -12,6 +12,12 @@
 #include "server/net/peers.h"
 #include "server/net/zsock.h"
 
+/* Malformed messages of one connection; direct-mapped by a hash of the routing id. */
+#define LANE_STRIKES 64u
+struct lane_strikes {
+	uint32_t key, count;
+};
+
 struct lane_counts {
 	uint64_t malformed; /* messages refused before they reached the core */
 	uint64_t strangers; /* requests without a session */
@@ -32,6 +38,7 @@ struct lane {
 	struct outbox out;
 	struct log_limit log_limit;
 	struct lane_counts counts;
+	struct lane_strikes strikes[LANE_STRIKES];
 	/* thread */
 	pthread_t thread;
 	bool running;

@@ -83,7 +83,7 @@ static void peer_send(struct lane *lane, uint32_t number, const void *header, si
                       struct buf *payload, size_t payload_bytes)
 {
 	struct peer *peer = &lane->peers.all[number];
-	size_t limit = 4 * (size_t)lane->options.window_bytes;
+	size_t limit = lane->options.window_bytes;
 	int rc = EAGAIN;
 
 	if (peer->first == NULL && has_room(lane, number, payload_bytes))
@@ -95,6 +95,9 @@ static void peer_send(struct lane *lane, uint32_t number, const void *header, si
 		lane->queued = true;
 		return;
 	}
+	/* It asks and does not read: what it has not read is let go with it. */
+	if (rc == EAGAIN)
+		guard_cut(lane->guard, peer->fd, true);
 	lane->counts.unsent++;
 	lane_peer_gone(lane, number);
 }
