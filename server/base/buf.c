@@ -44,7 +44,7 @@ void buf_drop(struct buf *buf)
 static unsigned class_of(size_t bytes)
 {
 	unsigned class = 0;
-	while (((size_t)1 << (class + CLASS_SHIFT)) < bytes)
+	while (class < CLASS_COUNT && ((size_t)1 << (class + CLASS_SHIFT)) < bytes)
 		class++;
 	return class;
 }

@@ -1,0 +1,161 @@
+/* Gate: contributions in rank order, standings, and what is missing. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/core/gate.h"
+#include "tests/support/core_world.h"
+
+struct fixture {
+	struct core_world world; /* only for its layout */
+	struct model *model;
+	struct gate *gate;
+};
+
+static void fixture_init(struct fixture *fixture, enum msg_mode mode, uint32_t workers)
+{
+	struct model_settings settings = {.mode = mode, .reduce = MSG_SUM, .workers = workers};
+	char why[128];
+
+	core_world_init(&fixture->world);
+	struct layout *layout = core_world_layout(&fixture->world);
+	assert_int_equal(layout_cut(layout, NULL), 0);
+	assert_int_equal(optim_init(&settings.optim, optim_find("sgd"), OPTIM_TORCH2, why, sizeof(why)), 0);
+	fixture->model = model_new("m", &settings, &layout, (struct model_place){0, 1, 0, 1});
+	assert_non_null(fixture->model);
+	model_set_ready(fixture->model);
+	for (uint32_t rank = 0; rank < workers; rank++)
+		assert_int_equal(model_seat(fixture->model, rank), OPTD_OK);
+	fixture->gate = gate_new(fixture->model, OPTIM_ISA_BASE);
+	assert_non_null(fixture->gate);
+}
+
+static void fixture_deinit(struct fixture *fixture)
+{
+	gate_free(fixture->gate);
+	model_free(fixture->model);
+}
+
+static int admit(struct fixture *fixture, uint32_t rank, uint64_t step, const float *values)
+{
+	char why[256];
+	struct gate_push push = {.rank = rank, .incarnation = 1, .step = step, .values = values};
+	assert_int_equal(gate_check(fixture->gate, &push, why, sizeof(why)), OPTD_OK);
+	return gate_admit(fixture->gate, &push, why, sizeof(why));
+}
+
+static const float BIG[8] = {1e8f, 1, 1, 1, 1, 1, 1, 1};
+static const float SMALL[8] = {3, 2, 2, 2, 2, 2, 2, 2};
+static const float MINUS[8] = {-1e8f, 3, 3, 3, 3, 3, 3, 3};
+
+static void test_sum_has_the_same_bits_in_every_order_of_arrival(void **state)
+{
+	(void)state;
+	static const uint32_t orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+	                                      {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+	const float *values[3] = {BIG, SMALL, MINUS};
+	/* (1e8 + 3) - 1e8 is 0 in float32, where (1e8 - 1e8) + 3 is 3. */
+	float expected = (BIG[0] + SMALL[0]) + MINUS[0];
+	for (int i = 0; i < 6; i++) {
+		struct fixture fixture;
+		struct commit commit;
+		fixture_init(&fixture, MSG_SYNC, 3);
+		for (int j = 0; j < 3; j++) {
+			assert_false(gate_next(fixture.gate, 0, &commit));
+			admit(&fixture, orders[i][j], 0, values[orders[i][j]]);
+		}
+		assert_true(gate_next(fixture.gate, 0, &commit));
+		assert_memory_equal(&commit.values[0], &expected, sizeof(float));
+		assert_true(commit.values[1] == 6.0f);
+		assert_int_equal(commit.contributor_count, 3);
+		fixture_deinit(&fixture);
+	}
+}
+
+static void test_standing_follows_a_rank_through_a_step(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	struct commit commit;
+	fixture_init(&fixture, MSG_SYNC, 2);
+	assert_int_equal(gate_standing(fixture.gate, 0, 0, 0), GATE_DUE);
+	assert_int_equal(gate_standing(fixture.gate, 0, 0, 1), GATE_AHEAD);
+	admit(&fixture, 0, 0, BIG);
+	assert_int_equal(gate_standing(fixture.gate, 0, 0, 0), GATE_HAS);
+	assert_int_equal(gate_standing(fixture.gate, 0, 1, 0), GATE_DUE);
+	admit(&fixture, 1, 0, BIG);
+	assert_true(gate_next(fixture.gate, 0, &commit));
+	model_apply(fixture.model, OPTIM_ISA_BASE, &commit);
+	gate_committed(fixture.gate, 0);
+	assert_int_equal(gate_standing(fixture.gate, 0, 0, 0), GATE_DONE);
+	assert_int_equal(gate_standing(fixture.gate, 0, 0, 1), GATE_DUE);
+	fixture_deinit(&fixture);
+}
+
+static void test_missing_names_ranks_that_have_not_come(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	uint32_t ranks[2];
+	fixture_init(&fixture, MSG_SYNC, 4);
+	admit(&fixture, 2, 0, NULL);
+	assert_int_equal(gate_missing(fixture.gate, 0, ranks, 2), 3);
+	assert_int_equal(ranks[0], 0);
+	assert_int_equal(ranks[1], 1);
+	fixture_deinit(&fixture);
+}
+
+static void test_async_misses_nobody(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	struct commit commit;
+	uint32_t ranks[2];
+	fixture_init(&fixture, MSG_ASYNC, 3);
+	assert_true(gate_direct(fixture.gate));
+	assert_int_equal(gate_missing(fixture.gate, 0, ranks, 2), 0);
+	admit(&fixture, 1, 0, SMALL);
+	assert_true(gate_next(fixture.gate, 0, &commit));
+	assert_ptr_equal(commit.values, SMALL); /* straight from what arrived */
+	assert_int_equal(commit.contributors[0].rank, 1);
+	fixture_deinit(&fixture);
+}
+
+static void test_held_block_gives_no_commit(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	struct commit commit;
+	fixture_init(&fixture, MSG_SYNC, 1);
+	gate_hold(fixture.gate, 0, true);
+	admit(&fixture, 0, 0, SMALL);
+	assert_false(gate_next(fixture.gate, 0, &commit));
+	gate_hold(fixture.gate, 0, false);
+	assert_true(gate_next(fixture.gate, 0, &commit));
+	fixture_deinit(&fixture);
+}
+
+static void test_waiting_bytes_are_counted_until_folded(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture, MSG_SYNC, 3);
+	admit(&fixture, 2, 0, SMALL);
+	admit(&fixture, 1, 0, NULL);
+	assert_int_equal(gate_waiting_bytes(fixture.gate), 32);
+	admit(&fixture, 0, 0, SMALL);
+	assert_int_equal(gate_waiting_bytes(fixture.gate), 0);
+	fixture_deinit(&fixture);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_sum_has_the_same_bits_in_every_order_of_arrival),
+	        cmocka_unit_test(test_standing_follows_a_rank_through_a_step),
+	        cmocka_unit_test(test_missing_names_ranks_that_have_not_come),
+	        cmocka_unit_test(test_async_misses_nobody),
+	        cmocka_unit_test(test_held_block_gives_no_commit),
+	        cmocka_unit_test(test_waiting_bytes_are_counted_until_folded),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
