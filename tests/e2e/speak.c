@@ -121,7 +121,7 @@ void speak_close(struct speaker *speaker)
 }
 
 int speak_open(struct speaker *speaker, const char *name, const uint64_t *shape, uint32_t dimensions,
-               int32_t rank)
+               int32_t rank, uint32_t workers)
 {
 	struct msg open = speak_request(speaker, MSG_OPEN);
 	struct layout *layout = layout_new();
@@ -139,7 +139,8 @@ int speak_open(struct speaker *speaker, const char *name, const uint64_t *shape,
 		                       .layout_hash = 1,
 		                       .client = speaker->session,
 		                       .optimizer = { "sgd", 3 },
-		                       .mode = MSG_ASYNC };
+		                       .mode = workers > 0 ? MSG_SYNC : MSG_ASYNC,
+		                       .workers = workers };
 	/* Cutting takes memory by the element: not for those no server would take. */
 	if (layout_elements(layout) < UINT64_C(1) << 30) {
 		assert_int_equal(layout_cut(layout, NULL), 0);
@@ -149,24 +150,39 @@ int speak_open(struct speaker *speaker, const char *name, const uint64_t *shape,
 	return speak_ask(speaker, &open);
 }
 
-int speak_init(struct speaker *speaker, uint32_t blocks)
+int speak_init(struct speaker *speaker, uint64_t bytes)
 {
-	float *zeros = calloc(LIMIT_BLOCK_ELEMENTS, sizeof(float));
-	int rc = OPTD_OK;
+	float *zeros = calloc(1, bytes);
+	struct msg init = speak_request(speaker, MSG_INIT);
 
-	for (uint32_t i = 0; i <= blocks && rc == OPTD_OK; i++) {
-		struct msg init = speak_request(speaker, MSG_INIT);
-		init.rank = 0;
-		init.token = speaker->token;
-		if (i < blocks) {
-			init.part_count = 1;
-			init.parts[0] = (struct msg_part){ .first = i, .count = 1 };
-			init.payload = zeros;
-			init.payload_bytes = LIMIT_BLOCK_BYTES;
-			init.checksum = wire_checksum(zeros, LIMIT_BLOCK_BYTES);
-		}
-		rc = speak_ask(speaker, &init);
-	}
+	assert_non_null(zeros);
+	init.rank = 0;
+	init.token = speaker->token;
+	init.part_count = 1;
+	init.parts[0].count = 1;
+	init.payload = zeros;
+	init.payload_bytes = bytes;
+	init.checksum = wire_checksum(zeros, bytes);
+	int rc = speak_ask(speaker, &init);
 	free(zeros);
-	return rc;
+	if (rc < 0)
+		return rc;
+	init = speak_request(speaker, MSG_INIT);
+	init.rank = 0;
+	init.token = speaker->token;
+	return speak_ask(speaker, &init);
+}
+
+struct msg speak_push(struct speaker *speaker, const float *gradient, uint64_t bytes)
+{
+	struct msg push = speak_request(speaker, MSG_PUSH);
+
+	push.rank = 0;
+	push.incarnation = 1;
+	push.part_count = 1;
+	push.parts[0].count = 1;
+	push.payload = gradient;
+	push.payload_bytes = bytes;
+	push.checksum = wire_checksum(gradient, bytes);
+	return push;
 }

@@ -37,10 +37,13 @@ bool speak_answer(struct speaker *speaker, const struct msg *request, int timeou
 /* Both: the status, or OPTD_TIMEOUT. */
 int speak_ask(struct speaker *speaker, const struct msg *msg);
 
-/* Opens a model of one tensor of so many elements, sgd, async, as a rank. */
+/* Opens a model of one tensor, sgd, as a rank: async, or sync with so many
+ * workers if that is not 0. */
 int speak_open(struct speaker *speaker, const char *name, const uint64_t *shape, uint32_t dimensions,
-               int32_t rank);
-/* INIT of its first `blocks` whole blocks of LIMIT_BLOCK_ELEMENTS with zeros, and done. */
-int speak_init(struct speaker *speaker, uint32_t blocks);
+               int32_t rank, uint32_t workers);
+/* INIT of a model of one block with zeros, and done. */
+int speak_init(struct speaker *speaker, uint64_t bytes);
+/* A PUSH of the model's one block by rank 0. */
+struct msg speak_push(struct speaker *speaker, const float *gradient, uint64_t bytes);
 
 #endif

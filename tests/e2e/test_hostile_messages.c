@@ -195,8 +195,8 @@ static void open_target(struct speaker *speaker, const char *name)
 {
 	const uint64_t shape[] = { LIMIT_BLOCK_ELEMENTS };
 
-	assert_int_equal(speak_open(speaker, name, shape, 1, 0), OPTD_OK);
-	assert_int_equal(speak_init(speaker, 1), OPTD_OK);
+	assert_int_equal(speak_open(speaker, name, shape, 1, 0, 0), OPTD_OK);
+	assert_int_equal(speak_init(speaker, LIMIT_BLOCK_BYTES), OPTD_OK);
 }
 
 static void drop(struct speaker *speaker, const char *name)
@@ -204,19 +204,6 @@ static void drop(struct speaker *speaker, const char *name)
 	struct msg msg = speak_request(speaker, MSG_DROP);
 	msg.named.model = (struct msg_text){ name, (uint32_t)strlen(name) };
 	assert_int_equal(speak_ask(speaker, &msg), OPTD_OK);
-}
-
-static struct msg push_of(struct speaker *speaker, const float *gradient, uint64_t bytes)
-{
-	struct msg msg = speak_request(speaker, MSG_PUSH);
-	msg.rank = 0;
-	msg.incarnation = 1;
-	msg.part_count = 1;
-	msg.parts[0].count = 1;
-	msg.payload = gradient;
-	msg.payload_bytes = bytes;
-	msg.checksum = wire_checksum(gradient, bytes);
-	return msg;
 }
 
 static void test_a_payload_of_another_size_is_refused(void **state)
@@ -227,19 +214,19 @@ static void test_a_payload_of_another_size_is_refused(void **state)
 	hello(*state, &speaker);
 	open_target(&speaker, "sizes");
 	/* One element short of the block. */
-	struct msg push = push_of(&speaker, gradient, LIMIT_BLOCK_BYTES - 4);
+	struct msg push = speak_push(&speaker, gradient, LIMIT_BLOCK_BYTES - 4);
 	assert_int_equal(speak_ask(&speaker, &push), OPTD_INVALID);
 	/* A header that promises more than comes, and one that promises less. */
 	for (int i = -1; i <= 1; i += 2) {
 		unsigned char header[LIMIT_HEADER_BYTES];
-		push = push_of(&speaker, gradient, LIMIT_BLOCK_BYTES);
+		push = speak_push(&speaker, gradient, LIMIT_BLOCK_BYTES);
 		push.payload_bytes = LIMIT_BLOCK_BYTES + (uint64_t)(i * 4);
 		int size = wire_encode(&push, header, sizeof(header));
 		assert_true(zmtp_message(speaker.fd, header, (size_t)size, gradient, LIMIT_BLOCK_BYTES));
 		assert_false(speak_answer(&speaker, &push, 200));
 	}
 	/* Nothing of it was applied, and a good one still is. */
-	push = push_of(&speaker, gradient, LIMIT_BLOCK_BYTES);
+	push = speak_push(&speaker, gradient, LIMIT_BLOCK_BYTES);
 	assert_int_equal(speak_ask(&speaker, &push), OPTD_OK);
 	drop(&speaker, "sizes");
 	speak_close(&speaker);
@@ -252,7 +239,7 @@ static void test_a_wrong_checksum_is_refused(void **state)
 
 	hello(*state, &speaker);
 	open_target(&speaker, "sums");
-	struct msg push = push_of(&speaker, gradient, LIMIT_BLOCK_BYTES);
+	struct msg push = speak_push(&speaker, gradient, LIMIT_BLOCK_BYTES);
 	push.checksum ^= 1;
 	assert_int_equal(speak_ask(&speaker, &push), OPTD_CHECKSUM);
 	drop(&speaker, "sums");
@@ -282,7 +269,7 @@ static void test_a_model_of_a_trillion_parameters_hears_both_sizes(void **state)
 
 	hello(*state, &speaker);
 	uint64_t began_ms = daemon_now_ms();
-	assert_int_equal(speak_open(&speaker, "vast", shape, 2, 0), OPTD_TOO_LARGE);
+	assert_int_equal(speak_open(&speaker, "vast", shape, 2, 0, 0), OPTD_TOO_LARGE);
 	assert_true(daemon_now_ms() - began_ms < 1000);
 	snprintf(parameters, sizeof(parameters), "%" PRIu64, UINT64_C(1) << 40);
 	assert_non_null(strstr(speaker.text, parameters));
@@ -336,7 +323,7 @@ static void test_readers_that_never_read_are_let_go(void **state)
 	for (int reader = 0; reader < 4; reader++) {
 		hello(*state, &readers[reader]);
 		assert_int_equal(speak_open(&readers[reader], "steady", (const uint64_t[]){ 1 }, 1,
-		                            MSG_NO_RANK), OPTD_LAYOUT);
+		                            MSG_NO_RANK, 0), OPTD_LAYOUT);
 	}
 	for (int reader = 0; reader < 4; reader++) {
 		struct speaker *r = &readers[reader];

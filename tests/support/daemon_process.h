@@ -19,7 +19,7 @@
 #include <sys/types.h>
 
 #define DAEMON_LANES 4
-#define DAEMON_TEXT_BYTES 4096
+#define DAEMON_TEXT_BYTES 16384
 /* Longer than anything a daemon does, sanitizers and a busy machine included. */
 #define DAEMON_DEADLINE_MS 30000
 
