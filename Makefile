@@ -28,11 +28,9 @@ SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_tsan := -fsanitize=thread
 SANITIZE_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 SANITIZE := $(SANITIZE_$(FLAVOUR))
-OPTIMIZE_release := -O2
-OPTIMIZE_clang := -O2
-OPTIMIZE_o3 := -O3
-OPTIMIZE_clang-o3 := -O3
-OPTIMIZE := $(or $(OPTIMIZE_$(FLAVOUR)),$(if $(SANITIZE),-O1 -fno-omit-frame-pointer),$(error FLAVOUR=$(FLAVOUR): release, o3, asan, tsan, clang, clang-o3 or fuzz))
+FLAVOURS := release o3 asan tsan clang clang-o3 fuzz
+OPTIMIZE := $(if $(SANITIZE),-O1 -fno-omit-frame-pointer,$(if $(filter %o3,$(FLAVOUR)),-O3,-O2))
+$(if $(filter $(FLAVOUR),$(FLAVOURS)),,$(error FLAVOUR=$(FLAVOUR) is none of: $(FLAVOURS)))
 B := build/$(FLAVOUR)
 
 # ---------------------------------------------------------------- flags
