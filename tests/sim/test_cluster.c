@@ -10,7 +10,7 @@
 #include "tests/sim/sim.h"
 #include "tests/support/core_world.h"
 
-#define RUNS 60
+#define RUNS 50
 
 static void test_training_under_faults_gives_the_fault_free_bits(void **state)
 {
