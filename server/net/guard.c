@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -140,18 +141,21 @@ static void on_closed(struct guard *guard, int fd)
 	atomic_fetch_add(&guard->closed, 1);
 }
 
-/* Bytes the kernel has taken from the peer that the lane has not been given. */
+/* Bytes of the connection that ZeroMQ holds and the lane has not been given.  Not
+ * those that wait in the kernel: on a busy machine a worker's may wait there long. */
 static uint64_t undelivered(struct connection *c, int fd)
 {
 	struct tcp_info info;
 	socklen_t bytes = sizeof(info);
+	int waiting = 0;
 
-	if (c->address.ss_family == AF_UNIX || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+	if (c->address.ss_family == AF_UNIX ||
+	    getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0 || ioctl(fd, FIONREAD, &waiting) != 0)
 		return 0;
-	/* Read after the kernel's count: what is delivered in between makes the
-	 * difference too small, never too large. */
-	uint64_t delivered = atomic_load_explicit(&c->delivered, memory_order_relaxed);
-	return info.tcpi_bytes_received > delivered ? info.tcpi_bytes_received - delivered : 0;
+	/* Read in this order, what happens in between makes the difference too small,
+	 * never too large. */
+	uint64_t gone = atomic_load_explicit(&c->delivered, memory_order_relaxed) + (uint64_t)waiting;
+	return info.tcpi_bytes_received > gone ? info.tcpi_bytes_received - gone : 0;
 }
 
 /* Whether more than a message has come without one of them being whole. */
