@@ -2,8 +2,8 @@
  * Guard: watches a ROUTER's TCP connections from outside.
  *
  * ZeroMQ counts whole messages, so a peer that sends parts without end fills
- * memory while the application sees nothing.  The guard compares the bytes the
- * kernel has received on a connection with the bytes the lane has been given,
+ * memory while the application sees nothing.  The guard compares the bytes that
+ * ZeroMQ has read from a connection with the bytes the lane has been given,
  * and shuts a connection down when the difference exceeds what its pipe may
  * hold; a connection that has not said HELLO gets very little.  A part without
  * bytes takes two on the wire and 64 in memory, so it also looks at progress.  It
