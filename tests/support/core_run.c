@@ -346,6 +346,13 @@ void run_deinit(struct run *run)
 
 /* ---- comparison --------------------------------------------------------- */
 
+static uint32_t bits_of(float value)
+{
+	uint32_t bits;
+	memcpy(&bits, &value, sizeof(bits));
+	return bits;
+}
+
 static void compare_vector(const struct run *run, const char *what, const float *has,
                            const float *wants, uint64_t count, uint64_t begin)
 {
@@ -354,7 +361,7 @@ static void compare_vector(const struct run *run, const char *what, const float 
 	if (memcmp(has, wants, count * sizeof(float)) == 0)
 		return;
 	uint64_t i = 0;
-	while (memcmp(&has[i], &wants[i], sizeof(float)) == 0)
+	while (bits_of(has[i]) == bits_of(wants[i]))
 		i++;
 	run_text(run, text, sizeof(text));
 	fail_msg("%s[%llu] is %.9g (%a), the reference has %.9g (%a)\n%s", what,
