@@ -64,7 +64,9 @@ uint64_t measure_status_kib(int pid, const char *field)
 
 void scratch_new(char *path)
 {
-	strcpy(path, "/tmp/optd-bench-XXXXXX");
+	static const char template[] = "/tmp/optd-bench-XXXXXX";
+
+	memcpy(path, template, sizeof(template));
 	if (mkdtemp(path) == NULL)
 		die("cannot make %s", path);
 }
