@@ -14,7 +14,8 @@ static struct buf *copy_payload(const void *bytes, size_t size)
 {
 	struct buf *buf = calloc(1, sizeof(*buf));
 	buf->data = malloc(size + 1);
-	memcpy(buf->data, bytes, size);
+	if (bytes != NULL)
+		memcpy(buf->data, bytes, size);
 	buf->bytes = size;
 	buf->release = release;
 	atomic_store(&buf->holders, 1);

@@ -254,7 +254,8 @@ static struct buf *counted_new(struct core_world *world, const void *bytes, size
 	assert_non_null(counted);
 	counted->buf.data = malloc(size);
 	assert_non_null(counted->buf.data);
-	memcpy(counted->buf.data, bytes, size);
+	if (bytes != NULL)
+		memcpy(counted->buf.data, bytes, size);
 	counted->buf.bytes = size;
 	counted->buf.release = counted_release;
 	atomic_store(&counted->buf.holders, 1);
