@@ -168,6 +168,9 @@ void call_complete(optd_client *client, struct call *call)
 	    (call->verb == MSG_PULL || call->verb == MSG_PUSH_PULL)) {
 		model->version = call->version;
 		model->version_max = call->version_max;
+		/* A reader has no steps of its own; what it has seen tells a rollback. */
+		if (client->rank == MSG_NO_RANK)
+			model_advance(model, call->version);
 	}
 	if (!is_push(call))
 		return;

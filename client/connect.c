@@ -129,6 +129,7 @@ static int rebuild(optd_client *client, struct lane **lanes, uint32_t *count)
 			*count += d->lane_count;
 			continue;
 		}
+		client_tell(client, "%s: came back with other lanes; connecting to them", d->endpoint);
 		for (uint32_t j = 1; j < d->lane_count; j++)
 			lane_free(old[j]);
 		int added = add_lanes(client, d, i, old[0], lanes, count);
@@ -145,8 +146,6 @@ void connect_remap(optd_client *client)
 	if (!lanes)
 		return; /* tried again in the next turn */
 	client->map_changed = false;
-	client_tell(client, "%s: came back with other lanes; connecting to them",
-	            client->daemons[0].endpoint);
 	/* Before lanes go: nothing may be under way on them. */
 	for (struct call *call = client->calls; call; call = call->next)
 		for (uint32_t i = 0; i < client->lane_count; i++)

@@ -211,10 +211,12 @@ void inflight_cancel(struct inflight *inflight, const void *owner)
 
 bool inflight_waiting(const struct inflight *inflight)
 {
-	for (const struct inflight_request *r = inflight->sent.first; r; r = r->next)
-		if (r->owner)
-			return true;
-	return false;
+	const struct inflight_request *r = inflight->sent.first;
+	if (r && inflight->queued.first)
+		return true;
+	while (r && !r->owner)
+		r = r->next;
+	return r != NULL;
 }
 
 bool inflight_queued(const struct inflight *inflight)

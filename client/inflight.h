@@ -88,7 +88,8 @@ bool inflight_again(struct inflight *inflight, uint64_t number);
 /* Gives up all requests of an owner. */
 void inflight_cancel(struct inflight *inflight, const void *owner);
 
-/* Whether anything that somebody waits for is under way. */
+/* Whether an answer is owed that somebody waits for: their own, or one that
+ * holds up the queue. */
 bool inflight_waiting(const struct inflight *inflight);
 /* Whether anything is queued. */
 bool inflight_queued(const struct inflight *inflight);

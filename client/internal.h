@@ -110,7 +110,6 @@ struct optd_model {
 	uint32_t hyper_count;
 	void *layout_bytes;
 
-	uint32_t lane_count; /* of the client when runs were made */
 	struct layout_run *runs; /* by lane; count 0: not the model's */
 	struct route *whole;
 	struct route *some; /* the last route of chosen tensors */

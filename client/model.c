@@ -69,7 +69,6 @@ int model_map(optd_model *model)
 	}
 	free(model->runs);
 	model->runs = runs;
-	model->lane_count = client->lane_count;
 	route_free(model->whole);
 	route_free(model->some);
 	model->whole = model->some = NULL;

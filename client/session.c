@@ -224,7 +224,6 @@ static void take_welcome(struct session *session, const struct msg *reply, struc
 		for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++)
 			session->slots[i].restarted = session->slots[i].state != SESSION_CLOSED;
 	session->state = SESSION_UP;
-	session->silent = 0;
 	session->epoch = reply->epoch;
 	session->daemon_id = w->daemon_id;
 	session->lane = w->lane;
@@ -389,7 +388,6 @@ bool session_tick(struct session *session, uint64_t now_ms)
 {
 	if (now_ms < patience(session))
 		return false;
-	session->silent++;
 	session_restart(session, now_ms);
 	return true;
 }

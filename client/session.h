@@ -90,7 +90,6 @@ struct session {
 	uint64_t sent_ms;    /* last request */
 	uint64_t probe;      /* number of the probe under way; 0: none */
 	uint64_t probe_ms;   /* when it went out */
-	uint32_t silent;     /* connections in a row without any answer */
 	int status;
 
 	const struct msg_hello *hello;

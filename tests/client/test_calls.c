@@ -301,6 +301,24 @@ static void test_a_rollback_sticks_until_it_is_accepted(void **state)
 	assert_int_equal(step_of(w), 2);
 }
 
+static void test_a_reader_hears_of_a_rollback_too(void **state)
+{
+	struct world *w = *state;
+	optd_client *client;
+	optd_model *model;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(optd_push(w->model, w->gradient), 0);
+	assert_int_equal(optd_connect(w->daemon.endpoint, NULL, &client), 0);
+	assert_int_equal(optd_open(client, "m", NULL, NULL, &model), 0);
+	assert_int_equal(optd_pull(model, w->weights, 0), 0);
+	atomic_store(&w->daemon.back, 2);
+	atomic_store(&w->daemon.restart, 1);
+	assert_int_equal(optd_pull(model, w->weights, 0), OPTD_ROLLBACK);
+	assert_int_equal(optd_resume_model(model, NULL), 0);
+	assert_int_equal(optd_pull(model, w->weights, 0), 0);
+	optd_close(&client);
+}
+
 static void test_a_lost_model_sticks_until_it_is_opened_anew(void **state)
 {
 	struct world *w = *state;
@@ -420,6 +438,24 @@ static void test_a_push_behind_a_failed_one_is_given_up(void **state)
 	assert_int_equal(step_of(w), 0);
 }
 
+static void test_a_push_behind_a_cancelled_one_is_given_up(void **state)
+{
+	struct world *w = *state;
+	optd_ticket first, second;
+	assert_int_equal(optd_start_push(w->model, w->gradient, &first), 0);
+	assert_int_equal(optd_start_push(w->model, w->gradient, &second), 0);
+	optd_cancel(w->client, first);
+	assert_int_equal(optd_wait(w->client, second, 0), OPTD_CANCELLED);
+}
+
+static void test_a_model_the_server_dropped_is_lost(void **state)
+{
+	struct world *w = *state;
+	atomic_store(&w->daemon.refuse_push, OPTD_MODEL_LOST);
+	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), OPTD_MODEL_LOST);
+	assert_int_equal(optd_pull(w->model, w->weights, 0), OPTD_MODEL_LOST);
+}
+
 static void test_a_cancelled_ticket_leaves_its_arrays_alone(void **state)
 {
 	struct world *w = *state;
@@ -479,6 +515,7 @@ int main(void)
 		CASE(test_a_restart_in_the_middle_of_a_step_resends_all_of_it),
 		CASE(test_an_overwritten_gradient_is_never_resent),
 		CASE(test_a_rollback_sticks_until_it_is_accepted),
+		CASE(test_a_reader_hears_of_a_rollback_too),
 		CASE(test_a_lost_model_sticks_until_it_is_opened_anew),
 		CASE(test_a_refusal_does_not_advance_the_step),
 		CASE(test_a_timeout_tells_what_the_server_waits_for),
@@ -487,6 +524,8 @@ int main(void)
 		CASE(test_the_descriptor_wakes_for_a_probe),
 		CASE(test_pushes_started_together_are_steps_in_their_order),
 		CASE(test_a_push_behind_a_failed_one_is_given_up),
+		CASE(test_a_push_behind_a_cancelled_one_is_given_up),
+		CASE(test_a_model_the_server_dropped_is_lost),
 		CASE(test_a_cancelled_ticket_leaves_its_arrays_alone),
 		CASE(test_a_model_is_opened_once_per_client),
 		CASE(test_closing_says_goodbye),

@@ -177,6 +177,10 @@ static void open_model(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m
 		refuse(d, id, OPTD_MODEL_LOST, "model 'm' is not here");
 		return;
 	}
+	if (m->rank < 0 && m->open.expect_run && d->step < m->open.seen_step) {
+		refuse(d, id, OPTD_ROLLBACK, "model 'm' went back");
+		return;
+	}
 	bool created = !d->layout;
 	if (created && m->payload_bytes == 0) {
 		refuse(d, id, OPTD_NO_MODEL, "no model of this name");
