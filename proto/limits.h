@@ -56,6 +56,9 @@
  * and sums of them over all ranks are finite. */
 #define LIMIT_WEIGHT 9007199254740992.0
 
+/* Pulls of one session that wait for a later version: a window of small ones. */
+#define LIMIT_WAITS 8192u
+
 /* Lanes of a daemon and daemons of a client. */
 #define LIMIT_LANES 64u
 #define LIMIT_DAEMONS 256u

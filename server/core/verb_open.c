@@ -262,7 +262,7 @@ static bool place_agrees(struct call *call, const struct model *model)
 {
 	const struct msg_open *open = &call->request->open;
 
-	/* A reader without a layout has no map of its own to differ. */
+	/* Readers too: from the list they computed which lane has which blocks. */
 	if (open->daemon == model->place.daemon && open->daemons == model->place.daemons)
 		return true;
 	call_refuse(call, OPTD_WRONG_MAP,

@@ -103,6 +103,18 @@ static uint32_t pull_missing(const struct shard *shard, const struct msg *reques
 	return missing;
 }
 
+/* Pushes are bounded by their bytes; a pull that waits has none. */
+static bool may_wait(const struct shard *shard, uint32_t peer)
+{
+	uint32_t waiting = 0;
+
+	if (shard->waits.count < LIMIT_WAITS)
+		return true;
+	for (const struct wait *wait = shard->waits.first; wait != NULL; wait = wait->next)
+		waiting += wait->peer == peer;
+	return waiting < LIMIT_WAITS;
+}
+
 void verb_pull(struct call *call)
 {
 	struct shard *shard = call->shard;
@@ -114,6 +126,11 @@ void verb_pull(struct call *call)
 		call_refuse(call, OPTD_TOO_LARGE, "the blocks asked for take %llu bytes, a message has %u",
 		            (unsigned long long)(elements * sizeof(float)),
 		            call->engine->options.message_bytes);
+		return;
+	}
+	if (!may_wait(shard, call->peer)) {
+		call_refuse(call, OPTD_BUSY, "%u pulls of this session wait for model '%s': take their answers",
+		            LIMIT_WAITS, shard->model->name);
 		return;
 	}
 	struct wait *wait = wait_new(call->peer, call->request, call->now_ms);

@@ -169,6 +169,23 @@ static void test_waiting_pull_of_a_peer_that_left_is_forgotten(void **state)
 	core_world_end(&world);
 }
 
+static void test_waiting_pulls_of_a_session_are_bounded(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, 1);
+	struct core_client client = core_join(&world, 0, 0);
+	struct core_client greedy = core_join(&world, 1, MSG_NO_RANK);
+	struct core_client reader = core_join(&world, 2, MSG_NO_RANK);
+	for (uint32_t i = 0; i < LIMIT_WAITS; i++)
+		core_pull(&greedy, 0, 1, 1);
+	core_assert_refused(&world, core_pull(&greedy, 0, 1, 1), OPTD_BUSY, "8192");
+	uint64_t pull = core_pull(&reader, 0, 1, 1);
+	core_push_all(&client, 0, 1.0f);
+	core_assert_ok(&world, pull);
+	core_world_end(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -181,6 +198,7 @@ int main(void)
 	        cmocka_unit_test(test_workers_of_a_step_share_one_answer_payload),
 	        cmocka_unit_test(test_answer_keeps_its_version_while_the_model_goes_on),
 	        cmocka_unit_test(test_waiting_pull_of_a_peer_that_left_is_forgotten),
+	        cmocka_unit_test(test_waiting_pulls_of_a_session_are_bounded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
