@@ -1,0 +1,32 @@
+/*
+ * Daemon proxy: a TCP forwarder between a worker and a daemon that can break.
+ *
+ * It runs on a thread of the test.  Connections through it can be cut after a
+ * number of bytes, or swallowed: they stay up and nothing arrives any more.
+ * Only for daemons of one lane: a client learns further lanes' own addresses.
+ */
+#ifndef OPTD_TEST_DAEMON_PROXY_H
+#define OPTD_TEST_DAEMON_PROXY_H
+
+#include <stdint.h>
+
+struct daemon_proxy;
+
+/* Listens on a free port; forwards to "tcp://127.0.0.1:port". */
+struct daemon_proxy *daemon_proxy_new(const char *target);
+/* Cuts all and ends the thread. */
+void daemon_proxy_free(struct daemon_proxy *proxy);
+/* Where it listens. */
+const char *daemon_proxy_endpoint(const struct daemon_proxy *proxy);
+
+/* Cuts all connections now. */
+void daemon_proxy_cut(struct daemon_proxy *proxy);
+/* Cuts each connection once so many bytes have gone through it, both ways added up;
+ * the number changes a little from connection to connection.  0: never. */
+void daemon_proxy_cut_after(struct daemon_proxy *proxy, uint64_t bytes);
+/* Connections made so far. */
+uint32_t daemon_proxy_connections(struct daemon_proxy *proxy);
+/* Swallows what comes on all connections there are now, for good: new ones work. */
+void daemon_proxy_swallow(struct daemon_proxy *proxy);
+
+#endif
