@@ -30,7 +30,7 @@ say "optd --config deploy/optd.yaml, on a free port"
 	>"$dir/daemon" 2>"$dir/log" &
 daemon=$!
 # The daemon prints READY and its endpoint when it can be reached.
-until grep -q '^READY ' "$dir/daemon"; do
+until grep -qs '^READY ' "$dir/daemon"; do
 	kill -0 "$daemon" 2>/dev/null || {
 		cat "$dir/daemon" "$dir/log" >&2
 		exit 1

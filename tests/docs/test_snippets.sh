@@ -1,0 +1,67 @@
+#!/bin/sh
+# The C programs shown in README.md and client/README.md compile as they stand and
+# do what they say against a real daemon.  Prints TAP.
+set -u
+
+bin=$(dirname "${OPTD_BIN:?}")
+cc=${CC:-cc}
+dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-docs.XXXXXX")
+daemon=
+number=0
+failed=0
+
+# shellcheck disable=SC2317 # called by the trap
+finish() {
+	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null
+	wait
+	rm -rf "$dir"
+}
+trap finish EXIT
+
+result() { # status, name
+	number=$((number + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $number - $2"
+	else
+		echo "not ok $number - $2"
+		failed=1
+	fi
+}
+
+# The first C block of a page that has a main().
+snippet() {
+	awk '/^```c$/ { block = ""; inside = 1; next }
+	     /^```$/ { if (inside && block ~ /int main/) { printf "%s", block; exit } inside = 0 }
+	     inside { block = block $0 "\n" }' "$1"
+}
+
+start_daemon() {
+	"$OPTD_BIN" --listen tcp://127.0.0.1:0 --data-dir "$dir/state" >"$dir/ready" 2>"$dir/log" &
+	daemon=$!
+	until grep -qs '^READY ' "$dir/ready"; do
+		kill -0 "$daemon" 2>/dev/null || return 1
+		sleep 0.02
+	done
+	server=$(sed -n 's/^READY \([^ ]*\).*/\1/p' "$dir/ready")
+}
+
+try() { # page, name of the source
+	snippet "$1" | sed "s|tcp://127.0.0.1:16783|$server|" >"$dir/$2.c"
+	[ -s "$dir/$2.c" ] || { echo "# $1 shows no program"; return 1; }
+	# shellcheck disable=SC2086
+	$cc -std=c11 -Wall -Wextra -Werror ${SANITIZE:-} -Iclient -o "$dir/$2" "$dir/$2.c" -L"$bin" -loptd \
+		-Wl,-rpath,"$bin" 2>"$dir/errors" || { sed 's/^/# /' "$dir/errors"; return 1; }
+	"$dir/$2" >"$dir/output" 2>&1 || { echo "# exit $?"; sed 's/^/# /' "$dir/output"; return 1; }
+}
+
+echo "1..2"
+if ! start_daemon; then
+	sed 's/^/# /' "$dir/log"
+	result 1 "test_program_in_README_trains"
+	exit 1
+fi
+try README.md readme
+result $? "test_program_in_README_trains"
+try client/README.md guide
+result $? "test_program_in_the_clients_guide_trains"
+exit $failed
