@@ -17,26 +17,33 @@
 
 #include "tests/support/daemon_process.h"
 
-static void work(const char *endpoints, const struct plan *plan, int32_t rank, uint64_t until,
-                 int steps)
+struct task {
+	const char *endpoints;
+	const struct plan *plan;
+	int32_t rank;
+	uint64_t until;
+};
+
+static int train(const void *argument, int steps)
 {
+	const struct task *task = argument;
 	struct trainer trainer;
 
-	int rc = trainer_open(&trainer, endpoints, plan, rank);
-	while (rc == OPTD_OK && trainer.step < until) {
+	int rc = trainer_open(&trainer, task->endpoints, task->plan, task->rank);
+	while (rc == OPTD_OK && trainer.step < task->until) {
 		rc = trainer_step(&trainer);
 		if (rc == OPTD_OK && write(steps, "", 1) != 1)
-			_exit(2);
+			return 2;
 	}
 	if (rc < 0)
-		fprintf(stderr, "# rank %d: %s: %s\n", rank, optd_status_name(rc),
+		fprintf(stderr, "# rank %d: %s: %s\n", task->rank, optd_status_name(rc),
 		        trainer_error(&trainer));
 	trainer_close(&trainer);
-	_exit(rc < 0 ? 1 : 0);
+	return rc < 0 ? 1 : 0;
 }
 
-void crew_start(struct crew *crew, const char *endpoints, const struct plan *plan, int32_t rank,
-                uint64_t until)
+void crew_fork(struct crew *crew, int (*work)(const void *argument, int steps),
+               const void *argument)
 {
 	pid_t parent = getpid();
 	int ends[2];
@@ -49,10 +56,17 @@ void crew_start(struct crew *crew, const char *endpoints, const struct plan *pla
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(3);
-		work(endpoints, plan, rank, until, ends[1]);
+		_exit(work(argument, ends[1]));
 	}
 	close(ends[1]);
 	crew->steps = ends[0];
+}
+
+void crew_start(struct crew *crew, const char *endpoints, const struct plan *plan, int32_t rank,
+                uint64_t until)
+{
+	const struct task task = { endpoints, plan, rank, until };
+	crew_fork(crew, train, &task);
 }
 
 void crew_wait_steps(struct crew *crew, uint32_t steps)

@@ -17,6 +17,9 @@ struct crew {
 	int steps; /* one byte a step */
 };
 
+/* Starts a process that does this: work(argument, pipe), its result the exit status. */
+void crew_fork(struct crew *crew, int (*work)(const void *argument, int steps),
+               const void *argument);
 /* Starts a worker that trains on its own up to step `until`. */
 void crew_start(struct crew *crew, const char *endpoints, const struct plan *plan, int32_t rank,
                 uint64_t until);
