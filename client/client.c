@@ -155,6 +155,17 @@ static bool send_all(optd_client *client, uint64_t now_ms)
 	return moved;
 }
 
+/* A daemon that came back may listen elsewhere with its other lanes; its first
+ * lane knows, and may have nothing to ask by itself. */
+static void poke_first_lanes(optd_client *client)
+{
+	for (uint32_t i = 0; i < client->lane_count; i++) {
+		const struct lane *lane = client->lanes[i];
+		if (lane->lane != 0 && (lane->blocked || lane->session.state == SESSION_GREETED))
+			session_poke(&client->lanes[client->daemons[lane->daemon].first_lane]->session);
+	}
+}
+
 bool client_pump(optd_client *client)
 {
 	uint64_t now_ms = hub_now_ms();
@@ -171,6 +182,7 @@ bool client_pump(optd_client *client)
 	}
 	if (client->map_changed)
 		connect_remap(client);
+	poke_first_lanes(client);
 	if (send_all(client, now_ms))
 		moved = true;
 	return moved;

@@ -49,6 +49,7 @@ void session_restart(struct session *session, uint64_t not_before_ms)
 	session->number++;
 	session->greet_ms = not_before_ms;
 	session->probe = 0;
+	session->poked = false;
 	session->open_slots = 0;
 	for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++) {
 		struct session_slot *s = &session->slots[i];
@@ -73,12 +74,19 @@ static bool next_open(const struct session *session, uint64_t now_ms, struct ses
 	return false;
 }
 
+/* When a probe is due; SESSION_NEVER. */
+static uint64_t probe_due(const struct session *session)
+{
+	uint64_t last = session->heard_ms > session->sent_ms ? session->heard_ms : session->sent_ms;
+	if (session->probe || (!session->poked && !inflight_waiting(&session->inflight)))
+		return SESSION_NEVER;
+	return last + SESSION_PROBE_MS;
+}
+
 /* Whether the server owes an answer and has been silent for too long. */
 static bool wants_probe(const struct session *session, uint64_t now_ms)
 {
-	uint64_t last = session->heard_ms > session->sent_ms ? session->heard_ms : session->sent_ms;
-	return session->probe == 0 && now_ms >= last + SESSION_PROBE_MS &&
-	       inflight_waiting(&session->inflight);
+	return now_ms >= probe_due(session);
 }
 
 static uint32_t probe_slot(const struct session *session)
@@ -192,6 +200,7 @@ void session_sent(struct session *session, const struct session_out *out, uint64
 	case SESSION_SEND_PROBE:
 		session->probe = inflight_number(&session->inflight);
 		session->probe_ms = now_ms;
+		session->poked = false;
 		break;
 	case SESSION_SEND_REQUEST:
 		inflight_sent(&session->inflight, out->request);
@@ -357,6 +366,11 @@ void session_reply(struct session *session, const struct msg *reply, uint64_t no
 		take_answer(session, reply, event);
 }
 
+void session_poke(struct session *session)
+{
+	session->poked = true;
+}
+
 void session_damaged(struct session *session, uint64_t request)
 {
 	inflight_again(&session->inflight, request);
@@ -404,11 +418,6 @@ uint64_t session_deadline(const struct session *session)
 		if (s->state == SESSION_OPENING && s->number == 0 && s->retry_ms < at)
 			at = s->retry_ms;
 	}
-	if (session->probe == 0 && inflight_waiting(&session->inflight)) {
-		uint64_t last =
-			session->heard_ms > session->sent_ms ? session->heard_ms : session->sent_ms;
-		if (last + SESSION_PROBE_MS < at)
-			at = last + SESSION_PROBE_MS;
-	}
-	return at;
+	uint64_t probe = probe_due(session);
+	return probe < at ? probe : at;
 }

@@ -90,6 +90,7 @@ struct session {
 	uint64_t sent_ms;    /* last request */
 	uint64_t probe;      /* number of the probe under way; 0: none */
 	uint64_t probe_ms;   /* when it went out */
+	bool poked;          /* see session_poke */
 	int status;
 
 	const struct msg_hello *hello;
@@ -160,6 +161,10 @@ void session_sent(struct session *session, const struct session_out *out, uint64
 /* Takes a reply. */
 void session_reply(struct session *session, const struct msg *reply, uint64_t now_ms,
                    struct session_event *event);
+
+/* Asks whether the server is still the same one, although nothing is owed here:
+ * another lane of its daemon cannot be reached, and this one knows where it went. */
+void session_poke(struct session *session);
 
 /* A reply to `request` arrived damaged: asks for it again. */
 void session_damaged(struct session *session, uint64_t request);

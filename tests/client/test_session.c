@@ -465,6 +465,21 @@ static void test_without_a_request_silence_is_nobodys_concern(void **state)
 	talk_free(t);
 }
 
+static void test_a_poke_probes_once_although_nothing_is_owed(void **state)
+{
+	struct talk *t = talk_open();
+	(void)state;
+	session_poke(&t->session);
+	assert_false(sends(t)); /* it has just been heard of */
+	assert_int_equal(session_deadline(&t->session), t->now_ms + SESSION_PROBE_MS);
+	t->now_ms += SESSION_PROBE_MS;
+	expect(t, MSG_OPEN);
+	assert_int_equal(opened(t, 11, 10), SESSION_NOTHING);
+	t->now_ms += 1000000;
+	assert_false(sends(t));
+	talk_free(t);
+}
+
 static void test_an_admin_request_is_probed_by_hello(void **state)
 {
 	struct talk *t = talk_new();
@@ -535,6 +550,7 @@ int main(void)
 		cmocka_unit_test(test_an_unanswered_probe_makes_a_new_connection),
 		cmocka_unit_test(test_an_unanswered_hello_makes_a_new_connection),
 		cmocka_unit_test(test_without_a_request_silence_is_nobodys_concern),
+		cmocka_unit_test(test_a_poke_probes_once_although_nothing_is_owed),
 		cmocka_unit_test(test_an_admin_request_is_probed_by_hello),
 		cmocka_unit_test(test_notices_and_answers_name_their_request),
 		cmocka_unit_test(test_a_push_that_arrived_damaged_is_sent_again),
