@@ -116,7 +116,7 @@ int trainer_open(struct trainer *trainer, const char *endpoints, const struct pl
 	optd_layout *layout = trainer_layout();
 	rc = optd_open(trainer->client, "m", layout, &open_options, &trainer->model);
 	optd_layout_free(layout);
-	if (rc == OPTD_OK)
+	if (rc == OPTD_OK && rank >= 0)
 		rc = optd_init(trainer->model, trainer->weights);
 	if (rc >= 0)
 		rc = optd_pull(trainer->model, trainer->weights, 0);
