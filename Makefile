@@ -199,7 +199,7 @@ top = $(if $(1),$(eval $(call programs,$(1),$(EVERYTHING),$(SERVER_LIBS))))
 
 T_WIRE  := $(wildcard tests/proto/test_wire*.c)
 T_SAFE  := $(wildcard tests/proto/test_safetensors*.c)
-T_ROUTE := $(wildcard tests/client/test_route*.c tests/client/test_inflight*.c)
+T_ROUTE := $(wildcard tests/client/test_route*.c tests/client/test_inflight*.c tests/client/test_session*.c)
 $(call layer,$(wildcard tests/optim/test_*.c),optim proto,-lm)
 $(call layer,$(filter-out $(T_WIRE) $(T_SAFE),$(wildcard tests/proto/test_*.c)),proto,-lm)
 $(call layer,$(T_WIRE),wire proto,-lprotobuf-c -lm)

@@ -177,12 +177,6 @@ static json_t *number(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
-/* Not json_string: proto/json.h has a function of that name. */
-static json_t *text_json(const char *text)
-{
-	return json_stringn(text, strlen(text));
-}
-
 static void set_numbers(json_t *object, const optd_status_row *row)
 {
 	json_object_set_new(object, "version", number(row->version));
@@ -190,7 +184,7 @@ static void set_numbers(json_t *object, const optd_status_row *row)
 	json_object_set_new(object, "step", number(row->step));
 	json_object_set_new(object, "block_count", number(row->block_count));
 	json_object_set_new(object, "workers_present", number(row->workers_present));
-	json_object_set_new(object, "waiting", text_json(row->waiting));
+	json_object_set_new(object, "waiting", json_string(row->waiting));
 	json_object_set_new(object, "bytes", number(row->bytes));
 	json_object_set_new(object, "pushes", number(row->pushes));
 	json_object_set_new(object, "pulls", number(row->pulls));
@@ -205,12 +199,12 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_t *model = json_object(), *lanes = json_array();
 	char run[24];
 	snprintf(run, sizeof(run), "%016" PRIx64, total.run_id);
-	json_object_set_new(model, "name", text_json(total.model));
-	json_object_set_new(model, "run", text_json(run));
+	json_object_set_new(model, "name", json_string(total.model));
+	json_object_set_new(model, "run", json_string(run));
 	json_object_set_new(model, "ready", json_boolean(total.ready));
 	json_object_set_new(model, "restored", json_boolean(total.restored));
-	json_object_set_new(model, "mode", text_json(mode_name(&total)));
-	json_object_set_new(model, "optimizer", text_json(total.optimizer));
+	json_object_set_new(model, "mode", json_string(mode_name(&total)));
+	json_object_set_new(model, "optimizer", json_string(total.optimizer));
 	json_object_set_new(model, "elements", number(total.elements));
 	json_object_set_new(model, "tensors", number(total.tensors));
 	json_object_set_new(model, "blocks", number(total.blocks));
@@ -221,7 +215,7 @@ static json_t *model_json(const struct rows *rows, size_t first)
 		if (strcmp(row->model, total.model) != 0)
 			continue;
 		json_t *lane = json_object();
-		json_object_set_new(lane, "endpoint", text_json(row->endpoint));
+		json_object_set_new(lane, "endpoint", json_string(row->endpoint));
 		json_object_set_new(lane, "first_block", number(row->first_block));
 		set_numbers(lane, row);
 		json_array_append_new(lanes, lane);
@@ -236,7 +230,7 @@ static int print_json(const struct optctl *ctl, const struct rows *rows)
 	for (size_t i = 0; i < rows->count; i++)
 		if (first_of_model(rows, i))
 			json_array_append_new(models, model_json(rows, i));
-	json_object_set_new(document, "server", text_json(ctl->server));
+	json_object_set_new(document, "server", json_string(ctl->server));
 	json_object_set_new(document, "models", models);
 	int rc = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	printf("\n");

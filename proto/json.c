@@ -123,7 +123,7 @@ static int take_escape(struct json *json, char **out)
 	return OPTD_OK;
 }
 
-int json_string(struct json *json, char *out, size_t *size)
+int json_read_string(struct json *json, char *out, size_t *size)
 {
 	char *put = out;
 	int rc;

@@ -31,7 +31,7 @@ int json_take(struct json *json, char c);
 /* Takes a string, decodes it to `out` and ends it with NUL; *size counts that.
  * It is never longer than its quoted form in the text, which bounds `out`.
  * OPTD_MALFORMED, and what was expected in json->expected. */
-int json_string(struct json *json, char *out, size_t *size);
+int json_read_string(struct json *json, char *out, size_t *size);
 
 /* Takes digits without sign, fraction or exponent, below 2^63.  OPTD_MALFORMED
  * as above. */

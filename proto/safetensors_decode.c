@@ -98,7 +98,7 @@ static int parse_string(struct parser *p, const char **out)
 	char *begin = p->head->strings + p->head->strings_used;
 	size_t size;
 
-	if (json_string(&p->json, begin, &size) < 0)
+	if (json_read_string(&p->json, begin, &size) < 0)
 		return refuse_here(p, NULL);
 	p->head->strings_used += size;
 	*out = begin;

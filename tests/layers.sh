@@ -20,12 +20,12 @@ server/core/                server/core/|server/base/|optim/optim\.h|@plain
 server/net/                 server/net/|server/core/|server/base/|server/log\.h|proto/
 server/disk/                server/disk/|server/core/|server/base/|server/log\.h|optim/optim\.h|proto/safetensors|@plain
 server/                     server/|optim/optim\.h|proto/
-client/(route|inflight)     client/(route|inflight)|server/base/|@plain
+client/(route|inflight|session) client/(route|inflight|session)|server/base/|@plain
 client/examples/            client/examples/|client/optd\.h
 client/                     client/|proto/
 "
 # <system> includes that only some may use: header, then who; the pure folders none.
-pure='optim/|server/core/|client/(route|inflight)'
+pure='optim/|server/core/|client/(route|inflight|session)'
 owners="
 uv\.h                       server/net/|server/disk/|server/[a-z_]*\.[ch]|tests/
 zmq\.h                      server/net/|server/[a-z_]*\.[ch]|client/|tests/
@@ -47,7 +47,7 @@ optim/                      $heap|$world|$noise|$clocks|$threads
 proto/                      $world|$noise|$clocks|$threads
 server/base/                fopen|open|socket|send|recv|unlink|rename|getenv|$noise|$clocks
 server/core/                $world|$noise|$clocks|$threads
-client/(route|inflight)     $world|$noise|$clocks|$threads
+client/(route|inflight|session)     $world|$noise|$clocks|$threads
 "
 longest=600
 

@@ -11,12 +11,16 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proto/status.h"
 #include "server/disk/file.h"
 
 #define META_BYTES_MAX 128
+
+#define LOCK_MS 1000
+#define LOCK_PAUSE_MS 20
 
 struct datadir {
 	int dir, lock;
@@ -56,6 +60,19 @@ static void lock_holder(int fd, char holder[32])
 		snprintf(holder, 32, "another process");
 }
 
+/* A daemon that was just killed may hold its lock for a moment yet. */
+static int lock_patiently(int fd)
+{
+	const struct timespec pause = {0, LOCK_PAUSE_MS * 1000000};
+	int rc = flock(fd, LOCK_EX | LOCK_NB);
+
+	for (int i = 0; rc < 0 && errno == EWOULDBLOCK && i < LOCK_MS / LOCK_PAUSE_MS; i++) {
+		nanosleep(&pause, NULL);
+		rc = flock(fd, LOCK_EX | LOCK_NB);
+	}
+	return rc;
+}
+
 static int take_lock(struct datadir *datadir, const char *path, char *why, size_t why_bytes)
 {
 	char text[24], holder[32];
@@ -64,7 +81,7 @@ static int take_lock(struct datadir *datadir, const char *path, char *why, size_
 	if (fd < 0)
 		return disk_fail(OPTD_IO, why, why_bytes, "cannot open '%s/LOCK': %m", path);
 	datadir->lock = fd;
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+	if (lock_patiently(fd) < 0) {
 		if (errno != EWOULDBLOCK)
 			return disk_fail(OPTD_IO, why, why_bytes, "cannot lock '%s/LOCK': %m", path);
 		lock_holder(fd, holder);

@@ -83,6 +83,8 @@ void crew_wait_steps(struct crew *crew, uint32_t steps)
 void crew_signal(const struct crew *crew, int signal_number)
 {
 	assert_int_equal(kill(crew->pid, signal_number), 0);
+	if (signal_number == SIGSTOP)
+		assert_int_equal(waitpid(crew->pid, NULL, WUNTRACED), crew->pid);
 }
 
 int crew_wait(struct crew *crew)

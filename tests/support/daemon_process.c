@@ -235,6 +235,9 @@ void daemon_signal(const struct daemon_process *daemon, int signal_number)
 {
 	assert_true(daemon->pid > 0);
 	assert_int_equal(kill(daemon->pid, signal_number), 0);
+	/* Its threads may run on for a moment: the kernel tells when all stand still. */
+	if (signal_number == SIGSTOP)
+		assert_int_equal(waitpid(daemon->pid, NULL, WUNTRACED), daemon->pid);
 }
 
 static void reap(struct daemon_process *daemon)
