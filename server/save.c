@@ -133,7 +133,19 @@ static void begin_cut(void *user, void *argument)
 		lane_done(part, lane_cut_over);
 		return;
 	}
-	part->shard->cut_version = part->saver->version;
+	/* Another lane is a step ahead: what this one held back in the meantime must
+	 * go on to that version, or its step would seem to stand still.  Not beyond: no
+	 * worker pushes a step before it has the last one's answer. */
+	if (part->saver->version > part->shard->cut_version) {
+		engine_cut_end(lane_engine(user), part->shard, lane_outbox(user));
+		lane_send(user, lane_outbox(user));
+		part->status = engine_cut_begin(part->shard, part->saver->version);
+	}
+	if (part->status < 0) {
+		snprintf(part->why, sizeof(part->why), "no memory to save the model");
+		lane_done(part, lane_cut_over);
+		return;
+	}
 	lane_cut(user, &cut);
 }
 
