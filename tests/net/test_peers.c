@@ -1,0 +1,125 @@
+/* The table of peers: numbers, the index over routing ids, queues. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/status.h"
+#include "server/net/peers.h"
+#include "tests/support/rng_seed.h"
+
+#define ROOM 64
+
+static int set_up(void **state)
+{
+	struct peers *peers = malloc(sizeof(*peers));
+
+	assert_non_null(peers);
+	assert_int_equal(peers_init(peers, ROOM), OPTD_OK);
+	*state = peers;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	peers_deinit(*state);
+	free(*state);
+	return 0;
+}
+
+static void test_an_unknown_id_has_no_number(void **state)
+{
+	assert_int_equal(peers_find(*state, 5), PEERS_NONE);
+}
+
+static void test_a_peer_is_found_until_it_is_removed(void **state)
+{
+	uint32_t number = peers_add(*state, 5);
+
+	assert_int_equal(peers_find(*state, 5), number);
+	peers_remove(*state, number);
+	assert_int_equal(peers_find(*state, 5), PEERS_NONE);
+}
+
+static void test_a_full_table_takes_nobody_until_one_leaves(void **state)
+{
+	for (uint32_t i = 0; i < ROOM; i++)
+		assert_int_not_equal(peers_add(*state, 1000 + i), PEERS_NONE);
+	assert_int_equal(peers_add(*state, 1), PEERS_NONE);
+	peers_remove(*state, peers_find(*state, 1010));
+	assert_int_not_equal(peers_add(*state, 1), PEERS_NONE);
+}
+
+/* Ids that meet in the index, coming and going, against a plain list. */
+static void test_ids_that_collide_are_kept_apart(void **state)
+{
+	struct rng rng = rng_new(rng_seed());
+	uint32_t numbers[ROOM / 2];
+
+	memset(numbers, 0xff, sizeof(numbers));
+	for (int i = 0; i < 20000; i++) {
+		uint32_t which = rng_below(&rng, ROOM / 2);
+		/* Multiples of a large power of two share their slot. */
+		uint32_t id = which << 27 | which;
+		if (numbers[which] == PEERS_NONE) {
+			numbers[which] = peers_add(*state, id);
+		} else {
+			peers_remove(*state, numbers[which]);
+			numbers[which] = PEERS_NONE;
+		}
+		for (uint32_t j = 0; j < ROOM / 2; j++)
+			assert_int_equal(peers_find(*state, j << 27 | j), numbers[j]);
+	}
+}
+
+static void test_answers_leave_in_the_order_they_came(void **state)
+{
+	struct peers *peers = *state;
+	uint32_t number = peers_add(peers, 9);
+
+	assert_int_equal(peers_queue(peers, number, "first", 5, NULL, 0), OPTD_OK);
+	assert_int_equal(peers_queue(peers, number, "second", 6, NULL, 0), OPTD_OK);
+	assert_int_equal(peers->all[number].queued_bytes, 11);
+	struct parcel *parcel = peers_unqueue(peers, number);
+	assert_int_equal(parcel->header_bytes, 5);
+	assert_memory_equal(parcel->header, "first", 5);
+	free(parcel);
+	parcel = peers_unqueue(peers, number);
+	assert_memory_equal(parcel->header, "second", 6);
+	free(parcel);
+	assert_null(peers_unqueue(peers, number));
+	assert_int_equal(peers->all[number].queued_bytes, 0);
+}
+
+static void test_a_peer_that_leaves_lets_go_of_its_answers(void **state)
+{
+	struct peers *peers = *state;
+	struct buf_pool *pool = buf_pool_new(1 << 20);
+	struct buf *payload = buf_pool_take(pool, 1000);
+	uint32_t number = peers_add(peers, 9);
+
+	assert_int_equal(peers_queue(peers, number, "h", 1, payload, 1000), OPTD_OK);
+	assert_int_equal(atomic_load(&payload->holders), 2);
+	peers_remove(peers, number);
+	assert_int_equal(atomic_load(&payload->holders), 1);
+	buf_drop(payload);
+	buf_pool_free(pool);
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_an_unknown_id_has_no_number),
+		TEST(test_a_peer_is_found_until_it_is_removed),
+		TEST(test_a_full_table_takes_nobody_until_one_leaves),
+		TEST(test_ids_that_collide_are_kept_apart),
+		TEST(test_answers_leave_in_the_order_they_came),
+		TEST(test_a_peer_that_leaves_lets_go_of_its_answers),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
