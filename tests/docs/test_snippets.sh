@@ -5,6 +5,12 @@ set -u
 
 bin=$(dirname "${OPTD_BIN:?}")
 cc=${CC:-cc}
+# A program that uses a sanitized library must be sanitized itself.
+case $bin in
+*/asan) sanitize=-fsanitize=address,undefined ;;
+*/tsan) sanitize=-fsanitize=thread ;;
+*) sanitize= ;;
+esac
 dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-docs.XXXXXX")
 daemon=
 number=0
@@ -49,7 +55,7 @@ try() { # page, name of the source
 	snippet "$1" | sed "s|tcp://127.0.0.1:16783|$server|" >"$dir/$2.c"
 	[ -s "$dir/$2.c" ] || { echo "# $1 shows no program"; return 1; }
 	# shellcheck disable=SC2086
-	$cc -std=c11 -Wall -Wextra -Werror ${SANITIZE:-} -Iclient -o "$dir/$2" "$dir/$2.c" -L"$bin" -loptd \
+	$cc -std=c11 -Wall -Wextra -Werror $sanitize -Iclient -o "$dir/$2" "$dir/$2.c" -L"$bin" -loptd \
 		-Wl,-rpath,"$bin" 2>"$dir/errors" || { sed 's/^/# /' "$dir/errors"; return 1; }
 	"$dir/$2" >"$dir/output" 2>&1 || { echo "# exit $?"; sed 's/^/# /' "$dir/output"; return 1; }
 }
