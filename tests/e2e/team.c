@@ -47,8 +47,9 @@ void team_start(struct team *team, const char *endpoints, const struct plan *pla
 
 void team_join(struct team *team)
 {
-	for (uint32_t i = 0; i < team->plan.workers; i++)
+	for (uint32_t i = 0; i < team->plan.workers && !team->joined; i++)
 		pthread_join(team->members[i].thread, NULL);
+	team->joined = true;
 }
 
 void team_free_weights(struct team *team)

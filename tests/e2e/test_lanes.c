@@ -47,6 +47,9 @@ static int tear_down(void **state)
 
 	optd_close(&fixture->operator);
 	daemon_deinit(&fixture->daemon);
+	/* After a failed test they are still at it, until their calls' deadline. */
+	team_join(&fixture->team);
+	team_free_weights(&fixture->team);
 	free(fixture);
 	return 0;
 }
