@@ -5,6 +5,7 @@
  * dropped, and counts against the connection it came on.  Nothing here waits:
  * a turn handles a bounded number of messages and bytes.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
@@ -234,12 +235,35 @@ static void attach_layout(struct lane *lane, const struct msg *request)
 	}
 }
 
+/* Readers are not in the models' formula: what they have not read may take what
+ * the models leave of limits.memory. */
+static bool room_for_answers(struct lane *lane, uint32_t peer, const struct msg *request)
+{
+	char text[200];
+	uint64_t under_way = atomic_load(&lane->peers.lent_bytes) + lane->peers.queued_bytes;
+	uint64_t models = engine_bytes(lane->engine);
+	uint64_t limit = lane->engine_options.memory_bytes;
+	uint64_t left = limit > models ? limit - models : 0;
+
+	if (left < 2 * (uint64_t)lane->options.window_bytes)
+		left = 2 * (uint64_t)lane->options.window_bytes;
+	if (request->verb != MSG_PULL || under_way < left)
+		return true;
+	snprintf(text, sizeof(text),
+	         "answers of %llu bytes wait to be read and limits.memory leaves %llu: try again later",
+	         (unsigned long long)under_way, (unsigned long long)left);
+	refuse(lane, peer, request, OPTD_BUSY, text);
+	return false;
+}
+
 static void handle_model(struct lane *lane, uint32_t peer, const struct msg *request,
                          struct buf *payload)
 {
 	struct layout *layout = NULL;
 	char why[512];
 
+	if (!room_for_answers(lane, peer, request))
+		return;
 	if (request->verb == MSG_OPEN && request->payload_bytes > 0) {
 		int rc = wire_layout_decode(lane->arena, request->payload, request->payload_bytes, &layout,
 		                            why, sizeof(why));

@@ -125,6 +125,7 @@ int peers_queue(struct peers *peers, uint32_t number, const void *header, size_t
 		peer->first = parcel;
 	peer->last = parcel;
 	peer->queued_bytes += header_bytes + payload_bytes;
+	peers->queued_bytes += header_bytes + payload_bytes;
 	return OPTD_OK;
 }
 
@@ -138,5 +139,6 @@ struct parcel *peers_unqueue(struct peers *peers, uint32_t number)
 	if (peer->first == NULL)
 		peer->last = NULL;
 	peer->queued_bytes -= parcel->header_bytes + parcel->payload_bytes;
+	peers->queued_bytes -= parcel->header_bytes + parcel->payload_bytes;
 	return parcel;
 }

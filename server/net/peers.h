@@ -43,6 +43,8 @@ struct peers {
 	atomic_size_t *accounts; /* [room]: bytes ZeroMQ holds for that number */
 	uint32_t room;
 	uint32_t count;
+	size_t queued_bytes;  /* of all peers */
+	atomic_size_t lent_bytes; /* ZeroMQ holds of all of them */
 	uint32_t *free; /* [room] numbers not in use, the last one is next */
 	uint32_t free_count;
 	uint32_t *slots; /* open addressing: number + 1, 0 empty */

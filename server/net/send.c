@@ -15,7 +15,7 @@
 /* Bytes that ZeroMQ has until they are on the wire. */
 struct loan {
 	struct buf *buf;
-	atomic_size_t *account;
+	atomic_size_t *account, *whole;
 	size_t bytes;
 };
 
@@ -25,6 +25,7 @@ static void loan_end(void *data, void *hint)
 	struct loan *loan = hint;
 	(void)data;
 	atomic_fetch_sub(loan->account, loan->bytes);
+	atomic_fetch_sub(loan->whole, loan->bytes);
 	buf_drop(loan->buf);
 	free(loan);
 }
@@ -37,13 +38,15 @@ static int lend(struct lane *lane, uint32_t number, struct buf *payload, size_t 
 	struct loan *loan = malloc(sizeof(*loan));
 	if (loan == NULL)
 		return -1;
-	*loan = (struct loan){buf_hold(payload), &lane->peers.accounts[number], bytes};
+	*loan = (struct loan){buf_hold(payload), &lane->peers.accounts[number], &lane->peers.lent_bytes,
+	                      bytes};
 	if (zmq_msg_init_data(message, payload->data, bytes, loan_end, loan) != 0) {
 		buf_drop(payload);
 		free(loan);
 		return -1;
 	}
 	atomic_fetch_add(loan->account, bytes);
+	atomic_fetch_add(loan->whole, bytes);
 	return 0;
 }
 
