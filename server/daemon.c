@@ -33,6 +33,7 @@ struct daemon {
 	uv_signal_t term, interrupt, usr1;
 	uv_timer_t checkpoint;
 	bool stopping;
+	bool saved; /* all checkpoints at the end were written, or none was wanted */
 };
 
 static int complain(struct daemon *daemon, const char *event, const char *why, int code)
@@ -185,16 +186,11 @@ static void introduce(const struct daemon *daemon)
 
 /* ---- while it runs ------------------------------------------------------ */
 
-static void after_saving(void *user)
+static void after_saving(void *user, bool well)
 {
 	struct daemon *daemon = user;
+	daemon->saved = well;
 	uv_stop(&daemon->loop);
-}
-
-static void drain(void *lane, void *argument)
-{
-	(void)argument;
-	lane_drain(lane);
 }
 
 static void on_end(uv_signal_t *handle, int signal_number)
@@ -206,25 +202,20 @@ static void on_end(uv_signal_t *handle, int signal_number)
 	daemon->stopping = true;
 	log_event(&daemon->log, LOG_INFO, "stop", log_str("signal", signal_number == SIGTERM ? "TERM" : "INT"));
 	uv_timer_stop(&daemon->checkpoint);
-	for (uint32_t i = 0; i < daemon->config->lanes; i++)
-		lane_post(daemon->lanes[i], drain, NULL);
-	if (daemon->config->checkpoint_on_exit)
-		saver_all(daemon->saver, after_saving, daemon);
-	else
-		uv_stop(&daemon->loop);
+	saver_stop(daemon->saver, daemon->config->checkpoint_on_exit, after_saving, daemon);
 }
 
 static void on_usr1(uv_signal_t *handle, int signal_number)
 {
 	struct daemon *daemon = handle->data;
 	(void)signal_number;
-	saver_all(daemon->saver, NULL, NULL);
+	saver_all(daemon->saver);
 }
 
 static void on_checkpoint(uv_timer_t *timer)
 {
 	struct daemon *daemon = timer->data;
-	saver_all(daemon->saver, NULL, NULL);
+	saver_all(daemon->saver);
 }
 
 static void watch(struct daemon *daemon)
@@ -323,10 +314,10 @@ int daemon_run(const struct config *config, enum optim_isa isa)
 		introduce(daemon);
 		uv_run(&daemon->loop, UV_RUN_DEFAULT);
 		unwatch(daemon);
+		rc = daemon->saved ? 0 : EXIT_STORAGE;
 	}
 	close_all(daemon);
-	if (rc == 0)
-		log_event(&daemon->log, LOG_INFO, "stopped", log_u64("exit", 0));
+	log_event(&daemon->log, rc == 0 ? LOG_INFO : LOG_ERROR, "stopped", log_i64("exit", rc));
 	free(daemon);
 	return rc;
 }

@@ -9,29 +9,9 @@
 
 #include "server/saver_parts.h"
 
-static void after_commit(uv_work_t *work, int status)
-{
-	struct saver *saver = work->data;
-	struct job *job = saver->first;
-
-	(void)status;
-	if (saver->work_status < 0) {
-		job_fail(saver, saver->work_why);
-	} else {
-		snprintf(job->why, sizeof(job->why), "saved model '%s' at version %llu", job->model,
-		         (unsigned long long)saver->lowest);
-		log_event(saver->options.log, LOG_INFO, "checkpoint", log_str("model", job->model),
-		          log_u64("version", saver->lowest),
-		          log_u64("ms", uv_hrtime() / 1000000 - saver->began_ms));
-	}
-	job_finish(saver);
-}
-
-static void do_commit(uv_work_t *work)
-{
-	struct saver *saver = work->data;
-	saver->work_status = checkpoint_commit(&saver->writer, saver->work_why, sizeof(saver->work_why));
-}
+/* How long blocks may take to reach the cut before they are saved as they are:
+ * one worker's step must not hold up every other model's checkpoint. */
+#define PATIENCE_MS 10000
 
 static void remember(struct saver *saver)
 {
@@ -45,7 +25,7 @@ static void remember(struct saver *saver)
 		if (saved->run_id == 0)
 			free_one = saved;
 	}
-	*free_one = (struct saved){saver->about.run_id, saver->lowest, saver->version};
+	*free_one = (struct saved){saver->about.run_id, saver->lowest, saver->highest};
 }
 
 static void lane_cancelled(void *user, void *argument)
@@ -53,6 +33,51 @@ static void lane_cancelled(void *user, void *argument)
 	(void)argument;
 	if (lanes_all_done(user))
 		job_finish(user);
+}
+
+/* On the lane's thread. */
+static void mark_saved(void *user, void *argument)
+{
+	struct part *part = argument;
+	(void)user;
+	if (part->shard != NULL)
+		part->shard->saved_version = part->saver->lowest;
+	lane_done(part, lane_cancelled);
+}
+
+static void say_saved(struct saver *saver)
+{
+	struct job *job = saver->first;
+	bool torn = saver->about.mode == MSG_SYNC && saver->lowest != saver->highest;
+
+	snprintf(job->why, sizeof(job->why), "saved model '%s' at version %llu%s", job->model,
+	         (unsigned long long)saver->lowest, torn ? "; a step stood still: some blocks are ahead" : "");
+	log_event(saver->options.log, torn ? LOG_WARN : LOG_INFO, "checkpoint",
+	          log_str("model", job->model), log_u64("version", saver->lowest),
+	          log_u64("highest", saver->highest),
+	          log_u64("ms", uv_hrtime() / 1000000 - saver->began_ms));
+}
+
+static void after_commit(uv_work_t *work, int status)
+{
+	struct saver *saver = work->data;
+
+	(void)status;
+	if (saver->work_status < 0) {
+		job_fail(saver, OPTD_IO, saver->work_why);
+		job_finish(saver);
+		return;
+	}
+	/* Only now it is true. */
+	remember(saver);
+	say_saved(saver);
+	each_lane(saver, mark_saved);
+}
+
+static void do_commit(uv_work_t *work)
+{
+	struct saver *saver = work->data;
+	saver->work_status = checkpoint_commit(&saver->writer, saver->work_why, sizeof(saver->work_why));
 }
 
 /* The reason of the first lane that failed, or NULL. */
@@ -65,6 +90,20 @@ static const char *first_why(const struct saver *saver)
 	return NULL;
 }
 
+/* The lowest and the highest over the lanes that have blocks. */
+static void gather_versions(struct saver *saver)
+{
+	saver->lowest = UINT64_MAX;
+	saver->highest = 0;
+	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
+		const struct part *part = &saver->parts[i];
+		if (part->shard == NULL)
+			continue;
+		saver->highest = part->highest > saver->highest ? part->highest : saver->highest;
+		saver->lowest = part->lowest < saver->lowest ? part->lowest : saver->lowest;
+	}
+}
+
 static void lane_cut_over(void *user, void *argument)
 {
 	struct saver *saver = user;
@@ -74,11 +113,11 @@ static void lane_cut_over(void *user, void *argument)
 		return;
 	if (first_why(saver) != NULL) {
 		checkpoint_abandon(&saver->writer);
-		job_fail(saver, first_why(saver));
+		job_fail(saver, OPTD_IO, first_why(saver));
 		job_finish(saver);
 		return;
 	}
-	remember(saver);
+	gather_versions(saver);
 	saver->work.data = saver;
 	uv_queue_work(saver->options.loop, &saver->work, do_commit, after_commit);
 }
@@ -89,8 +128,6 @@ static void cut_done(void *user, struct lane *lane, int status)
 	struct part *part = user;
 	(void)lane;
 	part->status = status;
-	if (status == OPTD_OK)
-		part->shard->saved_version = part->saver->lowest;
 	lane_done(part, lane_cut_over);
 }
 
@@ -101,9 +138,12 @@ static int put_block(void *user, const struct shard *shard, uint32_t block)
 	const struct model *model = shard->model;
 	const struct layout_block *b = model_block(model, block);
 	uint32_t index = block - model->owned.first;
+	uint64_t version = model->versions[index];
 	const float *slots[OPTIM_SLOTS_MAX];
 	const uint64_t *seen[LIMIT_WORKERS];
 
+	part->lowest = version < part->lowest ? version : part->lowest;
+	part->highest = version > part->highest ? version : part->highest;
 	for (uint32_t i = 0; i < model->slot_count; i++)
 		slots[i] = model->slots[i] + model_offset(model, block);
 	for (uint32_t i = 0; i < part->saver->about.seats; i++)
@@ -123,8 +163,10 @@ static int put_block(void *user, const struct shard *shard, uint32_t block)
 static void begin_cut(void *user, void *argument)
 {
 	struct part *part = argument;
+	struct saver *saver = part->saver;
+	uint64_t drain_ms = saver->options.drain_ms;
 	struct lane_cut cut = {.shard = part->shard,
-	                       .patience_ms = part->saver->options.patience_ms,
+	                       .patience_ms = saver->first->last ? drain_ms : PATIENCE_MS,
 	                       .put = put_block,
 	                       .done = cut_done,
 	                       .user = part};
@@ -133,19 +175,10 @@ static void begin_cut(void *user, void *argument)
 		lane_done(part, lane_cut_over);
 		return;
 	}
-	/* Another lane is a step ahead: what this one held back in the meantime must
-	 * go on to that version, or its step would seem to stand still.  Not beyond: no
-	 * worker pushes a step before it has the last one's answer. */
-	if (part->saver->version > part->shard->cut_version) {
-		engine_cut_end(lane_engine(user), part->shard, lane_outbox(user));
-		lane_send(user, lane_outbox(user));
-		part->status = engine_cut_begin(part->shard, part->saver->version);
-	}
-	if (part->status < 0) {
-		snprintf(part->why, sizeof(part->why), "no memory to save the model");
-		lane_done(part, lane_cut_over);
-		return;
-	}
+	part->lowest = UINT64_MAX;
+	part->highest = 0;
+	engine_cut_raise(lane_engine(user), part->shard, saver->highest, lane_outbox(user));
+	lane_send(user, lane_outbox(user));
 	lane_cut(user, &cut);
 }
 
@@ -187,7 +220,7 @@ static bool unchanged(const struct saver *saver)
 	for (uint32_t i = 0; i < LIMIT_MODELS; i++) {
 		const struct saved *saved = &saver->saved[i];
 		if (saved->run_id == saver->about.run_id)
-			return saved->lowest == saver->lowest && saved->highest == saver->version;
+			return saved->lowest == saver->lowest && saved->highest == saver->highest;
 	}
 	return false;
 }
@@ -197,15 +230,12 @@ static uint32_t gather(struct saver *saver)
 {
 	uint32_t blocks = 0, seats = 0;
 
-	saver->version = 0;
-	saver->lowest = UINT64_MAX;
+	gather_versions(saver);
 	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
 		const struct part *part = &saver->parts[i];
 		if (part->shard == NULL)
 			continue;
 		blocks += part->shard->model->owned.count;
-		saver->version = part->highest > saver->version ? part->highest : saver->version;
-		saver->lowest = part->lowest < saver->lowest ? part->lowest : saver->lowest;
 		seats = part->seats > seats ? part->seats : seats;
 		describe(saver, part->shard);
 	}
@@ -232,13 +262,10 @@ static void lane_asked(void *user, void *argument)
 	}
 	if (!whole || checkpoint_begin(saver->options.data_dir, &saver->about, &saver->writer, why,
 	                               sizeof(why)) < 0) {
-		job_fail(saver, why);
+		job_fail(saver, whole ? OPTD_IO : OPTD_NO_MODEL, why);
 		each_lane(saver, cancel_cut);
 		return;
 	}
-	/* In sync every block will be at the agreed version. */
-	if (saver->about.mode == MSG_SYNC)
-		saver->lowest = saver->version;
 	each_lane(saver, begin_cut);
 }
 
@@ -254,7 +281,7 @@ static void ask(void *user, void *argument)
 	if (shard != NULL && shard->ready && shard->model->owned.count > 0) {
 		model_versions(shard->model, &part->lowest, &part->highest);
 		part->seats = shard->model->settings.mode == MSG_ASYNC ? shard->model->seats : 0;
-		if (engine_cut_begin(shard, part->highest) == OPTD_OK)
+		if (engine_cut_begin(shard, part->highest, part->saver->first->last) == OPTD_OK)
 			part->shard = shard;
 	}
 	lane_done(part, lane_asked);

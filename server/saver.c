@@ -68,11 +68,8 @@ static struct job *job_new(enum job_kind kind, const char *model)
 static void answer(void *user, void *argument)
 {
 	struct job *job = argument;
-	int status = OPTD_OK;
 
-	if (job->failed)
-		status = job->kind == JOB_DROP ? OPTD_NO_MODEL : OPTD_IO;
-	lane_answer(user, job->asker->peer, &job->asker->request, status, job->why);
+	lane_answer(user, job->asker->peer, &job->asker->request, job->status, job->why);
 	job_free(job);
 }
 
@@ -84,6 +81,10 @@ void each_lane(struct saver *saver, void (*run)(void *lane, void *part))
 	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
 		if (lane_post(saver->options.lanes[i], run, &saver->parts[i]) < 0)
 			saver->waiting--;
+	}
+	if (saver->waiting == 0) {
+		job_fail(saver, OPTD_NO_MEMORY, "no memory to ask the lanes");
+		job_finish(saver);
 	}
 }
 
@@ -112,10 +113,10 @@ static void lane_dropped(void *user, void *argument)
 	for (uint32_t i = 0; i < saver->options.lane_count; i++)
 		found |= saver->parts[i].status == OPTD_OK;
 	if (checkpoint_remove(saver->options.data_dir, job->model, why, sizeof(why)) < 0) {
-		job_fail(saver, why);
+		job_fail(saver, OPTD_IO, why);
 	} else if (!found) {
 		snprintf(why, sizeof(why), "no model '%s' here", job->model);
-		job_fail(saver, why);
+		job_fail(saver, OPTD_NO_MODEL, why);
 	} else {
 		log_event(saver->options.log, LOG_INFO, "drop", log_str("model", job->model));
 	}
@@ -158,6 +159,7 @@ static void lane_listed(void *user, void *argument)
 				continue;
 			/* Right behind this job, before the one that tells who asked. */
 			job->unchanged_too = all->unchanged_too;
+			job->last = all->last;
 			job->next = last->next;
 			last->next = job;
 			last = job;
@@ -185,7 +187,7 @@ static void list(void *user, void *argument)
 
 static void next_job(struct saver *saver)
 {
-	if (saver->busy || saver->first == NULL)
+	if (saver->busy || saver->stopped || saver->first == NULL)
 		return;
 	saver->busy = true;
 	switch (saver->first->kind) {
@@ -211,24 +213,26 @@ void job_finish(struct saver *saver)
 	saver->first = job->next;
 	saver->busy = false;
 	if (job->done != NULL)
-		job->done(job->user);
+		job->done(job->user, job->status == OPTD_OK);
+	if (job->kind == JOB_DONE && job->last)
+		saver->stopped = true;
 	if (job->asker == NULL || lane_post(job->asker->lane, answer, job) < 0)
 		job_free(job);
 	next_job(saver);
 }
 
-void job_fail(struct saver *saver, const char *why)
+void job_fail(struct saver *saver, int status, const char *why)
 {
 	struct job *job = saver->first;
 
-	job->failed = true;
+	job->status = status;
 	snprintf(job->why, sizeof(job->why), "%s", why);
 	log_event(saver->options.log, LOG_ERROR, job->kind == JOB_DROP ? "drop" : "checkpoint",
 	          log_str("model", job->model), log_str("why", why));
 	/* Whoever asked for all hears of the first that failed. */
 	for (struct job *later = job->next; later != NULL && job->asker == NULL; later = later->next) {
-		if (later->kind == JOB_DONE && !later->failed) {
-			later->failed = true;
+		if (later->kind == JOB_DONE && later->status == OPTD_OK) {
+			later->status = status;
 			snprintf(later->why, sizeof(later->why), "%s", why);
 			break;
 		}
@@ -237,8 +241,8 @@ void job_fail(struct saver *saver, const char *why)
 
 /* ---- asking ------------------------------------------------------------- */
 
-static void queue_all(struct saver *saver, struct asker *asker, bool unchanged_too,
-                      void (*done)(void *user), void *user)
+/* Two jobs: one that queues the saves, and one behind them that tells of their end. */
+static bool queue_all(struct saver *saver, struct job model, struct job end)
 {
 	struct job *all = job_new(JOB_ALL, "");
 	struct job *last = job_new(JOB_DONE, "");
@@ -246,21 +250,44 @@ static void queue_all(struct saver *saver, struct asker *asker, bool unchanged_t
 	if (all == NULL || last == NULL) {
 		free(all);
 		free(last);
-		free(asker);
-		return;
+		return false;
 	}
-	all->unchanged_too = unchanged_too;
-	last->asker = asker;
-	last->done = done;
-	last->user = user;
+	all->unchanged_too = model.unchanged_too;
+	all->last = model.last;
+	last->last = end.last;
+	last->asker = end.asker;
+	last->done = end.done;
+	last->user = end.user;
 	queue(saver, all);
 	queue(saver, last);
 	next_job(saver);
+	return true;
 }
 
-void saver_all(struct saver *saver, void (*done)(void *user), void *user)
+void saver_all(struct saver *saver)
 {
-	queue_all(saver, NULL, false, done, user);
+	/* Without memory it is left out: the next interval comes. */
+	queue_all(saver, (struct job){0}, (struct job){0});
+}
+
+void saver_stop(struct saver *saver, bool save, void (*done)(void *user, bool well), void *user)
+{
+	struct job *end;
+
+	if (save && queue_all(saver, (struct job){.last = true},
+	                      (struct job){.last = true, .done = done, .user = user}))
+		return;
+	end = job_new(JOB_DONE, "");
+	if (end == NULL) {
+		done(user, !save);
+		return;
+	}
+	end->last = true;
+	end->done = done;
+	end->user = user;
+	end->status = save ? OPTD_NO_MEMORY : OPTD_OK;
+	queue(saver, end);
+	next_job(saver);
 }
 
 /* On the main thread. */
@@ -270,7 +297,8 @@ static void admin(void *user, void *argument)
 	struct job *job = argument;
 
 	if (job->kind == JOB_ALL) {
-		queue_all(saver, job->asker, true, NULL, NULL);
+		if (!queue_all(saver, (struct job){.unchanged_too = true}, (struct job){.asker = job->asker}))
+			free(job->asker);
 		free(job);
 		return;
 	}

@@ -24,7 +24,7 @@ struct saver_options {
 	uint32_t lane_count;
 	const char *data_dir; /* kept */
 	const struct log *log; /* kept */
-	uint64_t patience_ms; /* how long a step may hold up a checkpoint */
+	uint64_t drain_ms;    /* how long a step may hold up the last checkpoint */
 };
 
 /* NULL without memory. */
@@ -37,8 +37,13 @@ void saver_free(struct saver *saver);
 void saver_admin(void *saver, struct lane *lane, const struct msg *request, uint32_t peer,
                  const char *name);
 
-/* Saves every model that changed since its last checkpoint, then calls done.  On
- * the main thread.  done may be NULL. */
-void saver_all(struct saver *saver, void (*done)(void *user), void *user);
+/* Saves every model that changed since its last checkpoint.  On the main thread. */
+void saver_all(struct saver *saver);
+
+/* The daemon stops: when the job at hand is done, saves every model that changed
+ * (with `save`), from where no model goes on: what was acknowledged is in the files.
+ * Then calls done with whether all went well; no job is begun after that. On the main
+ * thread, once. */
+void saver_stop(struct saver *saver, bool save, void (*done)(void *user, bool well), void *user);
 
 #endif

@@ -27,10 +27,11 @@ struct job {
 	enum job_kind kind;
 	char model[LIMIT_NAME_BYTES];
 	bool unchanged_too; /* somebody asked for a file: write one */
+	bool last;          /* the daemon stops after it */
 	struct asker *asker;
-	void (*done)(void *user); /* JOB_DONE */
+	void (*done)(void *user, bool well); /* JOB_DONE */
 	void *user;
-	bool failed;
+	int status; /* OPTD_OK so far, or why it failed */
 	char why[SAVER_WHY_BYTES];
 };
 
@@ -38,7 +39,7 @@ struct job {
 struct part {
 	struct saver *saver;
 	struct shard *shard; /* NULL: the lane has nothing of it */
-	uint64_t lowest, highest;
+	uint64_t lowest, highest; /* versions: when asked, then of what was written */
 	uint32_t seats;
 	int status;
 	char why[SAVER_WHY_BYTES];
@@ -57,13 +58,14 @@ struct saver {
 	struct mailbox mailbox;
 	struct job *first, *last;
 	bool busy;
+	bool stopped; /* begin no job any more */
 	struct saved saved[LIMIT_MODELS];
 	/* the job at hand */
 	struct part parts[LIMIT_LANES];
 	uint32_t waiting; /* lanes that have not answered */
 	struct checkpoint about;
 	struct checkpoint_writer *writer;
-	uint64_t version, lowest;
+	uint64_t lowest, highest; /* of the lanes together, as in their parts */
 	uint64_t began_ms;
 	uv_work_t work;
 	int work_status;
@@ -71,7 +73,7 @@ struct saver {
 };
 
 /* The job at hand has failed, for this reason. */
-void job_fail(struct saver *saver, const char *why);
+void job_fail(struct saver *saver, int status, const char *why);
 /* The job at hand is over: answers who asked and begins the next one. */
 void job_finish(struct saver *saver);
 

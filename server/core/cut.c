@@ -4,18 +4,53 @@
 
 #include "server/core/verbs.h"
 
-int engine_cut_begin(struct shard *shard, uint64_t version)
+static void cut_forget(struct shard *shard)
+{
+	free(shard->cut_saved);
+	free(shard->cut_free);
+	shard->cut_saved = NULL;
+	shard->cut_free = NULL;
+	shard->cutting = false;
+}
+
+static void run_all(struct engine *engine, struct shard *shard, struct outbox *out)
+{
+	for (uint32_t i = 0; i < shard->model->owned.count; i++)
+		shard_run(engine, shard, shard->model->owned.first + i, out);
+	shard_tell_folded(engine, shard, out);
+}
+
+int engine_cut_begin(struct shard *shard, uint64_t version, bool last)
 {
 	assert(!shard->cutting);
 	shard->cut_saved = calloc(shard->model->owned.count + 1, 1);
-	if (shard->cut_saved == NULL)
+	shard->cut_free = calloc(shard->model->owned.count + 1, 1);
+	if (shard->cut_saved == NULL || shard->cut_free == NULL) {
+		cut_forget(shard);
 		return OPTD_NO_MEMORY;
+	}
 	shard->cutting = true;
 	shard->cut_version = version;
+	shard->cut_last = last;
 	return OPTD_OK;
 }
 
-enum engine_cut engine_cut_next(const struct shard *shard, bool force, uint32_t *block)
+void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version,
+                      struct outbox *out)
+{
+	assert(shard->cutting && version >= shard->cut_version);
+	shard->cut_version = version;
+	/* What was held back below it has come already: no message will ask again. */
+	run_all(engine, shard, out);
+}
+
+void engine_cut_force(struct shard *shard)
+{
+	assert(shard->cutting);
+	shard->cut_version = 0;
+}
+
+enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block)
 {
 	const struct model *model = shard->model;
 	bool async = model->settings.mode == MSG_ASYNC;
@@ -25,7 +60,7 @@ enum engine_cut engine_cut_next(const struct shard *shard, bool force, uint32_t 
 	for (uint32_t i = 0; i < model->owned.count; i++) {
 		if (shard->cut_saved[i])
 			continue;
-		if (force || async || model->versions[i] >= shard->cut_version) {
+		if (async || model->versions[i] >= shard->cut_version) {
 			*block = model->owned.first + i;
 			return ENGINE_CUT_BLOCK;
 		}
@@ -37,20 +72,21 @@ enum engine_cut engine_cut_next(const struct shard *shard, bool force, uint32_t 
 void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block,
                       struct outbox *out)
 {
+	uint32_t index = block - shard->model->owned.first;
+
 	assert(shard->cutting && model_owns(shard->model, block));
-	shard->cut_saved[block - shard->model->owned.first] = 1;
+	shard->cut_saved[index] = 1;
+	if (shard->cut_last)
+		return;
+	shard->cut_free[index] = 1;
 	shard_run(engine, shard, block, out);
 	shard_tell_folded(engine, shard, out);
 }
 
 void engine_cut_end(struct engine *engine, struct shard *shard, struct outbox *out)
 {
-	if (!shard->cutting)
+	if (!shard->cutting || shard->cut_last)
 		return;
-	shard->cutting = false;
-	free(shard->cut_saved);
-	shard->cut_saved = NULL;
-	for (uint32_t i = 0; i < shard->model->owned.count; i++)
-		shard_run(engine, shard, shard->model->owned.first + i, out);
-	shard_tell_folded(engine, shard, out);
+	cut_forget(shard);
+	run_all(engine, shard, out);
 }

@@ -98,17 +98,23 @@ uint64_t engine_bytes(const struct engine *engine);
  * A cut writes a model block by block while the lane goes on: a block that has
  * reached the cut's version commits nothing until it is saved.  In sync all
  * blocks are saved at the same version, which is `version`, unless a step
- * stands still; in async each as it is. */
-int engine_cut_begin(struct shard *shard, uint64_t version);
+ * stands still; in async each as it is.  The last cut, of a daemon that stops,
+ * lets no saved block go on: what it acknowledges is in the file. */
+int engine_cut_begin(struct shard *shard, uint64_t version, bool last);
+/* Another lane is further on: blocks below this version go on until they reach it. */
+void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version,
+                      struct outbox *out);
+/* A step stands still: the blocks not yet saved are to be saved as they are. */
+void engine_cut_force(struct shard *shard);
 
 enum engine_cut { ENGINE_CUT_BLOCK, ENGINE_CUT_WAIT, ENGINE_CUT_DONE };
-/* BLOCK and *block: it can be saved now.  WAIT: some must first reach the version
- * (with `force`, none must).  DONE: all are saved. */
-enum engine_cut engine_cut_next(const struct shard *shard, bool force, uint32_t *block);
-/* The block is saved: its commits go on. */
+/* BLOCK and *block: it can be saved now.  WAIT: some must first reach the version.
+ * DONE: all are saved. */
+enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block);
+/* The block is saved: its commits go on, but for the last cut. */
 void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block,
                       struct outbox *out);
-/* Ends the cut, saved or not; harmless without one. */
+/* Ends the cut, saved or not; harmless without one.  The last one does not end. */
 void engine_cut_end(struct engine *engine, struct shard *shard, struct outbox *out);
 
 #endif

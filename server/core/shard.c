@@ -34,6 +34,7 @@ void shard_free(struct shard *shard)
 	model_free(shard->model);
 	free(shard->holders);
 	free(shard->cut_saved);
+	free(shard->cut_free);
 	free(shard);
 }
 

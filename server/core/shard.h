@@ -57,7 +57,9 @@ struct shard {
 	/* a checkpoint's cut */
 	bool cutting;
 	uint64_t cut_version;
-	uint8_t *cut_saved; /* [blocks] while cutting */
+	bool cut_last;        /* the daemon is stopping: what is saved stays as it is */
+	uint8_t *cut_saved;   /* [blocks] while cutting */
+	uint8_t *cut_free;    /* [blocks] those whose commits go on */
 };
 
 /* Takes *model.  NULL without memory: *model is still the caller's. */

@@ -83,7 +83,7 @@ void shard_advance(struct engine *engine, struct shard *shard, const struct comm
 
 static bool cut_holds(const struct shard *shard, uint32_t block)
 {
-	return shard->cutting && !shard->cut_saved[block - shard->model->owned.first] &&
+	return shard->cutting && !shard->cut_free[block - shard->model->owned.first] &&
 	       (shard->model->settings.mode == MSG_ASYNC ||
 	        model_version(shard->model, block) >= shard->cut_version);
 }

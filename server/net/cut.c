@@ -27,9 +27,13 @@ bool cut_turn(struct lane *lane)
 
 	for (int i = 0; i < BLOCKS_PER_TURN; i++) {
 		uint32_t block;
-		bool force = lane->draining || now_ms - lane->cut_moved_ms >= lane->cut.patience_ms;
-		enum engine_cut state = engine_cut_next(shard, force, &block);
+		enum engine_cut state = engine_cut_next(shard, &block);
 
+		if (state == ENGINE_CUT_WAIT && now_ms - lane->cut_began_ms >= lane->cut.patience_ms) {
+			/* Once and for all its blocks: a step that stands still has many. */
+			engine_cut_force(shard);
+			state = engine_cut_next(shard, &block);
+		}
 		if (state == ENGINE_CUT_WAIT) {
 			/* The next message may complete a step; the timer looks as well. */
 			uv_idle_stop(&lane->cut_idle);
@@ -44,7 +48,6 @@ bool cut_turn(struct lane *lane)
 			finish(lane, rc);
 			return false;
 		}
-		lane->cut_moved_ms = now_ms;
 		engine_cut_saved(lane->engine, shard, block, &lane->out);
 		lane_send(lane, &lane->out);
 	}
@@ -56,6 +59,6 @@ void lane_cut(struct lane *lane, const struct lane_cut *cut)
 {
 	lane->cut = *cut;
 	lane->cutting = true;
-	lane->cut_moved_ms = lane_now_ms(lane);
+	lane->cut_began_ms = lane_now_ms(lane);
 	cut_turn(lane);
 }

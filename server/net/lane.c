@@ -227,11 +227,6 @@ static void on_timer(uv_timer_t *timer)
 		uv_stop(&lane->loop);
 }
 
-void lane_drain(struct lane *lane)
-{
-	lane->draining = true;
-}
-
 int lane_post(struct lane *lane, void (*run)(void *lane, void *argument), void *argument)
 {
 	return mailbox_post(&lane->mailbox, run, lane, argument);

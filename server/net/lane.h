@@ -65,15 +65,12 @@ void lane_send(struct lane *lane, struct outbox *out);
 struct outbox *lane_outbox(struct lane *lane);
 uint64_t lane_now_ms(const struct lane *lane);
 
-/* Takes no more requests; answers still go out.  On the lane's thread. */
-void lane_drain(struct lane *lane);
-
 /* ---- cutting ------------------------------------------------------------ */
 
 /* Writes one shard's blocks as they become ready to be saved. */
 struct lane_cut {
 	struct shard *shard;
-	uint64_t patience_ms; /* how long a step may stand still before its blocks
+	uint64_t patience_ms; /* how long blocks may take to reach the cut before they
 	                         are saved as they are */
 	/* Saves one block; on the lane's thread.  A negative status ends the cut. */
 	int (*put)(void *user, const struct shard *shard, uint32_t block);

@@ -52,7 +52,7 @@ struct lane {
 	/* a checkpoint's cut */
 	bool cutting;
 	struct lane_cut cut;
-	uint64_t cut_moved_ms;
+	uint64_t cut_began_ms;
 	uv_idle_t cut_idle;
 };
 

@@ -33,7 +33,7 @@ static void test_block_held_for_a_cut_commits_after_it_is_saved(void **state)
 	struct core_world world;
 	start(&world, MSG_SYNC, 1);
 	struct core_client client = core_join(&world, 0, 0);
-	assert_int_equal(engine_cut_begin(core_shard(&world), 0), OPTD_OK);
+	assert_int_equal(engine_cut_begin(core_shard(&world), 0, false), OPTD_OK);
 	uint64_t before = core_hash(&world);
 	uint64_t push = core_push(&client, MSG_PUSH, 0, 0, 1, ones);
 	assert_null(core_answer(&world, push));
@@ -59,17 +59,17 @@ static void test_sync_cut_saves_all_blocks_at_one_version(void **state)
 	assert_int_equal(lowest, 0);
 	assert_int_equal(highest, 1);
 	uint32_t block = 99;
-	engine_cut_begin(core_shard(&world), highest);
-	assert_int_equal(engine_cut_next(core_shard(&world), false, &block), ENGINE_CUT_BLOCK);
+	engine_cut_begin(core_shard(&world), highest, false);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
 	assert_int_equal(block, 0);
 	save(&world, 0);
-	assert_int_equal(engine_cut_next(core_shard(&world), false, &block), ENGINE_CUT_WAIT);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_WAIT);
 	core_push(&second, MSG_PUSH, 0, 1, 1, ones);
-	assert_int_equal(engine_cut_next(core_shard(&world), false, &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
 	assert_int_equal(block, 1);
 	assert_int_equal(core_shard(&world)->model->versions[1], 1);
 	save(&world, 1);
-	assert_int_equal(engine_cut_next(core_shard(&world), false, &block), ENGINE_CUT_DONE);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_DONE);
 	end(&world);
 	core_world_end(&world);
 }
@@ -80,7 +80,7 @@ static void test_block_not_yet_saved_never_passes_the_cut(void **state)
 	struct core_world world;
 	start(&world, MSG_SYNC, 2);
 	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
-	engine_cut_begin(core_shard(&world), 1);
+	engine_cut_begin(core_shard(&world), 1, false);
 	core_push_all(&first, 0, 1.0f);
 	core_push_all(&second, 0, 1.0f);
 	uint64_t push = core_push_all(&first, 1, 1.0f);
@@ -104,7 +104,7 @@ static void test_pushes_are_folded_while_a_cut_holds_their_block(void **state)
 	struct core_world world;
 	start(&world, MSG_SYNC, 2);
 	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
-	engine_cut_begin(core_shard(&world), 0);
+	engine_cut_begin(core_shard(&world), 0, false);
 	uint64_t push = core_push_all(&first, 0, 1.0f);
 	assert_non_null(core_notice(&world, push, OPTD_FOLDED));
 	core_push_all(&second, 0, 1.0f);
@@ -120,7 +120,7 @@ static void test_cut_that_ends_unsaved_lets_everything_go_on(void **state)
 	struct core_world world;
 	start(&world, MSG_SYNC, 1);
 	struct core_client client = core_join(&world, 0, 0);
-	engine_cut_begin(core_shard(&world), 0);
+	engine_cut_begin(core_shard(&world), 0, false);
 	uint64_t push = core_push_all(&client, 0, 1.0f);
 	assert_null(core_answer(&world, push));
 	end(&world);
@@ -136,9 +136,10 @@ static void test_forced_cut_takes_blocks_as_they_are(void **state)
 	start(&world, MSG_SYNC, 1);
 	struct core_client client = core_join(&world, 0, 0);
 	core_push(&client, MSG_PUSH, 0, 1, 1, ones);
-	engine_cut_begin(core_shard(&world), 1);
+	engine_cut_begin(core_shard(&world), 1, false);
 	uint32_t block = 99;
-	assert_int_equal(engine_cut_next(core_shard(&world), true, &block), ENGINE_CUT_BLOCK);
+	engine_cut_force(core_shard(&world));
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
 	assert_int_equal(block, 0);
 	end(&world);
 	core_world_end(&world);
@@ -151,9 +152,9 @@ static void test_async_cut_takes_each_block_as_it_is(void **state)
 	start(&world, MSG_ASYNC, 1);
 	struct core_client client = core_join(&world, 0, 0);
 	core_push(&client, MSG_PUSH, 0, 1, 1, ones);
-	engine_cut_begin(core_shard(&world), 1);
+	engine_cut_begin(core_shard(&world), 1, false);
 	uint32_t block = 99;
-	assert_int_equal(engine_cut_next(core_shard(&world), false, &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
 	assert_int_equal(block, 0);
 	uint64_t push = core_push(&client, MSG_PUSH, 1, 0, 1, ones);
 	assert_null(core_answer(&world, push));
@@ -169,7 +170,7 @@ static void test_duplicate_of_a_held_push_counts_once(void **state)
 	struct core_world world;
 	start(&world, MSG_ASYNC, 1);
 	struct core_client client = core_join(&world, 0, 0);
-	engine_cut_begin(core_shard(&world), 0);
+	engine_cut_begin(core_shard(&world), 0, false);
 	core_push(&client, MSG_PUSH, 0, 0, 1, ones);
 	uint64_t again = core_push(&client, MSG_PUSH, 0, 0, 1, ones);
 	assert_int_equal(world.payloads, 1);
@@ -184,7 +185,7 @@ static void both_waits_are_answered(enum msg_mode mode)
 	struct core_world world;
 	start(&world, mode, 1);
 	struct core_client client = core_join(&world, 0, 0);
-	engine_cut_begin(core_shard(&world), 0);
+	engine_cut_begin(core_shard(&world), 0, false);
 	uint64_t push = core_push(&client, MSG_PUSH, 0, 0, 1, ones);
 	uint64_t again = core_push(&client, MSG_PUSH, 0, 0, 1, ones);
 	end(&world);
@@ -212,7 +213,7 @@ static void test_step_timeout_during_a_cut_says_so(void **state)
 	struct core_world world;
 	start(&world, MSG_SYNC, 1);
 	struct core_client client = core_join(&world, 0, 0);
-	engine_cut_begin(core_shard(&world), 0);
+	engine_cut_begin(core_shard(&world), 0, false);
 	uint64_t push = core_push_all(&client, 0, 1.0f);
 	core_tick(&world, 30000);
 	core_assert_refused(&world, push, OPTD_STEP_TIMEOUT, "a checkpoint is being written");
