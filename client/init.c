@@ -12,12 +12,16 @@
 
 #define ASK_MS 100u
 
-/* Asks the lead again how the model stands. */
+/* Asks the lead again how the model stands, and for the grant. */
 static int ask_lead(optd_model *model, uint64_t not_before_ms, uint64_t deadline_ms)
 {
 	struct session *lead = &model->client->lanes[0]->session;
 	session_open(lead, model->slot, &model->specs[0], not_before_ms);
-	return model_settle(model, deadline_ms);
+	session_want_init(lead, model->slot);
+	int rc = model_settle(model, deadline_ms);
+	/* A grant that arrives when nobody waits for it would keep others from theirs. */
+	lead->slots[model->slot].wants_init = false;
+	return rc;
 }
 
 static int send_weights(optd_model *model, const float *weights, uint64_t token, uint64_t deadline_ms)

@@ -32,7 +32,13 @@ void session_open(struct session *session, uint32_t slot, const struct session_s
 	s->number = 0;
 	s->retry_ms = not_before_ms;
 	s->held_ms = 0;
+	s->wants_init = false;
 	session->open_slots &= ~(UINT64_C(1) << slot);
+}
+
+void session_want_init(struct session *session, uint32_t slot)
+{
+	session->slots[slot].wants_init = true;
 }
 
 void session_close_slot(struct session *session, uint32_t slot)
@@ -136,6 +142,7 @@ static void fill_open(const struct session_slot *s, struct msg *msg)
 	msg->open = s->spec->open;
 	msg->open.expect_run = s->expect_run;
 	msg->open.seen_step = s->seen_step;
+	msg->open.wants_init = s->wants_init;
 	if (s->attached) {
 		msg->open.resume = MSG_RESUME_MUST;
 		return;
@@ -260,6 +267,7 @@ static void take_opened(struct session *session, struct session_slot *s, const s
 	s->held_ms = 0;
 	event->restarted = s->restarted;
 	s->restarted = false;
+	s->wants_init = false;
 	if (s->expect_run && s->expect_run != reply->opened.run_id) {
 		break_slot(s, OPTD_MODEL_LOST, event);
 		return;

@@ -42,7 +42,7 @@
 #define SESSION_NEVER UINT64_MAX
 
 /* What OPEN says about a model, the same on all lanes of a daemon but for what
- * the session fills in: expect_run and seen_step. */
+ * the session fills in: expect_run, seen_step and wants_init. */
 struct session_spec {
 	struct msg_open open;
 	int32_t rank;
@@ -68,6 +68,7 @@ struct session_slot {
 	bool restarted;    /* the daemon restarted since the model was open here */
 	uint64_t expect_run;
 	uint64_t seen_step;
+	bool wants_init;   /* see session_want_init */
 	int status;        /* with SESSION_BROKEN */
 	bool attached;     /* was open once: never create it again */
 	struct msg_opened opened; /* without texts; as last answered */
@@ -145,6 +146,10 @@ void session_deinit(struct session *session);
  * again.  Keeps spec until session_close_slot. */
 void session_open(struct session *session, uint32_t slot, const struct session_spec *spec,
                   uint64_t not_before_ms);
+/* After session_open: this OPEN, until it is answered, also asks for the right to
+ * give the first weights.  Probes, and OPENs of what was open before a
+ * reconnect, do not. */
+void session_want_init(struct session *session, uint32_t slot);
 void session_close_slot(struct session *session, uint32_t slot);
 
 /* Names what to send now.  Returns false if there is nothing.  The choice holds

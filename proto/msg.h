@@ -100,6 +100,7 @@ struct msg_open {
 	struct msg_text run;      /* the job's own run name; empty: none */
 	uint64_t expect_run;      /* run id this client has seen; 0: none yet */
 	uint64_t seen_step;       /* steps it has seen completed; for ROLLBACK */
+	bool wants_init;          /* asks the lead for the right to give first weights */
 	struct msg_text optimizer; /* empty: take the model's */
 	struct msg_text match;     /* empty: take the model's */
 	enum msg_mode mode;
@@ -113,7 +114,7 @@ struct msg_open {
 enum msg_model_state {
 	MSG_MODEL_READY = 1,   /* has weights */
 	MSG_MODEL_GRANTED = 2, /* has none, and you are to give them: token */
-	MSG_MODEL_WAITING = 3, /* has none, another worker is giving them */
+	MSG_MODEL_WAITING = 3, /* has none, and you are not asked for them */
 };
 
 struct msg_opened {

@@ -71,6 +71,7 @@ static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struc
 	out->reduce = (enum msg_reduce)in->reduce;
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
+	out->wants_init = in->wants_init != 0;
 	return hypers_read(in, out, why);
 }
 
@@ -182,6 +183,7 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->reduce = (Optd__V1__Reduce)in->reduce;
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
+	out->wants_init = in->wants_init;
 	out->hypers = body->hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	for (uint32_t i = 0; i < in->hyper_count; i++) {

@@ -374,12 +374,15 @@ static uint64_t next_step(const struct shard *shard, uint32_t rank)
 
 /* ---- OPEN --------------------------------------------------------------- */
 
+/* Only to one who asks for it: a worker that opens to pull, or to see whether the
+ * server lives, has no weights to give, and would keep those who have from it. */
 static void grant_init(struct call *call, struct shard *shard, struct msg_opened *opened)
 {
 	struct grant *grant = &shard->grant;
 
 	opened->state = shard->ready ? MSG_MODEL_READY : MSG_MODEL_WAITING;
-	if (shard->ready || shard->model->owned.first != 0 || call->request->rank == MSG_NO_RANK)
+	if (shard->ready || !call->request->open.wants_init || shard->model->owned.first != 0 ||
+	    call->request->rank == MSG_NO_RANK)
 		return;
 	if (grant->active && grant->peer != call->peer)
 		return;

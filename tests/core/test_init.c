@@ -141,6 +141,45 @@ static void test_reader_is_never_asked_for_weights(void **state)
 	core_world_end(&world);
 }
 
+static struct core_client opened_to_pull(struct core_world *world, uint32_t peer, int32_t rank)
+{
+	world->open.wants_init = false;
+	struct core_client client = opened(world, peer, rank);
+	world->open.wants_init = true;
+	return client;
+}
+
+static void test_worker_that_opens_to_pull_leaves_the_grant_to_who_asks(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world);
+	struct core_client puller = opened_to_pull(&world, 0, 1);
+	assert_int_equal(puller.opened.state, MSG_MODEL_WAITING);
+	assert_int_equal(puller.opened.token, 0);
+	uint64_t pull = core_pull(&puller, 0, 1, 0);
+	struct core_client giver = opened(&world, 1, 0);
+	assert_int_equal(giver.opened.state, MSG_MODEL_GRANTED);
+	core_init_weights(&giver, NULL);
+	core_assert_ok(&world, pull);
+	core_world_end(&world);
+}
+
+static void test_open_that_does_not_ask_keeps_no_lease_alive(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world);
+	struct core_client first = opened(&world, 0, 0);
+	core_tick(&world, 9999);
+	world.open.wants_init = false;
+	assert_int_equal(core_open(&first)->head.opened.state, MSG_MODEL_WAITING);
+	world.open.wants_init = true;
+	core_tick(&world, 1);
+	assert_int_equal(opened(&world, 1, 1).opened.state, MSG_MODEL_GRANTED);
+	core_world_end(&world);
+}
+
 static void test_done_before_all_blocks_names_how_many(void **state)
 {
 	(void)state;
@@ -331,6 +370,8 @@ int main(void)
 	        cmocka_unit_test(test_lease_is_renewed_by_use),
 	        cmocka_unit_test(test_grant_is_free_when_its_connection_is_gone),
 	        cmocka_unit_test(test_reader_is_never_asked_for_weights),
+	        cmocka_unit_test(test_worker_that_opens_to_pull_leaves_the_grant_to_who_asks),
+	        cmocka_unit_test(test_open_that_does_not_ask_keeps_no_lease_alive),
 	        cmocka_unit_test(test_done_before_all_blocks_names_how_many),
 	        cmocka_unit_test(test_resent_init_after_done_is_welcome_and_changes_nothing),
 	        cmocka_unit_test(test_late_token_on_a_ready_model_is_told_to_pull),

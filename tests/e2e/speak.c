@@ -138,6 +138,7 @@ int speak_open(struct speaker *speaker, const char *name, const uint64_t *shape,
 		                       .daemons = 1,
 		                       .layout_hash = 1,
 		                       .client = speaker->session,
+		                       .wants_init = true,
 		                       .optimizer = { "sgd", 3 },
 		                       .mode = workers > 0 ? MSG_SYNC : MSG_ASYNC,
 		                       .workers = workers };

@@ -99,6 +99,7 @@ static void fill_open(struct msg *msg)
 	        .reduce = MSG_MEAN,
 	        .workers = 2,
 	        .step_timeout_ms = 60000,
+	        .wants_init = true,
 	        .hyper_count = 2,
 	        .hypers = {{.name = text("lr"), .values = {1e-3}, .count = 1},
 	                   {.name = text("betas"), .values = {0.9, 0.999}, .count = 2}},

@@ -189,6 +189,7 @@ static void open_lead(struct sim *sim, struct worker *worker, uint64_t not_befor
 	(void)sim;
 	worker->state = WORKER_LEAD;
 	session_open(&worker->sessions[0], 0, &worker->specs[0], not_before_ms);
+	session_want_init(&worker->sessions[0], 0);
 }
 
 /* Once the lead has answered: the others join its run. */

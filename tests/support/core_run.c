@@ -258,6 +258,7 @@ static void open_rank(struct run *run, uint32_t index, uint32_t rank, uint64_t r
 	                            .daemons = run->daemons,
 	                            .layout_hash = layout_hash(run->layout),
 	                            .client = 900 + rank,
+	                            .wants_init = true,
 	                            .expect_run = run_id}};
 
 	handle(run, index, rank, &hello, &layout);

@@ -39,6 +39,7 @@ void core_world_init(struct core_world *world)
 	                                .optimizer = text_of("sgd"),
 	                                .mode = MSG_SYNC,
 	                                .workers = 1,
+	                                .wants_init = true,
 	                                .hyper_count = 1};
 	world->open.hypers[0] = (struct msg_hyper){.name = text_of("lr"), .values = {1.0}, .count = 1};
 }

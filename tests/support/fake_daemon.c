@@ -195,7 +195,7 @@ static void open_model(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m
 		.step = m->rank >= 0 ? d->step : 0,
 		.incarnation = 1,
 		.token = 9,
-		.state = d->ready ? MSG_MODEL_READY : MSG_MODEL_GRANTED,
+		.state = d->ready ? MSG_MODEL_READY : m->open.wants_init ? MSG_MODEL_GRANTED : MSG_MODEL_WAITING,
 		.created = created,
 		.mode = MSG_SYNC,
 		.reduce = MSG_MEAN,
