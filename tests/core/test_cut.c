@@ -222,6 +222,115 @@ static void test_step_timeout_during_a_cut_says_so(void **state)
 	core_world_end(&world);
 }
 
+/* Lanes that were asked in different steps agree on the later one: what was held back
+ * for the earlier has come already, so nobody would ask again. */
+static void test_raised_cut_lets_held_blocks_go_on(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, MSG_SYNC, 1);
+	struct core_client client = core_join(&world, 0, 0);
+	uint32_t block = 99;
+	engine_cut_begin(core_shard(&world), 0, false);
+	uint64_t push = core_push_all(&client, 0, 1.0f);
+	assert_null(core_answer(&world, push));
+	engine_cut_raise(world.engine, core_shard(&world), 1, &world.out);
+	core_collect(&world);
+	core_assert_ok(&world, push);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(core_shard(&world)->model->versions[block], 1);
+	uint64_t next = core_push_all(&client, 1, 1.0f);
+	assert_null(core_answer(&world, next));
+	end(&world);
+	core_assert_ok(&world, next);
+	core_world_end(&world);
+}
+
+static void test_cut_raised_to_where_it_is_changes_nothing(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, MSG_SYNC, 1);
+	struct core_client client = core_join(&world, 0, 0);
+	engine_cut_begin(core_shard(&world), 0, false);
+	uint64_t push = core_push_all(&client, 0, 1.0f);
+	engine_cut_raise(world.engine, core_shard(&world), 0, &world.out);
+	core_collect(&world);
+	assert_null(core_answer(&world, push));
+	end(&world);
+	core_assert_ok(&world, push);
+	core_world_end(&world);
+}
+
+/* The step goes on where it stood still, but not in a block not yet saved. */
+static void test_forced_last_cut_holds_every_block(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, MSG_SYNC, 1);
+	struct core_client client = core_join(&world, 0, 0);
+	core_push(&client, MSG_PUSH, 0, 0, 1, ones);
+	engine_cut_begin(core_shard(&world), 1, true);
+	engine_cut_force(core_shard(&world));
+	save(&world, 0);
+	uint64_t before = core_hash(&world);
+	uint64_t late = core_push(&client, MSG_PUSH, 0, 1, 1, ones);
+	assert_null(core_answer(&world, late));
+	uint32_t block = 99;
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(block, 1);
+	save(&world, 1);
+	assert_null(core_answer(&world, late));
+	assert_int_equal(core_hash(&world), before);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_DONE);
+	core_world_end(&world);
+}
+
+static void last_cut_holds(enum msg_mode mode)
+{
+	struct core_world world;
+	start(&world, mode, 1);
+	struct core_client client = core_join(&world, 0, 0);
+	engine_cut_begin(core_shard(&world), 0, true);
+	save(&world, 0);
+	save(&world, 1);
+	uint64_t before = core_hash(&world);
+	uint64_t push = core_push_all(&client, 0, 1.0f);
+	end(&world);
+	assert_null(core_answer(&world, push));
+	assert_int_equal(core_hash(&world), before);
+	uint32_t block = 99;
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_DONE);
+	core_world_end(&world);
+}
+
+static void test_last_cut_keeps_saved_blocks_held_in_sync(void **state)
+{
+	(void)state;
+	last_cut_holds(MSG_SYNC);
+}
+
+static void test_last_cut_keeps_saved_blocks_held_in_async(void **state)
+{
+	(void)state;
+	last_cut_holds(MSG_ASYNC);
+}
+
+/* What the file is to hold may still come about: only what is saved stands still. */
+static void test_last_cut_lets_blocks_reach_its_version(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, MSG_SYNC, 1);
+	struct core_client client = core_join(&world, 0, 0);
+	core_push(&client, MSG_PUSH, 0, 0, 1, ones);
+	engine_cut_begin(core_shard(&world), 1, true);
+	save(&world, 0);
+	core_assert_ok(&world, core_push(&client, MSG_PUSH, 0, 1, 1, ones));
+	assert_int_equal(core_shard(&world)->model->versions[1], 1);
+	core_world_end(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -236,6 +345,12 @@ int main(void)
 	        cmocka_unit_test(test_both_waits_for_a_held_push_are_answered_in_sync),
 	        cmocka_unit_test(test_both_waits_for_a_held_push_are_answered_in_async),
 	        cmocka_unit_test(test_step_timeout_during_a_cut_says_so),
+	        cmocka_unit_test(test_raised_cut_lets_held_blocks_go_on),
+	        cmocka_unit_test(test_cut_raised_to_where_it_is_changes_nothing),
+	        cmocka_unit_test(test_forced_last_cut_holds_every_block),
+	        cmocka_unit_test(test_last_cut_keeps_saved_blocks_held_in_sync),
+	        cmocka_unit_test(test_last_cut_keeps_saved_blocks_held_in_async),
+	        cmocka_unit_test(test_last_cut_lets_blocks_reach_its_version),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
