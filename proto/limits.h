@@ -56,7 +56,8 @@
  * and sums of them over all ranks are finite. */
 #define LIMIT_WEIGHT 9007199254740992.0
 
-/* Pulls of one session that wait for a later version: a window of small ones. */
+/* Requests of one session that wait: pulls for a later version, pushes for the
+ * other ranks.  A window of small ones; of whole messages, models of billions. */
 #define LIMIT_WAITS 8192u
 
 /* Lanes of a daemon and daemons of a client. */

@@ -87,7 +87,7 @@ bool engine_has_session(const struct engine *engine, uint32_t peer, uint64_t ses
 	       engine->sessions[peer].number == session;
 }
 
-static void shard_leave(struct shard *shard, uint32_t peer)
+static void shard_leave(struct engine *engine, struct shard *shard, uint32_t peer)
 {
 	for (uint32_t rank = 0; rank < shard->holder_count; rank++) {
 		if (shard->holders[rank].held && shard->holders[rank].peer == peer)
@@ -99,7 +99,7 @@ static void shard_leave(struct shard *shard, uint32_t peer)
 	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
 		next = wait->next;
 		if (wait->peer == peer)
-			wait_abandon(shard, wait);
+			wait_abandon(engine, shard, wait);
 	}
 }
 
@@ -109,7 +109,7 @@ void session_close(struct engine *engine, uint32_t peer)
 		return;
 	engine->sessions[peer].open = false;
 	for (uint32_t i = 0; i < engine->shard_count; i++)
-		shard_leave(engine->shards[i], peer);
+		shard_leave(engine, engine->shards[i], peer);
 }
 
 void engine_peer_gone(struct engine *engine, uint32_t peer, struct outbox *out)
@@ -245,7 +245,7 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 		        (unsigned long long)wait->step, shard->model->name,
 		        (unsigned long long)((now_ms - wait->since_ms) / 1000),
 		        missing[0] != '\0' ? missing : "nobody (a checkpoint is being written)");
-	wait_abandon(shard, wait);
+	wait_abandon(engine, shard, wait);
 }
 
 static void shard_tick(struct engine *engine, struct shard *shard, uint64_t now_ms,
@@ -337,7 +337,7 @@ int engine_drop(struct engine *engine, const char *name, struct outbox *out)
 			struct wait *wait = shard->waits.first;
 			struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_MODEL_LOST, out);
 			entry->head.text = outbox_printf(out, "model '%s' was dropped", name);
-			wait_abandon(shard, wait);
+			wait_abandon(engine, shard, wait);
 		}
 		engine->bytes -= shard->bytes;
 		engine->shards[i] = engine->shards[--engine->shard_count];

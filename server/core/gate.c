@@ -447,6 +447,8 @@ void gate_rejoin(struct gate *gate, uint32_t block, uint32_t rank, struct wait *
 	struct contribution *c = find_waiting(gate, block, rank);
 	if (c == NULL)
 		return;
+	if (c->wait != NULL)
+		c->wait->unfolded--;
 	c->wait = wait;
 	wait->unfolded++;
 }

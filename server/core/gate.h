@@ -83,8 +83,8 @@ bool gate_next(struct gate *gate, uint32_t block, struct commit *commit);
 /* The commit was applied: the block begins its next step. */
 void gate_committed(struct gate *gate, uint32_t block);
 
-/* A resend: the contribution already there now speaks for this wait. Counts up
- * wait->unfolded if its bytes are still held. */
+/* A resend: the contribution already there now speaks for this wait and no longer
+ * for another.  If its bytes are still held, moves the count in unfolded along. */
 void gate_rejoin(struct gate *gate, uint32_t block, uint32_t rank, struct wait *wait);
 
 /* The wait is going away: contributions stay and no longer speak of it. */

@@ -22,8 +22,28 @@ struct outbox_entry *wait_reply(struct engine *engine, struct shard *shard, cons
 	return entry;
 }
 
-void wait_abandon(struct shard *shard, struct wait *wait)
+struct wait *call_wait(struct call *call)
 {
+	struct session *session = &call->engine->sessions[call->peer];
+
+	if (session->waits >= LIMIT_WAITS) {
+		call_refuse(call, OPTD_BUSY, "%u requests of this session wait and no more may: take their "
+		            "answers", session->waits);
+		return NULL;
+	}
+	struct wait *wait = wait_new(call->peer, call->request, call->now_ms);
+	if (wait == NULL) {
+		call_refuse(call, OPTD_NO_MEMORY, "no memory to take in a request");
+		return NULL;
+	}
+	session->waits++;
+	wait_append(&call->shard->waits, wait);
+	return wait;
+}
+
+void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait)
+{
+	engine->sessions[wait->peer].waits--;
 	gate_forget(shard->gate, wait);
 	wait_remove(&shard->waits, wait);
 	wait_free(wait);
@@ -85,7 +105,7 @@ void wait_finish(struct engine *engine, struct shard *shard, struct wait *wait, 
 	                    &entry->head.version_max);
 	if (wait->verb == MSG_PULL || wait->verb == MSG_PUSH_PULL)
 		attach_weights(engine, shard, wait, entry, out);
-	wait_abandon(shard, wait);
+	wait_abandon(engine, shard, wait);
 }
 
 /* Blocks of a pull that have not seen enough yet. */
@@ -103,18 +123,6 @@ static uint32_t pull_missing(const struct shard *shard, const struct msg *reques
 	return missing;
 }
 
-/* Pushes are bounded by their bytes; a pull that waits has none. */
-static bool may_wait(const struct shard *shard, uint32_t peer)
-{
-	uint32_t waiting = 0;
-
-	if (shard->waits.count < LIMIT_WAITS)
-		return true;
-	for (const struct wait *wait = shard->waits.first; wait != NULL; wait = wait->next)
-		waiting += wait->peer == peer;
-	return waiting < LIMIT_WAITS;
-}
-
 void verb_pull(struct call *call)
 {
 	struct shard *shard = call->shard;
@@ -128,19 +136,11 @@ void verb_pull(struct call *call)
 		            call->engine->options.message_bytes);
 		return;
 	}
-	if (!may_wait(shard, call->peer)) {
-		call_refuse(call, OPTD_BUSY, "%u pulls of this session wait for model '%s': take their answers",
-		            LIMIT_WAITS, shard->model->name);
+	struct wait *wait = call_wait(call);
+	if (wait == NULL)
 		return;
-	}
-	struct wait *wait = wait_new(call->peer, call->request, call->now_ms);
-	if (wait == NULL) {
-		call_refuse(call, OPTD_NO_MEMORY, "no memory to take in a pull");
-		return;
-	}
 	shard->counts.pulls++;
 	wait->missing = pull_missing(shard, call->request);
-	wait_append(&shard->waits, wait);
 	if (wait->missing == 0)
 		wait_finish(call->engine, shard, wait, call->out);
 }

@@ -449,6 +449,38 @@ static bool push_allowed(struct call *call)
 	return blocks_allow(call);
 }
 
+/* The wait of an earlier push of the same, or NULL. */
+static struct wait *push_before(const struct call *call)
+{
+	const struct msg *request = call->request;
+	struct wait *wait = call->shard->waits.first;
+
+	/* Nearly all pushes are the first of their kind: those need not look. */
+	if (gate_standing(call->shard->gate, request->parts[0].first, (uint32_t)request->rank,
+	                  request->step) == GATE_DUE)
+		return NULL;
+	while (wait != NULL && !wait_repeats(wait, call->peer, request))
+		wait = wait->next;
+	return wait;
+}
+
+/* A push that came again waits once, as the newer request.  An older number will get
+ * no other answer, and its bytes still count in its sender's window. */
+static void replace_before(struct call *call)
+{
+	struct wait *before = push_before(call);
+
+	if (before == NULL)
+		return;
+	if (before->request != call->request->request) {
+		struct outbox_entry *entry =
+		        wait_reply(call->engine, call->shard, before, OPTD_CANCELLED, call->out);
+		entry->head.text = outbox_printf(call->out, "request %llu asks for the same and waits instead",
+		                                 (unsigned long long)call->request->request);
+	}
+	wait_abandon(call->engine, call->shard, before);
+}
+
 void verb_push(struct call *call)
 {
 	struct shard *shard = call->shard;
@@ -456,17 +488,15 @@ void verb_push(struct call *call)
 
 	if (!push_allowed(call))
 		return;
-	struct wait *wait = wait_new(call->peer, call->request, call->now_ms);
-	if (wait == NULL) {
-		call_refuse(call, OPTD_NO_MEMORY, "no memory to take in a push");
+	replace_before(call);
+	struct wait *wait = call_wait(call);
+	if (wait == NULL)
 		return;
-	}
 	shard->counts.pushes++;
-	wait_append(&shard->waits, wait);
 	int rc = push_blocks(call, wait, why, sizeof(why));
 	if (rc < 0) {
 		/* What was taken in stays: a resend finds it and adds the rest. */
-		wait_abandon(shard, wait);
+		wait_abandon(call->engine, shard, wait);
 		call_refuse(call, rc, "%s", why);
 		return;
 	}

@@ -12,6 +12,7 @@ struct session {
 	uint64_t number; /* the client's, for this connection */
 	uint32_t pid;
 	char host[SHARD_HOST_BYTES];
+	uint32_t waits; /* its requests that wait, in all models: at most LIMIT_WAITS */
 };
 
 struct engine {
@@ -60,7 +61,10 @@ struct outbox_entry *wait_reply(struct engine *engine, struct shard *shard, cons
 /* Answers a wait that has all it waited for, and forgets it. */
 void wait_finish(struct engine *engine, struct shard *shard, struct wait *wait, struct outbox *out);
 /* Forgets a wait without an answer. */
-void wait_abandon(struct shard *shard, struct wait *wait);
+void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait);
+/* Makes the call wait, behind the others; NULL after a refusal: the session has too
+ * many already, or there is no memory. */
+struct wait *call_wait(struct call *call);
 
 /* Applies what the gate can commit of a block, and answers those who waited. */
 void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out);

@@ -77,6 +77,25 @@ void wait_remove(struct wait_list *list, struct wait *wait)
 	list->count--;
 }
 
+static bool same_part(const struct msg_part *a, const struct msg_part *b)
+{
+	return a->first == b->first && a->count == b->count && a->mask_bytes == b->mask_bytes &&
+	       (a->mask_bytes == 0 || memcmp(a->mask, b->mask, a->mask_bytes) == 0);
+}
+
+bool wait_repeats(const struct wait *wait, uint32_t peer, const struct msg *request)
+{
+	if (wait->verb == MSG_PULL || wait->peer != peer || wait->session != request->session ||
+	    wait->rank != request->rank || wait->step != request->step ||
+	    wait->part_count != request->part_count)
+		return false;
+	for (uint32_t i = 0; i < wait->part_count; i++) {
+		if (!same_part(&wait->parts[i], &request->parts[i]))
+			return false;
+	}
+	return true;
+}
+
 bool wait_covers(const struct wait *wait, uint32_t block)
 {
 	/* A message has at most LIMIT_PARTS parts, nearly always one. */

@@ -44,6 +44,10 @@ void wait_free(struct wait *wait);
 void wait_append(struct wait_list *list, struct wait *wait);
 void wait_remove(struct wait_list *list, struct wait *wait);
 
+/* Whether the wait is of this peer's request, or of an earlier one of its rank about
+ * the same segments of the same step: of pushes, which the newer one stands for. */
+bool wait_repeats(const struct wait *wait, uint32_t peer, const struct msg *request);
+
 /* Whether a block that now has `version` was one of those the wait missed. */
 bool wait_covers(const struct wait *wait, uint32_t block);
 bool wait_satisfied_by(const struct wait *wait, uint32_t block, uint64_t version);

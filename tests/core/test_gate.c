@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "server/core/gate.h"
+#include "server/core/wait.h"
 #include "tests/support/core_world.h"
 
 struct fixture {
@@ -147,6 +148,24 @@ static void test_waiting_bytes_are_counted_until_folded(void **state)
 	fixture_deinit(&fixture);
 }
 
+static void test_resend_takes_the_contribution_over_from_its_wait(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	struct wait old = {0}, new = {0};
+	char why[256];
+	fixture_init(&fixture, MSG_SYNC, 2);
+	struct gate_push push = {.rank = 1, .incarnation = 1, .values = SMALL, .wait = &old};
+	assert_int_equal(gate_admit(fixture.gate, &push, why, sizeof(why)), OPTD_OK);
+	assert_int_equal(old.unfolded, 1);
+	gate_rejoin(fixture.gate, 0, 1, &new);
+	assert_int_equal(old.unfolded, 0);
+	assert_int_equal(new.unfolded, 1);
+	admit(&fixture, 0, 0, SMALL);
+	assert_int_equal(new.unfolded, 0);
+	fixture_deinit(&fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +175,7 @@ int main(void)
 	        cmocka_unit_test(test_async_misses_nobody),
 	        cmocka_unit_test(test_held_block_gives_no_commit),
 	        cmocka_unit_test(test_waiting_bytes_are_counted_until_folded),
+	        cmocka_unit_test(test_resend_takes_the_contribution_over_from_its_wait),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

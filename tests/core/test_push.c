@@ -177,6 +177,106 @@ static void test_duplicate_whose_bytes_still_wait_counts_once(void **state)
 	core_world_end(&world);
 }
 
+/* The same request once more, as a client sends it that missed the answer. */
+static void push_again(struct core_client *client, uint64_t request, const float *values)
+{
+	struct msg msg = core_msg(client, MSG_PUSH);
+	msg.request = request;
+	msg.part_count = 1;
+	msg.parts[0] = (struct msg_part){.first = 0, .count = 1};
+	core_send(client, &msg, values, 8);
+}
+
+static void test_repeated_push_waits_once_and_is_answered_once(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, 2);
+	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
+	const float values[8] = {4, 4, 4, 4, 4, 4, 4, 4};
+	uint64_t push = core_push_all(&second, 0, 4.0f);
+	for (int i = 0; i < 1000; i++)
+		push_again(&second, push, values);
+	assert_int_equal(core_shard(&world)->waits.count, 1);
+	assert_int_equal(core_answers_to(&world, push), 0);
+	core_push_all(&first, 0, 2.0f);
+	core_assert_ok(&world, push);
+	assert_int_equal(core_answers_to(&world, push), 1);
+	assert_true(weight_at(&first, 0, 0) == -3.0f);
+	core_world_end(&world);
+}
+
+static void test_push_repeated_under_a_new_number_ends_the_old_one(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, 2);
+	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
+	uint64_t old = core_push_all(&second, 0, 4.0f);
+	uint64_t push = core_push_all(&second, 0, 4.0f);
+	core_assert_refused(&world, old, OPTD_CANCELLED, "waits instead");
+	assert_int_equal(core_shard(&world)->waits.count, 1);
+	core_push_all(&first, 0, 2.0f);
+	core_assert_ok(&world, push);
+	assert_int_equal(core_answers_to(&world, old), 1);
+	core_world_end(&world);
+}
+
+static void test_repeated_closing_of_a_step_waits_once(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, 2);
+	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
+	for (int i = 0; i < 100; i++)
+		core_close_step(&second, 0, 0, 1);
+	assert_int_equal(core_shard(&world)->waits.count, 1);
+	uint64_t close = core_close_step(&second, 0, 0, 1);
+	core_push_all(&first, 0, 2.0f);
+	core_assert_ok(&world, close);
+	core_world_end(&world);
+}
+
+static void test_replaced_push_is_told_that_its_bytes_are_folded(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, 3);
+	struct core_client clients[3];
+	for (uint32_t i = 0; i < 3; i++)
+		clients[i] = core_join(&world, i, (int32_t)i);
+	core_push_all(&clients[1], 0, 4.0f);
+	uint64_t push = core_push_all(&clients[1], 0, 4.0f);
+	assert_null(core_notice(&world, push, OPTD_FOLDED));
+	core_push_all(&clients[0], 0, 2.0f);
+	assert_non_null(core_notice(&world, push, OPTD_FOLDED));
+	core_world_end(&world);
+}
+
+static void test_waiting_pushes_of_a_session_are_bounded(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start_blocks(&world, 2);
+	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
+	/* Other segments each time: none repeats the one before. */
+	for (uint32_t i = 0; i < LIMIT_WAITS + 1; i++) {
+		struct msg msg = core_msg(&second, MSG_CLOSE_STEP);
+		uint8_t mask[LIMIT_MASK_BYTES] = {(uint8_t)(i & 0xff), (uint8_t)(i >> 8), 1};
+		msg.part_count = 1;
+		msg.parts[0] = (struct msg_part){.count = 1, .mask = mask, .mask_bytes = sizeof(mask)};
+		uint64_t close = core_send(&second, &msg, NULL, 0);
+		if (i == LIMIT_WAITS)
+			core_assert_refused(&world, close, OPTD_BUSY, "8192 requests");
+	}
+	assert_int_equal(core_shard(&world)->waits.count, LIMIT_WAITS);
+	/* All are answered, and then the session may wait again. */
+	core_close_step(&first, 0, 0, 1);
+	assert_int_equal(core_shard(&world)->waits.count, 0);
+	assert_null(core_answer(&world, core_close_step(&second, 1, 0, 1)));
+	core_world_end(&world);
+}
+
 static void test_duplicate_after_the_commit_gets_the_same_answer(void **state)
 {
 	(void)state;
@@ -425,6 +525,11 @@ int main(void)
 	        cmocka_unit_test(test_message_of_two_blocks_is_answered_when_both_are_complete),
 	        cmocka_unit_test(test_duplicate_before_the_commit_counts_once),
 	        cmocka_unit_test(test_duplicate_whose_bytes_still_wait_counts_once),
+	        cmocka_unit_test(test_repeated_push_waits_once_and_is_answered_once),
+	        cmocka_unit_test(test_push_repeated_under_a_new_number_ends_the_old_one),
+	        cmocka_unit_test(test_repeated_closing_of_a_step_waits_once),
+	        cmocka_unit_test(test_replaced_push_is_told_that_its_bytes_are_folded),
+	        cmocka_unit_test(test_waiting_pushes_of_a_session_are_bounded),
 	        cmocka_unit_test(test_duplicate_after_the_commit_gets_the_same_answer),
 	        cmocka_unit_test(test_duplicate_in_async_counts_once),
 	        cmocka_unit_test(test_push_resent_after_a_lost_session_counts_once),

@@ -57,6 +57,37 @@ static void test_push_is_satisfied_by_the_version_after_its_step(void **state)
 	wait_free(wait);
 }
 
+static void test_push_repeats_one_of_the_same_rank_step_and_segments(void **state)
+{
+	(void)state;
+	uint8_t mask[2] = {3, 1}, other[2] = {3, 3};
+	struct msg request = request_of(MSG_PUSH);
+	request.parts[1].mask = mask;
+	request.parts[1].mask_bytes = sizeof(mask);
+	struct wait *wait = wait_new(5, &request, 0);
+	request.request++;
+	assert_true(wait_repeats(wait, 5, &request));
+	assert_false(wait_repeats(wait, 6, &request));
+	struct msg changed = request;
+	changed.step++;
+	assert_false(wait_repeats(wait, 5, &changed));
+	changed = request;
+	changed.rank++;
+	assert_false(wait_repeats(wait, 5, &changed));
+	changed = request;
+	changed.parts[1].mask = other;
+	assert_false(wait_repeats(wait, 5, &changed));
+	changed = request;
+	changed.parts[0].count--;
+	assert_false(wait_repeats(wait, 5, &changed));
+	changed = request;
+	changed.part_count--;
+	assert_false(wait_repeats(wait, 5, &changed));
+	wait->verb = MSG_PULL;
+	assert_false(wait_repeats(wait, 5, &request));
+	wait_free(wait);
+}
+
 static void test_pull_is_satisfied_by_the_version_it_asked_for(void **state)
 {
 	(void)state;
@@ -98,6 +129,7 @@ int main(void)
 	        cmocka_unit_test(test_wait_keeps_its_own_copy_of_parts_and_masks),
 	        cmocka_unit_test(test_wait_covers_the_blocks_of_its_parts_only),
 	        cmocka_unit_test(test_push_is_satisfied_by_the_version_after_its_step),
+	        cmocka_unit_test(test_push_repeats_one_of_the_same_rank_step_and_segments),
 	        cmocka_unit_test(test_pull_is_satisfied_by_the_version_it_asked_for),
 	        cmocka_unit_test(test_waits_leave_a_list_from_any_place),
 	};
