@@ -1,0 +1,198 @@
+/*
+ * Readers that ask and never read, each within its own bounds, are bounded
+ * together: what they have not read may take what the models leave of
+ * limits.memory, whoever asks then hears BUSY, and it ends when they leave.
+ *
+ * They come over ipc, where the kernel keeps 200 KiB for each: of a TCP connection
+ * it takes 4 MiB, sooner or later, which would hide most of what is claimed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/e2e/speak.h"
+#include "tests/e2e/trainer.h"
+#include "tests/support/daemon_process.h"
+#include "tests/support/zmtp_peer.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define MEMORY_BYTES (64 * MIB)
+/* A tenth and 32 MiB are for the program itself, as in test_memory. */
+#define RESIDENT_BYTES (MEMORY_BYTES + MEMORY_BYTES / 10 + 32 * MIB)
+/* Answers of 5 MiB to each: less than the three windows at which one is let go
+ * for its own sake, and 200 MiB to all. */
+#define READERS 40
+#define PULLS 5
+#define PULL_BLOCKS 2 /* limits.message */
+
+struct fixture {
+	struct daemon_process daemon;
+	struct speaker greedy[READERS];
+	struct msg last[READERS]; /* pull of each */
+	struct speaker reader;    /* reads what it asks for */
+};
+
+static void start_daemon(struct daemon_process *daemon)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/optd.yaml", daemon->directory);
+	FILE *file = fopen(path, "w");
+	assert_non_null(file);
+	assert_true(fprintf(file, "listen: ipc://%s/lane\n"
+	                    "limits:\n  memory: 64MiB\n  window: 2MiB\n  message: 1MiB\n",
+	                    daemon->directory) > 0);
+	assert_int_equal(fclose(file), 0);
+	assert_true(daemon_start_with(daemon, (const char *[]){ "--config", path, NULL }));
+}
+
+static void train_model(const char *endpoint)
+{
+	const struct plan plan = { .optimizer = "sgd", .workers = 1, .mode = OPTD_ASYNC };
+	struct trainer trainer;
+
+	if (trainer_open(&trainer, endpoint, &plan, 0) != OPTD_OK)
+		fail_msg("%s", trainer_error(&trainer));
+	trainer_close(&trainer);
+}
+
+static void open_reader(struct speaker *speaker, const char *endpoint)
+{
+	speak_hello(speaker, endpoint);
+	struct msg open = speak_request(speaker, MSG_OPEN);
+	open.open = (struct msg_open){ .model = { "m", 1 }, .daemons = 1 };
+	assert_int_equal(speak_ask(speaker, &open), OPTD_OK);
+}
+
+static int set_up(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	assert_non_null(fixture);
+	*state = fixture;
+	fixture->reader.fd = -1;
+	for (int i = 0; i < READERS; i++)
+		fixture->greedy[i].fd = -1;
+	daemon_init(&fixture->daemon);
+	start_daemon(&fixture->daemon);
+	train_model(fixture->daemon.endpoints[0]);
+	open_reader(&fixture->reader, fixture->daemon.endpoints[0]);
+	return 0;
+}
+
+static void leave(struct fixture *fixture)
+{
+	for (int i = 0; i < READERS; i++) {
+		if (fixture->greedy[i].fd >= 0)
+			speak_close(&fixture->greedy[i]);
+	}
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+
+	leave(fixture);
+	if (fixture->reader.fd >= 0)
+		speak_close(&fixture->reader);
+	daemon_deinit(&fixture->daemon);
+	free(fixture);
+	return 0;
+}
+
+static struct msg pull_of(struct speaker *speaker)
+{
+	struct msg pull = speak_request(speaker, MSG_PULL);
+	pull.part_count = 1;
+	pull.parts[0].count = PULL_BLOCKS;
+	return pull;
+}
+
+/* All ask, and have something to read that they do not read. */
+static void ask_and_never_read(struct fixture *fixture)
+{
+	for (int i = 0; i < READERS; i++) {
+		struct speaker *speaker = &fixture->greedy[i];
+		open_reader(speaker, fixture->daemon.endpoints[0]);
+		for (int j = 0; j < PULLS; j++) {
+			fixture->last[i] = pull_of(speaker);
+			assert_true(speak_send(speaker, &fixture->last[i]));
+		}
+	}
+	for (int i = 0; i < READERS; i++)
+		assert_true(zmtp_readable(fixture->greedy[i].fd, DAEMON_DEADLINE_MS));
+}
+
+/* The reader pulls until it is answered so; meanwhile it may hear OK or BUSY. */
+static void pull_until(struct fixture *fixture, int status)
+{
+	uint64_t deadline_ms = daemon_now_ms() + DAEMON_DEADLINE_MS;
+	int rc = OPTD_TIMEOUT;
+
+	while (rc != status && daemon_now_ms() < deadline_ms) {
+		struct msg pull = pull_of(&fixture->reader);
+		rc = speak_ask(&fixture->reader, &pull);
+		assert_true(rc == OPTD_OK || rc == OPTD_BUSY);
+	}
+	if (rc != status)
+		fail_msg("pulls are still answered %d, not %d: %s", rc, status, fixture->reader.text);
+}
+
+static void test_pulls_hear_busy_with_what_waits_and_what_is_left(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned long long waiting = 0, left = 0;
+
+	ask_and_never_read(fixture);
+	pull_until(fixture, OPTD_BUSY);
+	int found = sscanf(fixture->reader.text,
+	                   "answers of %llu bytes wait to be read and limits.memory leaves %llu:",
+	                   &waiting, &left);
+	if (found != 2)
+		fail_msg("both sizes are not in: %s", fixture->reader.text);
+	/* The model takes little, and one more message may have been let in. */
+	assert_in_range(left, MEMORY_BYTES / 2, MEMORY_BYTES);
+	assert_in_range(waiting, left, left + 2 * MIB);
+}
+
+static void test_unread_answers_keep_to_limits_memory(void **state)
+{
+	struct fixture *fixture = *state;
+
+	ask_and_never_read(fixture);
+	/* Their last answers tell that all was handled.  None was cut: each kept to
+	 * what one reader may leave. */
+	for (int i = 0; i < READERS; i++)
+		assert_true(speak_answer(&fixture->greedy[i], &fixture->last[i], DAEMON_DEADLINE_MS));
+	uint64_t peak = daemon_peak_rss(&fixture->daemon);
+	print_message("# at most %.1f MiB resident, allowed %.1f\n", (double)peak / (double)MIB,
+	              (double)RESIDENT_BYTES / (double)MIB);
+	if (!daemon_sanitized())
+		assert_true(peak <= RESIDENT_BYTES);
+}
+
+static void test_pulls_are_answered_again_when_greedy_readers_left(void **state)
+{
+	struct fixture *fixture = *state;
+
+	ask_and_never_read(fixture);
+	pull_until(fixture, OPTD_BUSY);
+	leave(fixture);
+	pull_until(fixture, OPTD_OK);
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_pulls_hear_busy_with_what_waits_and_what_is_left),
+		TEST(test_unread_answers_keep_to_limits_memory),
+		TEST(test_pulls_are_answered_again_when_greedy_readers_left),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
