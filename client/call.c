@@ -251,8 +251,11 @@ void call_recall(optd_client *client, optd_model *model, struct lane *lane)
 	for (struct call *call = client->calls; call; call = call->next) {
 		if (call->model != model || !is_push(call) || call->state != CALL_ACTIVE)
 			continue;
-		if (due > call->step)
-			return; /* the server has all of it that was answered */
+		/* The lane has all of it that was answered; in async perhaps only on some
+		 * blocks, but asking again does no harm. */
+		bool sync = model->info.mode == OPTD_SYNC;
+		if (due > call->step && (sync || call->in_place))
+			return;
 		for (uint32_t i = 0; i < call->total && call->state == CALL_ACTIVE; i++) {
 			if (!call->final[i] || lane_of(client, call, i) != lane)
 				continue;

@@ -118,6 +118,7 @@ struct optd_model {
 	bool some_push;
 
 	uint64_t step;
+	uint64_t seen_step; /* every lane has completed so many of this worker's */
 	uint64_t known_run;
 	double weight;
 	uint64_t version, version_max;
@@ -222,6 +223,8 @@ int model_route_some(optd_model *model, const uint32_t *tensors, uint32_t count,
                      const struct route **out);
 /* The step is done: the next one is due. */
 void model_advance(optd_model *model, uint64_t step);
+/* Goes on from where the lanes, all open, say that this worker is. */
+void model_take_steps(optd_model *model);
 
 /* ---- call.c ----------------------------------------------------------- */
 

@@ -129,7 +129,7 @@ void model_attach(optd_model *model)
 			continue;
 		session_open(session, model->slot, &model->specs[client->lanes[i]->daemon], 0);
 		slot->expect_run = model->known_run;
-		slot->seen_step = model->step;
+		slot->seen_step = model->seen_step;
 	}
 }
 
@@ -137,9 +137,31 @@ void model_advance(optd_model *model, uint64_t step)
 {
 	optd_client *client = model->client;
 	model->step = step;
+	model->seen_step = step;
 	model->info.step = step;
 	for (uint32_t i = 0; i < client->lane_count; i++)
 		client->lanes[i]->session.slots[model->slot].seen_step = step;
+}
+
+/* Daemons may have come back from checkpoints of different steps.  In sync all go on
+ * from the lowest, and those that have more answer at once until the others are there.
+ * In async a step that any lane has would be taken for a repetition there, answered and
+ * not applied: go on from the highest, for steps may be left out.  No lane is then said
+ * to have completed more than it says itself. */
+void model_take_steps(optd_model *model)
+{
+	const optd_client *client = model->client;
+	uint64_t lowest = UINT64_MAX, highest = 0;
+	for (uint32_t i = 0; i < client->lane_count; i++) {
+		uint64_t step = client->lanes[i]->session.slots[model->slot].opened.step;
+		if (model->runs[i].count == 0)
+			continue;
+		lowest = step < lowest ? step : lowest;
+		highest = step > highest ? step : highest;
+	}
+	model_advance(model, lowest);
+	if (model->info.mode == OPTD_ASYNC)
+		model->step = model->info.step = highest;
 }
 
 int model_settle(optd_model *model, uint64_t deadline_ms)
@@ -279,7 +301,6 @@ int model_ready(optd_model *model)
 int optd_resume_model(optd_model *model, uint64_t *step)
 {
 	optd_client *client = model->client;
-	uint64_t lowest = UINT64_MAX;
 	if (model->broken == OPTD_MODEL_LOST)
 		return client_fail(client, OPTD_MODEL_LOST, "%s", model->broken_text);
 	if (model->broken == OPTD_ROLLBACK) {
@@ -296,12 +317,7 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 		client_leave(client);
 		if (rc < 0)
 			return rc;
-		for (uint32_t i = 0; i < client->lane_count; i++) {
-			const struct session_slot *slot = &client->lanes[i]->session.slots[model->slot];
-			if (model->runs[i].count > 0 && slot->opened.step < lowest)
-				lowest = slot->opened.step;
-		}
-		model_advance(model, lowest);
+		model_take_steps(model);
 	}
 	if (step)
 		*step = model->step;

@@ -177,7 +177,6 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 static int open_rest(optd_model *model, uint64_t deadline_ms)
 {
 	optd_client *client = model->client;
-	uint64_t lowest = UINT64_MAX;
 	if (model->info.ready)
 		for (uint32_t i = 0; i < client->daemon_count; i++)
 			model->specs[i].open.resume = MSG_RESUME_MUST;
@@ -194,12 +193,7 @@ static int open_rest(optd_model *model, uint64_t deadline_ms)
 	rc = model_settle(model, deadline_ms);
 	if (rc < 0)
 		return rc;
-	for (uint32_t i = 0; i < client->lane_count; i++) {
-		const struct session_slot *slot = &client->lanes[i]->session.slots[model->slot];
-		if (model->runs[i].count > 0 && slot->opened.step < lowest)
-			lowest = slot->opened.step;
-	}
-	model_advance(model, lowest);
+	model_take_steps(model);
 	model->known_run = model->info.run_id;
 	return 0;
 }

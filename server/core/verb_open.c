@@ -224,6 +224,39 @@ static bool same_run(const struct msg_open *open, const struct shard *shard)
 	return !shard->model->restored && (highest == 0 || shard_workers_present(shard) > 0);
 }
 
+/* In sync the step under way, also where this rank's part of it is in already: a
+ * push of it again is known for what it is and waits for the others, while one of
+ * the step after would come too early. */
+static uint64_t next_step(const struct shard *shard, uint32_t rank)
+{
+	const struct model *model = shard->model;
+	uint64_t lowest, highest, step = 0;
+
+	if (model->settings.mode == MSG_SYNC) {
+		model_versions(model, &lowest, &highest);
+		return lowest;
+	}
+	if (rank >= model->seats || model->seen[rank] == NULL)
+		return 0; /* it has pushed nothing */
+	for (uint32_t i = 0; i < model->owned.count; i++) {
+		uint64_t seen = model_seen(model, rank, model->owned.first + i);
+		step = seen > step ? seen : step;
+	}
+	return step;
+}
+
+/* What seen_step is to be compared with.  Versions count the pushes of all ranks in
+ * async, and a rank may leave steps out: there a worker's own steps tell. */
+static uint64_t reached(const struct call *call, const struct shard *shard)
+{
+	uint64_t lowest, highest;
+
+	if (shard->model->settings.mode == MSG_ASYNC && call->request->rank != MSG_NO_RANK)
+		return next_step(shard, (uint32_t)call->request->rank);
+	model_versions(shard->model, &lowest, &highest);
+	return highest;
+}
+
 static bool run_agrees(struct call *call, const struct shard *shard)
 {
 	const struct msg_open *open = &call->request->open;
@@ -244,15 +277,16 @@ static bool run_agrees(struct call *call, const struct shard *shard)
 		return false;
 	}
 	model_versions(model, &lowest, &highest);
-	if (open->expect_run != 0 && highest < open->seen_step) {
+	if (open->expect_run != 0 && reached(call, shard) < open->seen_step) {
+		uint64_t step = model->settings.mode == MSG_ASYNC ? reached(call, shard) : lowest;
 		struct outbox_entry *entry = call_reply(call, OPTD_ROLLBACK);
-		entry->head.step = lowest;
+		entry->head.step = step;
 		entry->head.version = lowest;
 		entry->head.version_max = highest;
 		entry->head.text = outbox_printf(call->out,
 		                                 "model '%s' went back from step %" PRIu64 " to %" PRIu64
 		                                 ": accept it and pull the weights",
-		                                 model->name, open->seen_step, lowest);
+		                                 model->name, open->seen_step, step);
 		return false;
 	}
 	return true;
@@ -351,25 +385,6 @@ static bool claim_rank(struct call *call, struct shard *shard)
 	holder->pid = call->session->pid;
 	memcpy(holder->host, call->session->host, sizeof(holder->host));
 	return true;
-}
-
-/* In sync the step under way, also where this rank's part of it is in already: a
- * push of it again is known for what it is and waits for the others, while one of
- * the step after would come too early. */
-static uint64_t next_step(const struct shard *shard, uint32_t rank)
-{
-	const struct model *model = shard->model;
-	uint64_t lowest, highest, step = 0;
-
-	if (model->settings.mode == MSG_SYNC) {
-		model_versions(model, &lowest, &highest);
-		return lowest;
-	}
-	for (uint32_t i = 0; i < model->owned.count; i++) {
-		uint64_t seen = model_seen(model, rank, model->owned.first + i);
-		step = seen > step ? seen : step;
-	}
-	return step;
 }
 
 /* ---- OPEN --------------------------------------------------------------- */

@@ -382,6 +382,40 @@ static void test_model_behind_what_a_worker_has_seen_is_a_rollback(void **state)
 	core_world_end(&world);
 }
 
+static void test_steps_left_out_in_async_are_no_rollback(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	world.open.mode = MSG_ASYNC;
+	world.open.workers = 0;
+	core_world_start(&world);
+	struct core_client client = core_join(&world, 0, 0);
+	core_assert_ok(&world, core_push_all(&client, 40, 1.0f));
+	world.open.expect_run = client.opened.run_id;
+	world.open.seen_step = 41;
+	assert_int_equal(core_open(&client)->head.status, OPTD_OK);
+	assert_int_equal(client.opened.step, 41);
+	core_world_end(&world);
+}
+
+static void test_updates_of_others_hide_no_rollback_in_async(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	world.open.mode = MSG_ASYNC;
+	world.open.workers = 0;
+	core_world_start(&world);
+	struct core_client client = core_join(&world, 0, 0);
+	for (uint64_t step = 0; step < 5; step++)
+		core_assert_ok(&world, core_push_all(&client, step, 1.0f));
+	world.open.expect_run = client.opened.run_id;
+	world.open.seen_step = 3;
+	assert_refused(&world, OPTD_ROLLBACK, "'m'|from step 3 to 0");
+	core_world_end(&world);
+}
+
 static void test_model_at_what_a_worker_has_seen_is_no_rollback(void **state)
 {
 	(void)state;
@@ -540,6 +574,8 @@ int main(void)
 	        cmocka_unit_test(test_model_of_a_run_that_is_gone_is_never_made_anew),
 	        cmocka_unit_test(test_other_run_under_the_name_is_a_lost_model),
 	        cmocka_unit_test(test_model_behind_what_a_worker_has_seen_is_a_rollback),
+	        cmocka_unit_test(test_steps_left_out_in_async_are_no_rollback),
+	        cmocka_unit_test(test_updates_of_others_hide_no_rollback_in_async),
 	        cmocka_unit_test(test_model_at_what_a_worker_has_seen_is_no_rollback),
 	        cmocka_unit_test(test_second_daemon_joins_the_run_that_the_lead_has_begun),
 	        cmocka_unit_test(test_second_daemon_never_makes_a_model_anew_that_has_trained),
