@@ -205,7 +205,7 @@ static void wait_notice(struct engine *engine, struct shard *shard, struct wait 
 
 	wait->told_ms = now_ms;
 	struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_WAITING, out);
-	if (!model_block_ready(shard->model, block))
+	if (!shard->ready)
 		entry->head.text = outbox_printf(out, "waiting for the first weights of model '%s'",
 		                                 shard->model->name);
 	else if (count > 0)
@@ -227,7 +227,7 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 	shard_missing_text(shard, block, missing, sizeof(missing));
 	struct outbox_entry *entry =
 	        wait_reply(engine, shard, wait, pull ? OPTD_TIMEOUT : OPTD_STEP_TIMEOUT, out);
-	if (!model_block_ready(shard->model, block))
+	if (!shard->ready)
 		entry->head.text = outbox_printf(
 		        out, "nobody has given model '%s' its first weights within %llu s",
 		        shard->model->name, (unsigned long long)((now_ms - wait->since_ms) / 1000));

@@ -207,7 +207,7 @@ static bool lags(const struct shard *shard, const struct wait *wait, uint32_t bl
 {
 	uint64_t version = model_version(shard->model, block);
 	if (wait->verb == MSG_PULL)
-		return !model_block_ready(shard->model, block) || version < wait->min_version;
+		return !shard->ready || version < wait->min_version;
 	return version <= wait->step;
 }
 

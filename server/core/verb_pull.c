@@ -109,18 +109,29 @@ void wait_finish(struct engine *engine, struct shard *shard, struct wait *wait, 
 }
 
 /* Blocks of a pull that have not seen enough yet. */
-static uint32_t pull_missing(const struct shard *shard, const struct msg *request)
+static uint32_t pull_missing(const struct shard *shard, const struct wait *wait)
 {
 	uint32_t missing = 0;
-	for (uint32_t i = 0; i < request->part_count; i++) {
-		for (uint32_t j = 0; j < request->parts[i].count; j++) {
-			uint32_t block = request->parts[i].first + j;
-			if (!model_block_ready(shard->model, block) ||
-			    model_version(shard->model, block) < request->min_version)
-				missing++;
-		}
+	for (uint32_t i = 0; i < wait->part_count; i++) {
+		for (uint32_t j = 0; j < wait->parts[i].count; j++)
+			missing += model_version(shard->model, wait->parts[i].first + j) < wait->min_version;
 	}
 	return missing;
+}
+
+void shard_begin(struct engine *engine, struct shard *shard, struct outbox *out)
+{
+	struct wait *next;
+
+	assert(shard->ready);
+	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
+		next = wait->next;
+		if (wait->verb != MSG_PULL)
+			continue;
+		wait->missing = pull_missing(shard, wait);
+		if (wait->missing == 0)
+			wait_finish(engine, shard, wait, out);
+	}
 }
 
 void verb_pull(struct call *call)
@@ -140,7 +151,8 @@ void verb_pull(struct call *call)
 	if (wait == NULL)
 		return;
 	shard->counts.pulls++;
-	wait->missing = pull_missing(shard, call->request);
-	if (wait->missing == 0)
+	wait->missing = pull_missing(shard, wait);
+	/* Blocks given so far may be replaced by another worker's until all have come. */
+	if (shard->ready && wait->missing == 0)
 		wait_finish(call->engine, shard, wait, call->out);
 }

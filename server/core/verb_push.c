@@ -59,6 +59,8 @@ void shard_commit(struct engine *engine, struct shard *shard, struct commit *com
 static bool wait_had_missed(const struct shard *shard, const struct wait *wait,
                             const struct commit *commit)
 {
+	if (wait->verb == MSG_PULL && !shard->ready)
+		return false;
 	if (wait->verb == MSG_PULL || shard->model->settings.mode == MSG_SYNC)
 		return wait_satisfied_by(wait, commit->block, commit->version);
 	return commit->kind == COMMIT_STEP && wait_covers(wait, commit->block) &&
@@ -145,13 +147,9 @@ static bool init_allowed(struct call *call)
 
 static void init_block(struct call *call, uint32_t block, const float *values)
 {
-	struct shard *shard = call->shard;
-	bool was_ready = model_block_ready(shard->model, block);
 	struct commit commit = {.kind = COMMIT_INIT, .block = block, .values = values};
 
-	shard_commit(call->engine, shard, &commit);
-	if (!was_ready)
-		shard_advance(call->engine, shard, &commit, call->out);
+	shard_commit(call->engine, call->shard, &commit);
 }
 
 static bool init_done(struct call *call)
@@ -164,6 +162,7 @@ static bool init_done(struct call *call)
 	}
 	shard->ready = true;
 	shard->grant.active = false;
+	shard_begin(call->engine, shard, call->out);
 	return true;
 }
 
@@ -329,12 +328,6 @@ static bool block_allows(struct call *call, const struct msg_part *part, uint32_
 	struct gate_push push = push_of(call, part, block, closes ? NULL : request->payload, NULL);
 	char why[256];
 
-	if (!model_block_ready(shard->model, block)) {
-		call_refuse(call, OPTD_NOT_READY,
-		            "block %u of model '%s' has no weights yet: give it its first weights", block,
-		            shard->model->name);
-		return false;
-	}
 	enum gate_standing standing = gate_standing(shard->gate, block, push.rank, push.step);
 	if (standing == GATE_AHEAD) {
 		call_refuse(call, OPTD_STEP_GAP,
@@ -436,9 +429,24 @@ static void run_blocks(struct call *call)
 	}
 }
 
+/* A push into weights that are not all there would keep them from being replaced
+ * when another worker takes over to give them. */
+static bool model_begun(struct call *call)
+{
+	const struct model *model = call->shard->model;
+
+	if (call->shard->ready)
+		return true;
+	call_refuse(call, OPTD_NOT_READY,
+	            "model '%s' has no weights yet (%u of %u blocks, not declared complete): give it "
+	            "its first weights, or pull to wait for them",
+	            model->name, model->ready_count, model->owned.count);
+	return false;
+}
+
 static bool push_allowed(struct call *call)
 {
-	if (!rank_holds(call))
+	if (!rank_holds(call) || !model_begun(call))
 		return false;
 	if (call->request->verb == MSG_CLOSE_STEP) {
 		if (call_elements(call) == 0)

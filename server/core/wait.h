@@ -24,7 +24,7 @@ struct wait {
 	int32_t rank;
 	uint64_t step;        /* pushes: the step that must complete */
 	uint64_t min_version; /* pulls */
-	uint32_t missing;     /* blocks still to come */
+	uint32_t missing;     /* blocks still to come; for pulls, once the model is ready */
 	uint32_t unfolded;    /* blocks whose bytes are still held */
 	bool folded_told;
 	uint64_t since_ms, told_ms;

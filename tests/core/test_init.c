@@ -44,13 +44,14 @@ static void test_weights_given_are_pulled(void **state)
 	start(&world);
 	struct core_client client = opened(&world, 0, 0);
 	core_assert_ok(&world, init(&client, client.opened.token, 0, 1));
+	core_assert_ok(&world, init(&client, client.opened.token, 0, 0));
 	uint64_t pull = core_pull(&client, 0, 1, 0);
 	assert_true(core_answer(&world, pull)->values[7] == 2.0f);
 	assert_int_equal(core_answer(&world, pull)->head.version, 0);
 	core_world_end(&world);
 }
 
-static void test_pull_waits_for_the_first_weights(void **state)
+static void test_pull_waits_until_the_first_weights_are_complete(void **state)
 {
 	(void)state;
 	struct core_world world;
@@ -59,6 +60,8 @@ static void test_pull_waits_for_the_first_weights(void **state)
 	uint64_t pull = core_pull(&reader, 0, 1, 0);
 	assert_null(core_answer(&world, pull));
 	init(&client, client.opened.token, 0, 1);
+	assert_null(core_answer(&world, pull));
+	init(&client, client.opened.token, 0, 0);
 	core_assert_ok(&world, pull);
 	core_world_end(&world);
 }
@@ -70,7 +73,7 @@ static void test_push_before_the_first_weights_is_refused(void **state)
 	start(&world);
 	struct core_client client = opened(&world, 0, 0);
 	core_assert_refused(&world, core_push_all(&client, 0, 1.0f), OPTD_NOT_READY,
-	                    "block 0|'m'|no weights yet");
+	                    "'m'|no weights yet|0 of 1 blocks");
 	core_world_end(&world);
 }
 
@@ -222,18 +225,60 @@ static void test_late_token_on_a_ready_model_is_told_to_pull(void **state)
 	core_world_end(&world);
 }
 
-static void test_block_that_was_updated_takes_no_first_weights(void **state)
+static void test_push_before_done_leaves_the_weights_to_be_given(void **state)
 {
 	(void)state;
 	struct core_world world;
 	start(&world);
-	world.open.workers = 1;
 	struct core_client client = opened(&world, 0, 0);
 	core_assert_ok(&world, init(&client, 1, 0, 1));
-	core_assert_ok(&world, core_push_all(&client, 0, 1.0f));
 	uint64_t before = core_hash(&world);
-	core_assert_refused(&world, init(&client, 1, 0, 1), OPTD_CONFLICT, "block 0|'m'|step 1");
+	core_assert_refused(&world, core_push_all(&client, 0, 1.0f), OPTD_NOT_READY,
+	                    "'m'|1 of 1 blocks|not declared complete");
+	core_assert_refused(&world, core_close_step(&client, 0, 0, 1), OPTD_NOT_READY, "'m'");
 	assert_int_equal(core_hash(&world), before);
+	core_assert_ok(&world, init(&client, 1, 0, 1));
+	core_assert_ok(&world, init(&client, 1, 0, 0));
+	assert_null(core_answer(&world, core_push_all(&client, 0, 1.0f)));
+	core_world_end(&world);
+}
+
+static void test_pull_for_an_update_waits_for_done_and_for_the_update(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	core_world_start(&world);
+	struct core_client client = opened(&world, 0, 0), reader = opened(&world, 1, MSG_NO_RANK);
+	uint64_t pull = core_pull(&reader, 0, 1, 1);
+	core_init_weights(&client, NULL);
+	assert_null(core_answer(&world, pull));
+	core_push_all(&client, 0, 1.0f);
+	core_assert_ok(&world, pull);
+	assert_true(core_answer(&world, pull)->values[0] == -1.0f);
+	core_world_end(&world);
+}
+
+static void test_pulls_see_the_weights_of_one_token_only(void **state)
+{
+	(void)state;
+	struct core_world world;
+	static float fives[LIMIT_BLOCK_SEGMENTS + 5];
+	core_world_init(&world);
+	core_world_scalars(&world, LIMIT_BLOCK_SEGMENTS + 5);
+	world.open.workers = 2;
+	core_world_start(&world);
+	for (uint32_t i = 0; i < LIMIT_BLOCK_SEGMENTS + 5; i++)
+		fives[i] = 5.0f;
+	struct core_client first = opened(&world, 0, 0), reader = opened(&world, 2, MSG_NO_RANK);
+	uint64_t pulls[2] = {core_pull(&reader, 0, 1, 0), core_pull(&reader, 1, 1, 0)};
+	core_assert_ok(&world, init(&first, 1, 0, 1));
+	engine_peer_gone(world.engine, 0, &world.out);
+	assert_null(core_answer(&world, pulls[0]));
+	struct core_client second = opened(&world, 1, 1);
+	core_init_weights(&second, fives);
+	for (int i = 0; i < 2; i++)
+		assert_true(core_answer(&world, pulls[i])->values[0] == 5.0f);
 	core_world_end(&world);
 }
 
@@ -363,7 +408,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_weights_given_are_pulled),
-	        cmocka_unit_test(test_pull_waits_for_the_first_weights),
+	        cmocka_unit_test(test_pull_waits_until_the_first_weights_are_complete),
 	        cmocka_unit_test(test_push_before_the_first_weights_is_refused),
 	        cmocka_unit_test(test_init_without_or_with_a_wrong_token_is_refused),
 	        cmocka_unit_test(test_lease_that_runs_out_goes_to_the_next_who_opens),
@@ -375,7 +420,9 @@ int main(void)
 	        cmocka_unit_test(test_done_before_all_blocks_names_how_many),
 	        cmocka_unit_test(test_resent_init_after_done_is_welcome_and_changes_nothing),
 	        cmocka_unit_test(test_late_token_on_a_ready_model_is_told_to_pull),
-	        cmocka_unit_test(test_block_that_was_updated_takes_no_first_weights),
+	        cmocka_unit_test(test_push_before_done_leaves_the_weights_to_be_given),
+	        cmocka_unit_test(test_pull_for_an_update_waits_for_done_and_for_the_update),
+	        cmocka_unit_test(test_pulls_see_the_weights_of_one_token_only),
 	        cmocka_unit_test(test_init_with_nan_names_block_and_element),
 	        cmocka_unit_test(test_mask_in_init_is_refused_before_anything_is_taken),
 	        cmocka_unit_test(test_other_lane_grants_nothing_and_takes_the_leads_token),
