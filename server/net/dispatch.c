@@ -117,6 +117,17 @@ static bool own_id(zmq_msg_t *id)
 	return zmq_msg_size(id) == PEERS_ID_BYTES && *(const unsigned char *)zmq_msg_data(id) == 0;
 }
 
+/* Many who came and left can fill the table before the sweep finds them out. */
+static uint32_t add_peer(struct lane *lane, uint32_t key)
+{
+	uint32_t number = peers_add(&lane->peers, key);
+
+	if (number != PEERS_NONE)
+		return number;
+	lane_probe_all(lane);
+	return peers_add(&lane->peers, key);
+}
+
 /* The peer's number; a stranger gets one for HELLO. */
 static uint32_t find_peer(struct lane *lane, struct frames *frames, const struct msg *request)
 {
@@ -126,7 +137,7 @@ static uint32_t find_peer(struct lane *lane, struct frames *frames, const struct
 	memcpy(&key, id + 1, sizeof(key));
 	uint32_t number = peers_find(&lane->peers, key);
 	if (number == PEERS_NONE && request->verb == MSG_HELLO)
-		number = peers_add(&lane->peers, key);
+		number = add_peer(lane, key);
 	if (number != PEERS_NONE) {
 		lane->peers.all[number].heard_ms = lane_now_ms(lane);
 		lane->peers.all[number].fd = frames->fd;

@@ -14,6 +14,8 @@
 #define TICK_MS 50
 #define SWEEP_MS 1000
 #define PROBE_MS 10000
+/* All at once, when there is no room for a new one. */
+#define PROBE_ALL_MS 1000
 #define STOP_MS 2000
 /* Messages ZeroMQ keeps per peer and direction.  Incoming is small: what waits
  * there is not in any window.  Outgoing is a backstop behind our own queue. */
@@ -184,18 +186,41 @@ void lane_peer_gone(struct lane *lane, uint32_t number)
 /* ---- time --------------------------------------------------------------- */
 
 /* A dead connection is noticed only by sending on it. */
+static void probe(struct lane *lane, uint32_t number, uint64_t now_ms)
+{
+	struct outbox_entry *entry = outbox_add(&lane->out, number);
+
+	lane->peers.all[number].probed_ms = now_ms;
+	entry->head.verb = MSG_HELLO;
+	entry->head.status = OPTD_WAITING;
+	entry->head.epoch = lane->engine_options.epoch;
+}
+
+void lane_probe_all(struct lane *lane)
+{
+	uint64_t now_ms = lane_now_ms(lane);
+
+	if (now_ms - lane->probed_ms < PROBE_ALL_MS)
+		return;
+	lane->probed_ms = now_ms;
+	for (uint32_t i = 0; i < lane->peers.room; i++) {
+		const struct peer *peer = &lane->peers.all[i];
+		/* Those with a queue are sent to anyway. */
+		if (!peer->used || peer->first != NULL)
+			continue;
+		probe(lane, i, now_ms);
+		lane_send(lane, &lane->out);
+	}
+}
+
 static void sweep(struct lane *lane, uint64_t now_ms)
 {
 	for (uint32_t i = 0; i < lane->peers.room; i++) {
-		struct peer *peer = &lane->peers.all[i];
+		const struct peer *peer = &lane->peers.all[i];
 		if (!peer->used || now_ms - peer->heard_ms < PROBE_MS ||
 		    now_ms - peer->probed_ms < PROBE_MS)
 			continue;
-		peer->probed_ms = now_ms;
-		struct outbox_entry *entry = outbox_add(&lane->out, i);
-		entry->head.verb = MSG_HELLO;
-		entry->head.status = OPTD_WAITING;
-		entry->head.epoch = lane->engine_options.epoch;
+		probe(lane, i, now_ms);
 	}
 }
 

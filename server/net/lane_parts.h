@@ -48,6 +48,7 @@ struct lane {
 	struct mailbox mailbox;
 	bool draining, stopping;
 	uint64_t stop_by_ms;
+	uint64_t probed_ms; /* all peers, for want of room */
 	bool queued; /* some peer has parcels waiting */
 	/* a checkpoint's cut */
 	bool cutting;
@@ -62,6 +63,8 @@ bool dispatch_turn(void *lane);
 void send_queued(struct lane *lane);
 /* Forgets a peer whose connection is gone. */
 void lane_peer_gone(struct lane *lane, uint32_t number);
+/* Sends to all peers, at most once a second, which forgets those that are gone. */
+void lane_probe_all(struct lane *lane);
 /* Answers a STATUS request. */
 void status_answer(struct lane *lane, uint32_t peer, const struct msg *request);
 /* Does a bit of the cut; returns whether more can be done at once. */

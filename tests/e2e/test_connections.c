@@ -1,0 +1,97 @@
+/*
+ * A daemon with room for a few connections, and peers that come and go.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/e2e/speak.h"
+#include "tests/support/daemon_process.h"
+#include "tests/support/zmtp_peer.h"
+
+#define CONNECTIONS 8
+/* Well below what a silent peer is given before it is asked whether it lives. */
+#define ROOM_MS 4000
+
+static int set_up(void **state)
+{
+	struct daemon_process *daemon = calloc(1, sizeof(*daemon));
+	char config[96];
+
+	assert_non_null(daemon);
+	*state = daemon;
+	daemon_init(daemon);
+	snprintf(config, sizeof(config), "%s/optd.yaml", daemon->directory);
+	FILE *file = fopen(config, "w");
+	assert_non_null(file);
+	fprintf(file, "listen: tcp://127.0.0.1:0\nlimits: {connections: %d}\n", CONNECTIONS);
+	fclose(file);
+	assert_true(daemon_start_with(daemon, (const char *[]){ "--config", config, NULL }));
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	daemon_deinit(*state);
+	free(*state);
+	return 0;
+}
+
+/* Says HELLO until it is let in; false when that takes too long. */
+static bool enter(const struct daemon_process *daemon, struct speaker *speaker)
+{
+	uint64_t began_ms = daemon_now_ms();
+	int status = OPTD_BUSY;
+
+	while (status != OPTD_OK && daemon_now_ms() - began_ms < ROOM_MS) {
+		*speaker = (struct speaker){ .fd = zmtp_dealer(daemon->endpoints[0]), .session = began_ms };
+		if (speaker->fd < 0)
+			continue;
+		struct msg hello = speak_request(speaker, MSG_HELLO);
+		hello.hello = (struct msg_hello){ .protocol_min = LIMIT_PROTOCOL_MIN,
+			                          .protocol_max = LIMIT_PROTOCOL_MAX };
+		status = speak_ask(speaker, &hello);
+		if (status != OPTD_OK)
+			speak_close(speaker);
+	}
+	return status == OPTD_OK;
+}
+
+static void test_sessions_that_left_make_room_for_new_ones(void **state)
+{
+	struct speaker speaker;
+
+	for (int i = 0; i < 2 * CONNECTIONS + 1; i++) {
+		assert_true(enter(*state, &speaker));
+		speak_close(&speaker);
+	}
+}
+
+static void test_sessions_that_stay_are_kept_when_there_is_no_room(void **state)
+{
+	struct speaker stays, speaker;
+
+	assert_true(enter(*state, &stays));
+	for (int i = 0; i < CONNECTIONS + 1; i++) {
+		assert_true(enter(*state, &speaker));
+		speak_close(&speaker);
+	}
+	struct msg status = speak_request(&stays, MSG_STATUS);
+	assert_int_equal(speak_ask(&stays, &status), OPTD_OK);
+	speak_close(&stays);
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_sessions_that_left_make_room_for_new_ones),
+		TEST(test_sessions_that_stay_are_kept_when_there_is_no_room),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
