@@ -40,16 +40,16 @@ done
 cat "$dir/daemon"
 server=$(sed -n 's/^READY \([^ ]*\).*/\1/p' "$dir/daemon")
 
-say "$workers workers train on 60,000 images, each on its part"
+set -- --server "$server" --workers "$workers" --epochs "$epochs" --mode sync --optimizer adam --set lr=0.001
+say "fashion_mnist, $workers of them: 60,000 images, each worker takes its part"
 rank=1
 while [ "$rank" -lt "$workers" ]; do
-	"$bin/examples/fashion_mnist" --server "$server" --rank "$rank" --workers "$workers" \
-		--epochs "$epochs" --quiet &
+	"$bin/examples/fashion_mnist" "$@" --rank "$rank" --quiet &
 	jobs="$jobs $!"
 	rank=$((rank + 1))
 done
 # In the background as well, so that Ctrl-C reaches this script at once.
-"$bin/examples/fashion_mnist" --server "$server" --rank 0 --workers "$workers" --epochs "$epochs" &
+"$bin/examples/fashion_mnist" "$@" --rank 0 &
 jobs="$jobs $!"
 for job in $jobs; do
 	wait "$job"
@@ -71,7 +71,7 @@ tail -n 3 "$dir/log"
 cat <<TXT
 
 Next:
-  $bin/examples/fashion_mnist --help      train with another optimizer, mode or number of workers
-  $bin/optd --config deploy/optd.yaml     run the daemon yourself; $bin/optctl status shows what it holds
-  $bin/optd --print-config                every setting, its default and its range
+  $bin/optd --config deploy/optd.yaml     run the daemon yourself, in another terminal
+  $bin/examples/fashion_mnist --optimizer sgd --set lr=0.1 --set momentum=0.9
+  $bin/optctl status                      what the daemon holds; optctl --help has the rest
 TXT

@@ -102,8 +102,16 @@ static int restore_lane(struct restore *restore, const struct checkpoint_file *f
 	int rc = OPTD_OK;
 	if (model->owned.count > 0)
 		rc = fill_model(model, file, why, why_bytes);
-	if (rc == OPTD_OK && model->owned.count > 0)
-		rc = engine_adopt(lane_engine(restore->lanes[lane]), &model, why, why_bytes);
+	if (rc == OPTD_OK && model->owned.count > 0) {
+		struct engine *engine = lane_engine(restore->lanes[lane]);
+		rc = engine_adopt(engine, &model, why, why_bytes);
+		if (rc == OPTD_OK) {
+			/* What it was read from is its newest checkpoint. */
+			struct shard *shard = engine_find(engine, checkpoint_about(file)->model);
+			uint64_t highest;
+			model_versions(shard->model, &shard->saved_version, &highest);
+		}
+	}
 	model_free(model);
 	return rc;
 }

@@ -18,7 +18,7 @@ static const char USAGE[] =
         "  --rank N            this worker's number, from 0 (0)\n"
         "  --workers N         how many there are (1)\n"
         "  --model NAME        name of the model on the daemon (fashion)\n"
-        "  --optimizer NAME    sgd, momentum, adagrad, rmsprop, adam (the daemon's choice)\n"
+        "  --optimizer NAME    sgd, momentum, adagrad, rmsprop, adam (the daemon's choice, or sgd)\n"
         "  --set NAME=VALUE    a hyper-parameter, as in --set lr=0.001 --set betas=0.9,0.999\n"
         "  --match NAME        torch2, torch1 or numpy\n"
         "  --mode sync|async   (the daemon's choice, or sync)\n"
@@ -33,17 +33,17 @@ static const char USAGE[] =
         "  --quiet             no progress\n"
         "  --help\n";
 
-static bool number(const char *name, const char *text, uint64_t max, uint64_t *out)
+static bool number(const char *name, const char *text, uint64_t min, uint64_t max, uint64_t *out)
 {
 	char *end;
 	errno = 0;
 	unsigned long long value = strtoull(text, &end, 10);
-	if (errno == 0 && end != text && *end == '\0' && text[0] != '-' && value <= max) {
+	if (errno == 0 && end != text && *end == '\0' && text[0] != '-' && value >= min && value <= max) {
 		*out = value;
 		return true;
 	}
-	fprintf(stderr, "fashion_mnist: --%s is '%s'; it takes a whole number up to %llu\n", name, text,
-	        (unsigned long long)max);
+	fprintf(stderr, "fashion_mnist: --%s is '%s'; it takes a whole number from %llu to %llu\n", name,
+	        text, (unsigned long long)min, (unsigned long long)max);
 	return false;
 }
 
@@ -102,39 +102,39 @@ static bool take_number(struct arguments *a, int option, const char *text)
 
 	switch (option) {
 	case 'r':
-		if (!number("rank", text, 1023, &n))
+		if (!number("rank", text, 0, 1023, &n))
 			return false;
 		a->rank = (int32_t)n;
 		return true;
 	case 'w':
-		if (!number("workers", text, 1024, &n) || n == 0)
+		if (!number("workers", text, 1, 1024, &n))
 			return false;
 		a->workers = (uint32_t)n;
 		return true;
 	case 'e':
-		if (!number("epochs", text, 100000, &n))
+		if (!number("epochs", text, 0, 100000, &n))
 			return false;
 		a->epochs = (uint32_t)n;
 		return true;
 	case 'b':
-		if (!number("batch", text, 60000, &n) || n == 0)
+		if (!number("batch", text, 1, 60000, &n))
 			return false;
 		a->batch = (uint32_t)n;
 		return true;
 	case 'H':
-		if (!number("hidden", text, 65536, &n) || n == 0)
+		if (!number("hidden", text, 1, 65536, &n))
 			return false;
 		a->hidden = (uint32_t)n;
 		return true;
 	case 't':
-		if (!number("timeout", text, 86400, &n) || n == 0)
+		if (!number("timeout", text, 1, 86400, &n))
 			return false;
 		a->timeout_s = (uint32_t)n;
 		return true;
 	case 'n':
-		return number("steps", text, UINT64_MAX, &a->steps);
+		return number("steps", text, 0, UINT64_MAX, &a->steps);
 	default:
-		return number("seed", text, UINT64_MAX, &a->seed);
+		return number("seed", text, 0, UINT64_MAX, &a->seed);
 	}
 }
 
@@ -194,7 +194,7 @@ bool arguments_parse(int argc, char **argv, struct arguments *a, int *exit_code)
 	                        .seed = 1,
 	                        .timeout_s = 60};
 	*exit_code = EXIT_USAGE;
-	while ((option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "h", OPTIONS, NULL)) != -1) {
 		if (option == 'h') {
 			fputs(USAGE, stdout);
 			*exit_code = 0;
@@ -205,6 +205,11 @@ bool arguments_parse(int argc, char **argv, struct arguments *a, int *exit_code)
 	}
 	if (optind < argc) {
 		fprintf(stderr, "fashion_mnist: '%s' is not an option; see --help\n", argv[optind]);
+		return false;
+	}
+	if ((uint32_t)a->rank >= a->workers) {
+		fprintf(stderr, "fashion_mnist: --rank %d of --workers %u: ranks go from 0 to %u\n", a->rank,
+		        a->workers, a->workers - 1);
 		return false;
 	}
 	a->open.hypers = a->hypers;

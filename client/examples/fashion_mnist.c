@@ -120,9 +120,9 @@ static int prepare(struct training *t)
 	t->order = calloc(t->mine, sizeof(*t->order));
 	t->images = calloc((size_t)a->batch * t->train.pixels, sizeof(float));
 	t->labels = calloc(a->batch, 1);
-	if (t->steps_per_epoch == 0 || (uint32_t)a->rank >= a->workers) {
-		fprintf(stderr, "fashion_mnist: rank %d of %u workers with batches of %u: nothing to do\n",
-		        a->rank, a->workers, a->batch);
+	if (t->steps_per_epoch == 0) {
+		fprintf(stderr, "fashion_mnist: %u images are too few for %u workers with batches of %u\n",
+		        t->train.count, a->workers, a->batch);
 		return -1;
 	}
 	if (t->order == NULL || t->images == NULL || t->labels == NULL ||
@@ -180,6 +180,9 @@ static int join(struct training *t, uint64_t *step)
 		       info.mode == OPTD_ASYNC ? "async" : "sync", info.workers, info.workers == 1 ? "" : "s");
 	if (info.attached[0] != '\0')
 		printf("rank %d: going on with a model that %s\n", a->rank, info.attached);
+	else if (info.step > 0)
+		printf("rank %d: going on at step %llu\n", a->rank, (unsigned long long)info.step);
+	fflush(stdout);
 	*step = info.step;
 	return 0;
 }
@@ -225,17 +228,20 @@ static double images_per_s(const struct training *t, uint64_t step)
 	return seconds > 0 ? (double)images / seconds : 0;
 }
 
+/* What a terminal of 80 columns leaves beside the numbers. */
+#define BAR 16
+
 static void show_bar(struct training *t, uint64_t step)
 {
-	char bar[31];
+	char bar[BAR + 1];
 	uint32_t at = (uint32_t)((step - 1) % t->steps_per_epoch) + 1;
-	uint32_t filled = at * 30 / t->steps_per_epoch;
+	uint32_t filled = at * BAR / t->steps_per_epoch;
 
 	if (!t->terminal || (at % 10 != 0 && at != t->steps_per_epoch))
 		return;
-	memset(bar, '.', 30);
+	memset(bar, '.', BAR);
 	memset(bar, '=', filled);
-	bar[30] = '\0';
+	bar[BAR] = '\0';
 	printf("\repoch %llu/%u [%s] loss %.3f  %.0f images/s  step %llu\033[K",
 	       (unsigned long long)((step - 1) / t->steps_per_epoch + 1), t->arguments.epochs, bar,
 	       t->loss_count > 0 ? t->loss_sum / t->loss_count : 0, images_per_s(t, step),
@@ -245,11 +251,11 @@ static void show_bar(struct training *t, uint64_t step)
 
 static void show_epoch(struct training *t, uint64_t step)
 {
-	if (t->arguments.rank != 0 || step % t->steps_per_epoch != 0)
+	if (t->arguments.rank != 0 || (step % t->steps_per_epoch != 0 && step != t->arguments.steps))
 		return;
 	double accuracy = test_accuracy(t);
 	printf("%sepoch %llu/%u  loss %.4f  test accuracy %.2f %%  %.0f images/s  step %llu\n",
-	       t->terminal ? "\r\033[K" : "", (unsigned long long)(step / t->steps_per_epoch),
+	       t->terminal ? "\r\033[K" : "", (unsigned long long)((step - 1) / t->steps_per_epoch + 1),
 	       t->arguments.epochs, t->loss_count > 0 ? t->loss_sum / t->loss_count : 0, accuracy,
 	       images_per_s(t, step), (unsigned long long)step);
 	fflush(stdout);
@@ -267,6 +273,10 @@ static int train(struct training *t)
 
 	if (join(t, &step) < 0)
 		return -1;
+	if (step >= last && !a->quiet)
+		printf("rank %d: the model is at step %llu of %llu already; raise --epochs, choose another "
+		       "--model, or optctl drop %s\n",
+		       a->rank, (unsigned long long)step, (unsigned long long)last, a->model);
 	t->began_s = now_s();
 	t->began_step = step;
 	while (step < last) {

@@ -53,10 +53,17 @@ static int read_optim(const struct msg_open *open, struct optim *optim, char *wh
 	return rc == OPTD_OK ? optim_check(optim, why, why_bytes) : rc;
 }
 
+static void append(char *why, size_t why_bytes, const char *text)
+{
+	size_t used = strlen(why);
+	snprintf(why + used, why_bytes - used, "%s", text);
+}
+
 static int conflict(char *why, size_t why_bytes, const char *what, const char *given,
                     const char *has)
 {
-	snprintf(why, why_bytes, "%s: this worker says %s, the model has %s", what, given, has);
+	snprintf(why, why_bytes, "%s: this worker says %s, the model has %s; say the same, leave it out, or name another model",
+	         what, given, has);
 	return OPTD_CONFLICT;
 }
 
@@ -158,5 +165,8 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		         options->workers);
 		return OPTD_TOO_LARGE;
 	}
-	return settings_compare(open, settings, why, why_bytes);
+	rc = settings_compare(open, settings, why, why_bytes);
+	if (rc == OPTD_CONFLICT)
+		append(why, why_bytes, "; it is not made yet, the server's config says so (models)");
+	return rc;
 }
