@@ -55,6 +55,7 @@ static int take_weights(struct call *call, uint32_t index, const struct msg *rep
 	if (reply->payload_bytes != m->bytes)
 		return OPTD_MALFORMED;
 	route_scatter(call->route, m, reply->payload, call->targets ? call->targets : &call->target);
+	call->overwrote = call->in_place;
 	if (reply->version < call->version)
 		call->version = reply->version;
 	if (reply->version_max > call->version_max)

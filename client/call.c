@@ -62,6 +62,7 @@ void call_free(optd_client *client, struct call *call)
 		call->next->prev = call->prev;
 	else
 		client->last_call = call->prev;
+	free(call->shared);
 	free(call->final);
 	free(call);
 	if (next)
@@ -175,9 +176,11 @@ void call_complete(optd_client *client, struct call *call)
 	if (!is_push(call))
 		return;
 	if (call->status < 0) {
+		inplace_spoil(model, call);
 		fail_followers(client, call);
 		return;
 	}
+	inplace_forget(model);
 	model_advance(model, call->step + 1);
 	call_next(model);
 }

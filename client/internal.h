@@ -7,6 +7,7 @@
  *     model.c    a model's lanes, routes and steps; restarts of its servers
  *     call.c     a call's life, from route to result
  *     answer.c   what its requests carry and its answers bring
+ *     inplace.c  arrays that are gradient and weights at once
  *     push.c     the public calls on a model: push, pull, tickets
  *     init.c     first weights
  *     admin.c    status, save, drop, goodbye
@@ -63,6 +64,14 @@ struct daemon {
 	uint32_t endpoint_count;
 };
 
+/* An array that a push_pull reads its gradient from and writes weights into. */
+struct inplace_array {
+	const float *begin;
+	uint64_t count;
+	uint32_t tensor; /* or INPLACE_WHOLE */
+};
+#define INPLACE_WHOLE UINT32_MAX
+
 enum call_state { CALL_QUEUED, CALL_ACTIVE, CALL_DONE };
 
 /* One call of the program: the messages of a route, or one for each lane of a
@@ -81,6 +90,9 @@ struct call {
 	float *const *targets;
 	bool whole;    /* route is that of the whole model */
 	bool in_place; /* an answer overwrites the gradient it answers */
+	bool overwrote; /* and one has */
+	struct inplace_array *shared; /* with in_place; owned */
+	uint32_t shared_count;
 	uint64_t step, base_version, min_version, token;
 	double weight;
 
@@ -123,6 +135,9 @@ struct optd_model {
 	double weight;
 	uint64_t version, version_max;
 	optd_model_info info;
+	/* Arrays of a step that was broken off, part gradient, part weights. */
+	struct inplace_array *spoiled;
+	uint32_t spoiled_count;
 	int broken; /* OPTD_ROLLBACK or OPTD_MODEL_LOST until resumed */
 	char broken_text[CLIENT_ERROR_BYTES];
 };
@@ -255,6 +270,18 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
                  const struct msg *reply);
 void call_notice(optd_client *client, struct lane *lane, const struct inflight_request *request,
                  const struct msg *reply);
+
+/* ---- inplace.c -------------------------------------------------------- */
+
+/* Notes the arrays that a call uses for both: of these tensors, or, for NULL, the one of
+ * the whole model. */
+int inplace_keep(struct call *call, const uint32_t *tensors, uint32_t count);
+/* The call failed: the model keeps its arrays in mind, if anything was overwritten. */
+void inplace_spoil(optd_model *model, struct call *call);
+/* The step is done, or the program has decided. */
+void inplace_forget(optd_model *model);
+/* Refuses a gradient in such an array. */
+int inplace_check(optd_model *model, const float *gradient, uint64_t count);
 
 /* ---- finite.c --------------------------------------------------------- */
 

@@ -319,6 +319,7 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 			return rc;
 		model_take_steps(model);
 	}
+	inplace_forget(model);
 	if (step)
 		*step = model->step;
 	return 0;

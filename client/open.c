@@ -305,6 +305,7 @@ void optd_model_close(optd_model **model_pointer)
 	free(model->layout_bytes);
 	free(model->runs);
 	free(model->some_tensors);
+	free(model->spoiled);
 	route_free(model->whole);
 	route_free(model->some);
 	layout_free(model->layout);

@@ -226,11 +226,22 @@ OPTD_API int64_t optd_model_find(optd_model *model, const char *name);
 OPTD_API int optd_init(optd_model *model, const float *weights);
 
 /* One step: gradients in, weights after the step out; both `elements` long and in
- * the layout's order; they may be the same array.  In sync mode returns when every rank has pushed this step.
+ * the layout's order.  In sync mode returns when every rank has pushed this step.
  *
  * OPTD_NOT_FINITE: names the tensor and index; nothing was sent.
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
  * in the step and counts once; the same call made again waits again.
+ * OPTD_TIMEOUT: the same call may be made again, likewise.
+ *
+ * After a push that ended with OPTD_TIMEOUT or OPTD_STEP_TIMEOUT, or that optd_cancel gave
+ * up, the next push is the SAME step.  Where the server already has the first one's
+ * gradient for a block, that one counts, whatever the next push brings for it.
+ *
+ * gradient and weights may be the same array.  If such a call fails after weights have
+ * overwritten part of it, the gradient is gone: a push from that array is then
+ * OPTD_INVALID, and nothing is sent, until the step was pushed from another array, or
+ * optd_resume_model has said that the array has a gradient again.  Use two arrays to
+ * be able to make a call again.
  * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model. */
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
@@ -261,7 +272,12 @@ OPTD_API int optd_set_weight(optd_model *model, double samples);
 
 /* After OPTD_ROLLBACK or OPTD_MODEL_LOST every call on the model fails the same way until
  * the program has decided.  For ROLLBACK this accepts the server's state: returns
- * OPTD_OK and the step to go on from; pull the weights next.  A lost model is opened anew. */
+ * OPTD_OK and the step to go on from; pull the weights next.  For MODEL_LOST it returns
+ * OPTD_MODEL_LOST again: there is nothing to go on from.  optd_model_close the model, optd_open
+ * it, which makes it if nobody has yet, and give it weights by optd_init.
+ *
+ * On a model that works it returns OPTD_OK and the step that is pushed next, and ends what
+ * optd_push_pull says about one array for both. */
 OPTD_API int optd_resume_model(optd_model *model, uint64_t *step);
 
 /* Closes the model at this client; the server keeps it.  *model becomes NULL. */
@@ -284,7 +300,8 @@ OPTD_API int optd_wait(optd_client *client, optd_ticket ticket, uint32_t timeout
 OPTD_API int optd_done(optd_client *client, optd_ticket ticket);
 
 /* Gives up a ticket: its arrays are no longer touched.  What the server already has of
- * a push stays there. */
+ * a push stays there, and
+ * the next push is the same step: see optd_push_pull. */
 OPTD_API void optd_cancel(optd_client *client, optd_ticket ticket);
 
 /* A descriptor for poll, epoll or another event loop: readable when optd_process

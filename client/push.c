@@ -67,6 +67,16 @@ static int check_pointer(optd_model *model, const void *array, const char *what)
 
 /* ---- the whole model -------------------------------------------------- */
 
+static int call_begin(struct call *call, const uint32_t *tensors, uint32_t count)
+{
+	optd_client *client = call->model->client;
+	int rc = call->in_place ? inplace_keep(call, tensors, count) : 0;
+	if (rc == 0)
+		return call_start(client, call);
+	call_free(client, call);
+	return client_fail(client, rc, "out of memory");
+}
+
 /* Checks a call and starts it. */
 static int start(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
                  uint64_t min_version, struct call **out)
@@ -80,6 +90,8 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 		rc = check_pointer(model, gradient, "gradient");
 	if (rc == 0 && pull)
 		rc = check_pointer(model, weights, "weights");
+	if (rc == 0 && push)
+		rc = inplace_check(model, gradient, layout_elements(model->layout));
 	if (rc == 0 && push)
 		rc = check_gradient(model, gradient);
 	if (rc < 0)
@@ -97,7 +109,7 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 	call->in_place = push && pull && gradient == weights;
 	call->min_version = min_version;
 	call->weight = push ? model->weight : 0;
-	rc = call_start(model->client, call);
+	rc = call_begin(call, NULL, 0);
 	if (rc == 0)
 		*out = call;
 	return rc;
@@ -172,6 +184,9 @@ static int check_part(optd_model *model, const optd_part *parts, uint32_t i, enu
 		                   model->name, t->name);
 	if (verb == MSG_PULL)
 		return 0;
+	int rc = inplace_check(model, p->gradient, t->count);
+	if (rc < 0)
+		return rc;
 	uint64_t bad = finite_check(p->gradient, t->count);
 	return bad < t->count ? not_finite(model, p->tensor, bad, p->gradient[bad]) : 0;
 }
@@ -221,7 +236,7 @@ static int run_route(optd_model *model, enum msg_verb verb, const struct some *s
 	call->in_place = in_place;
 	call->min_version = min_version;
 	call->weight = verb != MSG_PULL ? model->weight : 0;
-	rc = call_start(client, call);
+	rc = call_begin(call, some->tensors, count);
 	return rc < 0 ? rc : call_finish(client, call, deadline_ms);
 }
 

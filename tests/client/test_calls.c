@@ -2,101 +2,7 @@
  * The library's calls, against a fake daemon on a thread of its own that loses,
  * damages, forgets and refuses as the test wants.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <poll.h>
-
-#include "proto/status.h"
-
-#include "client/optd.h"
-#include "tests/support/fake_daemon.h"
-
-/* Tensor a shares its block with the beginning of b; c has none of its own. */
-#define A 1000u
-#define B (2 * LIMIT_BLOCK_ELEMENTS)
-#define C 17u
-#define N (A + B + C)
-#define BLOCKS 3
-
-struct world {
-	struct fake_daemon daemon;
-	optd_client *client;
-	optd_model *model;
-	float *gradient, *weights;
-	char noticed[2048];
-};
-
-static void notice(void *user, const char *text)
-{
-	struct world *w = user;
-	snprintf(w->noticed, sizeof(w->noticed), "%s", text);
-}
-
-static optd_layout *layout_abc(void)
-{
-	optd_layout *layout = optd_layout_new();
-	assert_int_equal(optd_layout_add(layout, "a", (const uint64_t[]){A}, 1), 0);
-	assert_int_equal(optd_layout_add(layout, "b", (const uint64_t[]){2, LIMIT_BLOCK_ELEMENTS}, 2), 1);
-	assert_int_equal(optd_layout_add(layout, "c", (const uint64_t[]){C}, 1), 2);
-	assert_int_equal(optd_layout_elements(layout), N);
-	return layout;
-}
-
-static int set_up(void **state)
-{
-	struct world *w = calloc(1, sizeof(*w));
-	fake_daemon_start(&w->daemon, 77);
-	w->gradient = malloc(N * sizeof(float));
-	w->weights = malloc(N * sizeof(float));
-	for (uint32_t i = 0; i < N; i++) {
-		w->gradient[i] = 1;
-		w->weights[i] = (float)i;
-	}
-	optd_options options = {.timeout_ms = 20000, .notice = notice, .user = w};
-	assert_int_equal(optd_connect(w->daemon.endpoint, &options, &w->client), 0);
-	optd_layout *layout = layout_abc();
-	assert_int_equal(optd_open(w->client, "m", layout, NULL, &w->model), 0);
-	optd_layout_free(layout);
-	assert_int_equal(optd_init(w->model, w->weights), 1);
-	*state = w;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct world *w = *state;
-	optd_close(&w->client);
-	assert_null(w->client);
-	fake_daemon_stop(&w->daemon);
-	free(w->gradient);
-	free(w->weights);
-	free(w);
-	return 0;
-}
-
-/* Every weight is what it was at first plus `added`. */
-static void expect_weights(const struct world *w, float added)
-{
-	for (uint32_t i = 0; i < N; i++)
-		if (w->weights[i] != (float)i + added)
-			fail_msg("weight %u is %g, not %g", i, (double)w->weights[i], (double)i + added);
-}
-
-static uint64_t step_of(const struct world *w)
-{
-	optd_model_info info;
-	optd_model_get_info(w->model, &info);
-	return info.step;
-}
+#include "tests/support/calls_world.h"
 
 /* ---- steps ---------------------------------------------------------------- */
 
@@ -105,13 +11,13 @@ static void test_push_pull_brings_the_weights_after_the_step(void **state)
 	struct world *w = *state;
 	uint64_t low, high;
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
-	expect_weights(w, 2);
+	calls_expect_weights(w, 2);
 	optd_model_versions(w->model, &low, &high);
 	assert_int_equal(low, 2);
 	assert_int_equal(high, 2);
-	assert_int_equal(step_of(w), 2);
+	assert_int_equal(calls_step(w), 2);
 }
 
 static void test_push_and_pull_apart_do_the_same(void **state)
@@ -119,7 +25,7 @@ static void test_push_and_pull_apart_do_the_same(void **state)
 	struct world *w = *state;
 	assert_int_equal(optd_push(w->model, w->gradient), 0);
 	assert_int_equal(optd_pull(w->model, w->weights, 1), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 }
 
 static void test_one_array_may_serve_for_both(void **state)
@@ -142,7 +48,7 @@ static void test_some_tensors_are_a_whole_step(void **state)
 		assert_true(weights[i] == (float)(A + B + i) + 5);
 	assert_int_equal(atomic_load(&w->daemon.step_answers), 1);
 	assert_int_equal(atomic_load(&w->daemon.closed_blocks), BLOCKS - 1);
-	assert_int_equal(step_of(w), 1);
+	assert_int_equal(calls_step(w), 1);
 }
 
 static void test_pulling_parts_leaves_the_rest_alone(void **state)
@@ -153,7 +59,7 @@ static void test_pulling_parts_leaves_the_rest_alone(void **state)
 	assert_int_equal(optd_pull_parts(w->model, &part, 1, 0), 0);
 	for (uint32_t i = 0; i < A; i++)
 		assert_true(weights[i] == (float)i);
-	assert_int_equal(step_of(w), 0);
+	assert_int_equal(calls_step(w), 0);
 }
 
 static void test_parts_out_of_order_are_refused_by_name(void **state)
@@ -197,7 +103,7 @@ static void test_a_nan_names_its_tensor_and_index_and_nothing_is_sent(void **sta
 	assert_int_equal(optd_push(w->model, w->gradient), OPTD_NOT_FINITE);
 	assert_non_null(strstr(optd_error(w->client), "'c' is -inf at index 16"));
 	assert_int_equal(atomic_load(&w->daemon.pushes), before);
-	assert_int_equal(step_of(w), 0);
+	assert_int_equal(calls_step(w), 0);
 }
 
 /* ---- accidents on the way ------------------------------------------------------- */
@@ -207,7 +113,7 @@ static void test_a_damaged_answer_is_asked_for_again(void **state)
 	struct world *w = *state;
 	atomic_store(&w->daemon.damage_answers, 2);
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 }
 
 static void test_nonsense_from_the_server_is_ignored(void **state)
@@ -215,7 +121,7 @@ static void test_nonsense_from_the_server_is_ignored(void **state)
 	struct world *w = *state;
 	atomic_store(&w->daemon.odd_frames, 2);
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 }
 
 static void test_lost_answers_over_a_replaced_connection_come_again(void **state)
@@ -230,7 +136,7 @@ static void test_lost_answers_over_a_replaced_connection_come_again(void **state
 		assert_int_equal(optd_process(w->client), 0);
 	atomic_store(&w->daemon.forget_sessions, 1);
 	assert_int_equal(optd_wait(w->client, ticket, 0), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 	assert_int_equal(atomic_load(&w->daemon.applied), BLOCKS);
 	assert_int_equal(atomic_load(&w->daemon.hellos), 2);
 }
@@ -241,7 +147,7 @@ static void test_a_restart_with_the_same_state_is_survived(void **state)
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
 	atomic_store(&w->daemon.restart, 1);
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
-	expect_weights(w, 2);
+	calls_expect_weights(w, 2);
 	assert_non_null(strstr(w->noticed, "same state, step 1"));
 }
 
@@ -266,20 +172,13 @@ static void test_a_restart_in_the_middle_of_a_step_resends_all_of_it(void **stat
 	free(other);
 }
 
-static void test_an_overwritten_gradient_is_never_resent(void **state)
+static void test_closing_blocks_carries_the_weight_too(void **state)
 {
 	struct world *w = *state;
-	optd_ticket ticket;
-	assert_int_equal(optd_push(w->model, w->gradient), 0);
-	atomic_store(&w->daemon.lose_answers, 1);
-	assert_int_equal(optd_start_push_pull(w->model, w->gradient, w->gradient, &ticket), 0);
-	while (atomic_load(&w->daemon.applied) < 2 * BLOCKS)
-		assert_int_equal(optd_process(w->client), 0);
-	/* The accident happens at the next request, which is the probe. */
-	atomic_store(&w->daemon.back, 1);
-	atomic_store(&w->daemon.restart, 1);
-	assert_int_equal(optd_wait(w->client, ticket, 0), OPTD_ROLLBACK);
-	assert_non_null(strstr(optd_error(w->client), "overwritten"));
+	optd_part part = {.tensor = 0, .gradient = w->gradient};
+	assert_int_equal(optd_set_weight(w->model, 32), 0);
+	assert_int_equal(optd_push_parts(w->model, &part, 1), 0);
+	assert_int_equal(atomic_load(&w->daemon.close_weight), 32);
 }
 
 /* ---- what the program must hear --------------------------------------------------- */
@@ -298,7 +197,7 @@ static void test_a_rollback_sticks_until_it_is_accepted(void **state)
 	assert_int_equal(optd_resume_model(w->model, &step), 0);
 	assert_int_equal(step, 1);
 	assert_int_equal(optd_push(w->model, w->gradient), 0);
-	assert_int_equal(step_of(w), 2);
+	assert_int_equal(calls_step(w), 2);
 }
 
 static void test_a_reader_hears_of_a_rollback_too(void **state)
@@ -328,7 +227,7 @@ static void test_a_lost_model_sticks_until_it_is_opened_anew(void **state)
 	assert_int_equal(optd_push(w->model, w->gradient), OPTD_MODEL_LOST);
 	assert_int_equal(optd_resume_model(w->model, NULL), OPTD_MODEL_LOST);
 	optd_model_close(&w->model);
-	optd_layout *layout = layout_abc();
+	optd_layout *layout = calls_layout();
 	assert_int_equal(optd_open(w->client, "m", layout, NULL, &w->model), 0);
 	optd_layout_free(layout);
 	assert_int_equal(optd_init(w->model, w->weights), 1);
@@ -342,10 +241,10 @@ static void test_a_refusal_does_not_advance_the_step(void **state)
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), OPTD_STEP_TIMEOUT);
 	assert_non_null(strstr(optd_error(w->client), "refused for the test"));
 	assert_non_null(strstr(optd_error(w->client), w->daemon.endpoint));
-	assert_int_equal(step_of(w), 0);
+	assert_int_equal(calls_step(w), 0);
 	/* The same call again: what the server has counts once. */
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 	assert_int_equal(atomic_load(&w->daemon.applied), BLOCKS);
 }
 
@@ -360,7 +259,7 @@ static void test_a_timeout_tells_what_the_server_waits_for(void **state)
 	atomic_store(&w->daemon.hold, 0);
 	optd_set_timeout(w->client, 0);
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 }
 
 /* ---- tickets and event loops -------------------------------------------------------- */
@@ -371,7 +270,7 @@ static void test_a_ticket_is_done_and_waited_for_once(void **state)
 	optd_ticket ticket;
 	assert_int_equal(optd_start_push_pull(w->model, w->gradient, w->weights, &ticket), 0);
 	assert_int_equal(optd_wait(w->client, ticket, 0), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 	assert_int_equal(optd_wait(w->client, ticket, 0), OPTD_INVALID);
 	assert_int_equal(optd_done(w->client, ticket), OPTD_INVALID);
 }
@@ -391,7 +290,7 @@ static void test_the_descriptor_alone_drives_a_call(void **state)
 	}
 	assert_int_equal(finished, 1);
 	assert_int_equal(optd_wait(w->client, ticket, 0), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 }
 
 static void test_the_descriptor_wakes_for_a_probe(void **state)
@@ -408,7 +307,7 @@ static void test_the_descriptor_wakes_for_a_probe(void **state)
 		assert_true(optd_process(w->client) >= 0);
 	}
 	assert_int_equal(optd_wait(w->client, ticket, 0), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 }
 
 static void test_pushes_started_together_are_steps_in_their_order(void **state)
@@ -421,7 +320,7 @@ static void test_pushes_started_together_are_steps_in_their_order(void **state)
 	assert_int_equal(optd_wait(w->client, second, 0), 0);
 	assert_int_equal(optd_done(w->client, first), 1);
 	assert_int_equal(optd_wait(w->client, first, 0), 0);
-	expect_weights(w, 1);
+	calls_expect_weights(w, 1);
 	assert_true(later[5] == 7);
 	free(later);
 }
@@ -435,7 +334,7 @@ static void test_a_push_behind_a_failed_one_is_given_up(void **state)
 	assert_int_equal(optd_start_push(w->model, w->gradient, &second), 0);
 	assert_int_equal(optd_wait(w->client, first, 0), OPTD_STEP_TIMEOUT);
 	assert_int_equal(optd_wait(w->client, second, 0), OPTD_CANCELLED);
-	assert_int_equal(step_of(w), 0);
+	assert_int_equal(calls_step(w), 0);
 }
 
 static void test_a_push_behind_a_cancelled_one_is_given_up(void **state)
@@ -479,7 +378,7 @@ static void test_a_cancelled_ticket_leaves_its_arrays_alone(void **state)
 static void test_a_model_is_opened_once_per_client(void **state)
 {
 	struct world *w = *state;
-	optd_layout *layout = layout_abc();
+	optd_layout *layout = calls_layout();
 	optd_model *again;
 	assert_int_equal(optd_open(w->client, "m", layout, NULL, &again), OPTD_INVALID);
 	assert_null(again);
@@ -495,7 +394,7 @@ static void test_closing_says_goodbye(void **state)
 	assert_int_equal(atomic_load(&w->daemon.goodbyes), 1);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, calls_set_up, calls_tear_down)
 
 int main(void)
 {
@@ -513,7 +412,7 @@ int main(void)
 		CASE(test_lost_answers_over_a_replaced_connection_come_again),
 		CASE(test_a_restart_with_the_same_state_is_survived),
 		CASE(test_a_restart_in_the_middle_of_a_step_resends_all_of_it),
-		CASE(test_an_overwritten_gradient_is_never_resent),
+		CASE(test_closing_blocks_carries_the_weight_too),
 		CASE(test_a_rollback_sticks_until_it_is_accepted),
 		CASE(test_a_reader_hears_of_a_rollback_too),
 		CASE(test_a_lost_model_sticks_until_it_is_opened_anew),

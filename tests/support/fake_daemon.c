@@ -225,6 +225,8 @@ static void push_or_pull(struct fake_daemon *d, zmq_msg_t *id, const struct msg 
 		refuse(d, id, OPTD_WAITING, WAITING_TEXT);
 		return;
 	}
+	if (m->verb == MSG_CLOSE_STEP)
+		atomic_store(&d->close_weight, (int)m->weight);
 	if (pushes)
 		apply(d, m);
 	if (m->verb == MSG_INIT && m->part_count == 0)

@@ -36,6 +36,7 @@ struct fake_daemon {
 	_Atomic int step_answers;    /* of the model, while it runs */
 
 	/* Counts. */
+	_Atomic int close_weight; /* of the last CLOSE_STEP */
 	_Atomic int hellos, opens, pushes, applied, closed_blocks, goodbyes;
 
 	/* The daemon's own. */
