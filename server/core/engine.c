@@ -169,9 +169,9 @@ static bool admit_model(struct call *call)
 	return true;
 }
 
-void engine_handle(struct engine *engine, uint32_t peer, const struct msg *request,
-                   struct buf *payload, struct layout **layout, uint64_t now_ms,
-                   struct outbox *out)
+void engine_handle(struct engine *engine, uint32_t peer, const struct principal *principal,
+                   const struct msg *request, struct buf *payload, struct layout **layout,
+                   uint64_t now_ms, struct outbox *out)
 {
 	struct call call = {.engine = engine,
 	                    .peer = peer,
@@ -180,10 +180,15 @@ void engine_handle(struct engine *engine, uint32_t peer, const struct msg *reque
 	                    .layout = layout,
 	                    .now_ms = now_ms,
 	                    .out = out};
+	char why[LIMIT_TEXT_BYTES];
 	const struct verb *verb = &VERBS[(unsigned)request->verb < MSG_VERB_COUNT ? request->verb : 0];
 
 	if (verb->handle == NULL) {
 		call_refuse(&call, OPTD_UNSUPPORTED, "verb %u is not known here", request->verb);
+		return;
+	}
+	if (!access_allows(principal, request, why, sizeof(why))) {
+		call_refuse(&call, OPTD_DENIED, "%s", why);
 		return;
 	}
 	if (verb->needs >= NEEDS_SESSION && !admit_session(&call))

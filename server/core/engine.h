@@ -19,6 +19,7 @@
 #include "optim/optim.h"
 #include "proto/msg.h"
 #include "server/base/buf.h"
+#include "server/core/access.h"
 #include "server/core/commit.h"
 #include "server/core/model.h"
 #include "server/core/outbox.h"
@@ -63,11 +64,11 @@ void engine_free(struct engine *engine);
 /* Handles one request that wire_decode has checked.  payload is the buffer behind
  * request->payload (or NULL with an empty one); the engine holds it if it needs it
  * longer than this call.  layout: the decoded payload of an OPEN, or NULL; taken if
- * *layout becomes NULL.  Verbs about all lanes (STATUS, SAVE, DROP) are the
+ * *layout becomes NULL.  principal: who asks, by whose role it may be DENIED.  Verbs about all lanes (STATUS, SAVE, DROP) are the
  * caller's and get UNSUPPORTED here. */
-void engine_handle(struct engine *engine, uint32_t peer, const struct msg *request,
-                   struct buf *payload, struct layout **layout, uint64_t now_ms,
-                   struct outbox *out);
+void engine_handle(struct engine *engine, uint32_t peer, const struct principal *principal,
+                   const struct msg *request, struct buf *payload, struct layout **layout,
+                   uint64_t now_ms, struct outbox *out);
 
 /* The connection is gone: its ranks are free, its waiting requests forgotten. */
 void engine_peer_gone(struct engine *engine, uint32_t peer, struct outbox *out);

@@ -204,11 +204,15 @@ static void refuse(struct lane *lane, uint32_t peer, const struct msg *request, 
 
 static void admin(struct lane *lane, uint32_t peer, const struct msg *request)
 {
-	char name[LIMIT_NAME_BYTES];
+	char name[LIMIT_NAME_BYTES], why[LIMIT_TEXT_BYTES];
 	struct msg_text model = request->named.model;
 
 	if (!engine_has_session(lane->engine, peer, request->session)) {
 		refuse(lane, peer, request, OPTD_NO_SESSION, "no session on this connection: say HELLO first");
+		return;
+	}
+	if (!access_allows(&PRINCIPAL_ANONYMOUS, request, why, sizeof(why))) {
+		refuse(lane, peer, request, OPTD_DENIED, why);
 		return;
 	}
 	if (request->verb == MSG_STATUS) {
@@ -283,7 +287,8 @@ static void handle_model(struct lane *lane, uint32_t peer, const struct msg *req
 			return;
 		}
 	}
-	engine_handle(lane->engine, peer, request, payload, &layout, lane_now_ms(lane), &lane->out);
+	engine_handle(lane->engine, peer, &PRINCIPAL_ANONYMOUS, request, payload, &layout,
+	              lane_now_ms(lane), &lane->out);
 	layout_free(layout);
 	attach_layout(lane, request);
 }

@@ -129,7 +129,7 @@ static void test_workers_of_a_step_share_one_answer_payload(void **state)
 	msg.payload_bytes = sizeof(ones);
 	struct buf buf = {.data = NULL};
 	atomic_store(&buf.holders, 2); /* never the last */
-	engine_handle(world.engine, 1, &msg, &buf, &none, world.now_ms, &world.out);
+	engine_handle(world.engine, 1, &world.principal, &msg, &buf, &none, world.now_ms, &world.out);
 	assert_int_equal(world.out.count, 2);
 	assert_non_null(world.out.entries[0].payload);
 	assert_ptr_equal(world.out.entries[0].payload, world.out.entries[1].payload);
@@ -147,7 +147,7 @@ static void test_answer_keeps_its_version_while_the_model_goes_on(void **state)
 	struct msg msg = core_msg(&client, MSG_PULL);
 	msg.part_count = 1;
 	msg.parts[0] = (struct msg_part){.first = 0, .count = 1};
-	engine_handle(world.engine, 0, &msg, NULL, &none, world.now_ms, &world.out);
+	engine_handle(world.engine, 0, &world.principal, &msg, NULL, &none, world.now_ms, &world.out);
 	/* Not sent yet when the next update comes. */
 	core_push_all(&client, 0, 1.0f);
 	assert_true(core_answer(&world, msg.request)->values[0] == 0.0f);

@@ -160,8 +160,8 @@ static void deliver_up(struct sim *sim, uint32_t index, struct packet *packet)
 
 	if (packet->msg.verb == MSG_OPEN)
 		layout = plan_layout(sim);
-	engine_handle(sim->engines[link->engine], index, &packet->msg, packet->payload, &layout,
-	              sim->now_ms, &sim->out);
+	engine_handle(sim->engines[link->engine], index, &PRINCIPAL_ANONYMOUS, &packet->msg,
+	              packet->payload, &layout, sim->now_ms, &sim->out);
 	layout_free(layout);
 	packet_free(packet);
 	sim->delivered++;

@@ -242,7 +242,7 @@ static void handle(struct run *run, uint32_t index, uint32_t rank, struct msg *m
 	msg->session = 100 + rank;
 	msg->epoch = 3;
 	msg->rank = (int32_t)rank;
-	engine_handle(run->engines[index], rank, msg, NULL, layout, 0, &run->out);
+	engine_handle(run->engines[index], rank, &PRINCIPAL_ANONYMOUS, msg, NULL, layout, 0, &run->out);
 	assert_int_equal(run->out.count, 1);
 	if (run->out.entries[0].head.status != OPTD_OK)
 		fail_msg("%.*s", (int)run->out.entries[0].head.text.size, run->out.entries[0].head.text.bytes);

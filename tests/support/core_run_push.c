@@ -167,7 +167,8 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	msg.incarnation = run->opened[engine][rank].incarnation;
 	msg.payload = letter->count > 0 ? payload->data : NULL;
 	msg.payload_bytes = payload->bytes;
-	engine_handle(run->engines[engine], rank, &msg, payload, &none, 0, &run->out);
+	engine_handle(run->engines[engine], rank, &PRINCIPAL_ANONYMOUS, &msg, payload, &none, 0,
+	              &run->out);
 	buf_drop(payload);
 	read_answers(run);
 }

@@ -17,6 +17,7 @@ static struct msg_text text_of(const char *s)
 void core_world_init(struct core_world *world)
 {
 	memset(world, 0, sizeof(*world));
+	world->principal = PRINCIPAL_ANONYMOUS;
 	world->options = (struct engine_options){.lanes = 1,
 	                                         .endpoints = ENDPOINTS,
 	                                         .daemon_id = 77,
@@ -278,7 +279,8 @@ uint64_t core_send(struct core_client *client, struct msg *msg, const float *val
 	}
 	if (msg->verb == MSG_OPEN && msg->open.layout_hash != 0)
 		layout = core_world_layout(world);
-	engine_handle(world->engine, client->peer, msg, payload, &layout, world->now_ms, &world->out);
+	engine_handle(world->engine, client->peer, &world->principal, msg, payload, &layout,
+	              world->now_ms, &world->out);
 	layout_free(layout);
 	buf_drop(payload);
 	core_collect(world);

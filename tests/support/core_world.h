@@ -40,6 +40,7 @@ struct core_world {
 	struct engine *engine;
 	struct buf_pool *pool;
 	struct outbox out;
+	struct principal principal; /* of all clients; anonymous */
 	uint64_t now_ms;
 	uint64_t requests;
 	struct core_answer *answers;
