@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proto/nearest.h"
+
 /* "[" + 16 numbers of at most 13 digits with commas + "]" + NUL */
 #define SHAPE_TEXT_BYTES (LIMIT_TENSOR_RANK * 14 + 3)
 
@@ -84,49 +86,11 @@ int layout_compare(const struct layout *a, const struct layout *b, char *why, si
 	return 0;
 }
 
-/* Edit distance of a and b, or `bound` once it cannot be less than that. */
-static size_t edit_distance(const char *a, size_t a_bytes, const char *b, size_t b_bytes,
-                            size_t bound)
-{
-	size_t row[LIMIT_NAME_BYTES + 1];
-
-	if ((a_bytes > b_bytes ? a_bytes - b_bytes : b_bytes - a_bytes) >= bound)
-		return bound;
-	for (size_t j = 0; j <= b_bytes; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= a_bytes; i++) {
-		size_t diagonal = row[0];
-		size_t least = row[0] = i;
-		for (size_t j = 1; j <= b_bytes; j++) {
-			size_t best = diagonal + (a[i - 1] != b[j - 1]);
-			if (best > row[j] + 1)
-				best = row[j] + 1;
-			if (best > row[j - 1] + 1)
-				best = row[j - 1] + 1;
-			diagonal = row[j];
-			row[j] = best;
-			if (best < least)
-				least = best;
-		}
-		if (least >= bound)
-			return bound;
-	}
-	return row[b_bytes] < bound ? row[b_bytes] : bound;
-}
-
 const char *layout_nearest(const struct layout *layout, const char *name)
 {
-	size_t bytes = strnlen(name, LIMIT_NAME_BYTES);
-	size_t best = SIZE_MAX;
-	const char *nearest = NULL;
+	struct nearest nearest = nearest_of(name);
 
-	for (uint32_t i = 0; i < layout_tensor_count(layout); i++) {
-		const char *other = layout_tensor(layout, i)->name;
-		size_t distance = edit_distance(name, bytes, other, strlen(other), best);
-		if (distance < best) {
-			best = distance;
-			nearest = other;
-		}
-	}
-	return nearest;
+	for (uint32_t i = 0; i < layout_tensor_count(layout); i++)
+		nearest_try(&nearest, layout_tensor(layout, i)->name);
+	return nearest.best;
 }

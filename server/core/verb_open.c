@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/nearest.h"
 #include "server/core/settings.h"
 #include "server/core/verbs.h"
 
@@ -135,9 +136,10 @@ static bool memory_allows(struct call *call, const char *name, const struct mode
 	if (need <= free_bytes)
 		return true;
 	call_refuse(call, OPTD_TOO_LARGE,
-	            "model '%s' (%" PRIu64 " parameters) takes %" PRIu64
-	            " bytes here; limits.memory leaves %" PRIu64 " of %" PRIu64,
-	            name, layout_elements(layout), need, free_bytes, engine->options.memory_bytes);
+	            "model '%s' (%" PRIu64 " parameters) takes %" PRIu64 " bytes here, %" PRIu64
+	            " are left of %" PRIu64 ", this lane's share of limits.memory (1 of %u lanes)",
+	            name, layout_elements(layout), need, free_bytes, engine->options.memory_bytes,
+	            engine->options.lanes);
 	return false;
 }
 
@@ -442,6 +444,20 @@ static void opened(struct call *call, struct shard *shard, bool created)
 		entry->head.text = exists_text(call, model);
 }
 
+static void refuse_unknown(struct call *call, const char *name)
+{
+	struct engine *engine = call->engine;
+	struct nearest nearest = nearest_of(name);
+
+	for (uint32_t i = 0; i < engine->shard_count; i++)
+		nearest_try(&nearest, engine->shards[i]->model->name);
+	if (nearest.best == NULL)
+		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here, nor any other", name);
+	else
+		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here; the nearest of %u is '%s'", name,
+		            engine->shard_count, nearest.best);
+}
+
 static bool may_create(struct call *call, const char *name)
 {
 	const struct msg_open *open = &call->request->open;
@@ -456,9 +472,7 @@ static bool may_create(struct call *call, const char *name)
 		return false;
 	}
 	if (open->resume == MSG_RESUME_MUST || open->layout_hash == 0 || *call->layout == NULL) {
-		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here (%u models are open%s%s)", name,
-		            call->engine->shard_count, call->engine->shard_count > 0 ? ", such as " : "",
-		            call->engine->shard_count > 0 ? call->engine->shards[0]->model->name : "");
+		refuse_unknown(call, name);
 		return false;
 	}
 	return true;

@@ -95,7 +95,7 @@ static void test_reader_without_a_layout_creates_nothing(void **state)
 	struct core_world world;
 	start(&world);
 	world.open.layout_hash = UINT64_MAX;
-	assert_refused(&world, OPTD_NO_MODEL, "no model 'm' here|0 models");
+	assert_refused(&world, OPTD_NO_MODEL, "no model 'm' here|nor any other");
 	core_world_end(&world);
 }
 
@@ -206,7 +206,7 @@ static void test_memory_limit_counts_models_that_are_open(void **state)
 	world.open.workers = 1;
 	core_join(&world, 0, 0);
 	world.open.model = text_of("other");
-	assert_refused(&world, OPTD_TOO_LARGE, "'other'|of 2097152");
+	assert_refused(&world, OPTD_TOO_LARGE, "'other'|left of 2097152|lane's share of limits.memory (1 of 1 lanes)");
 	core_world_end(&world);
 }
 
@@ -303,6 +303,27 @@ static void test_must_refuses_to_create(void **state)
 	core_world_end(&world);
 }
 
+static void test_unknown_model_is_refused_with_the_nearest_name(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"mnist", "fashion", "words"};
+	struct core_world world;
+	start(&world);
+	for (uint32_t i = 0; i < 3; i++) {
+		world.open.model = text_of(names[i]);
+		struct core_client client = core_client_of(&world, i, 0);
+		core_hello(&client);
+		assert_int_equal(core_open(&client)->head.status, OPTD_OK);
+	}
+	world.open.resume = MSG_RESUME_MUST;
+	world.open.model = text_of("fasion");
+	struct core_client client = core_client_of(&world, 9, 1);
+	core_hello(&client);
+	core_open(&client);
+	core_assert_refused(&world, world.requests, OPTD_NO_MODEL, "'fasion'|nearest of 3 is 'fashion'");
+	core_world_end(&world);
+}
+
 static void test_must_attaches_to_what_is_there(void **state)
 {
 	(void)state;
@@ -379,40 +400,6 @@ static void test_model_behind_what_a_worker_has_seen_is_a_rollback(void **state)
 	const struct core_answer *answer = core_answer(&world, world.requests);
 	assert_int_equal(answer->head.version, 9380);
 	assert_int_equal(answer->head.step, 9380);
-	core_world_end(&world);
-}
-
-static void test_steps_left_out_in_async_are_no_rollback(void **state)
-{
-	(void)state;
-	struct core_world world;
-	core_world_init(&world);
-	world.open.mode = MSG_ASYNC;
-	world.open.workers = 0;
-	core_world_start(&world);
-	struct core_client client = core_join(&world, 0, 0);
-	core_assert_ok(&world, core_push_all(&client, 40, 1.0f));
-	world.open.expect_run = client.opened.run_id;
-	world.open.seen_step = 41;
-	assert_int_equal(core_open(&client)->head.status, OPTD_OK);
-	assert_int_equal(client.opened.step, 41);
-	core_world_end(&world);
-}
-
-static void test_updates_of_others_hide_no_rollback_in_async(void **state)
-{
-	(void)state;
-	struct core_world world;
-	core_world_init(&world);
-	world.open.mode = MSG_ASYNC;
-	world.open.workers = 0;
-	core_world_start(&world);
-	struct core_client client = core_join(&world, 0, 0);
-	for (uint64_t step = 0; step < 5; step++)
-		core_assert_ok(&world, core_push_all(&client, step, 1.0f));
-	world.open.expect_run = client.opened.run_id;
-	world.open.seen_step = 3;
-	assert_refused(&world, OPTD_ROLLBACK, "'m'|from step 3 to 0");
 	core_world_end(&world);
 }
 
@@ -568,14 +555,13 @@ int main(void)
 	        cmocka_unit_test(test_never_refuses_a_model_of_an_earlier_run),
 	        cmocka_unit_test(test_auto_attaches_to_an_earlier_run_and_says_so),
 	        cmocka_unit_test(test_must_refuses_to_create),
+	        cmocka_unit_test(test_unknown_model_is_refused_with_the_nearest_name),
 	        cmocka_unit_test(test_must_attaches_to_what_is_there),
 	        cmocka_unit_test(test_never_joins_workers_of_the_same_run),
 	        cmocka_unit_test(test_named_run_is_recognised_after_its_workers_left),
 	        cmocka_unit_test(test_model_of_a_run_that_is_gone_is_never_made_anew),
 	        cmocka_unit_test(test_other_run_under_the_name_is_a_lost_model),
 	        cmocka_unit_test(test_model_behind_what_a_worker_has_seen_is_a_rollback),
-	        cmocka_unit_test(test_steps_left_out_in_async_are_no_rollback),
-	        cmocka_unit_test(test_updates_of_others_hide_no_rollback_in_async),
 	        cmocka_unit_test(test_model_at_what_a_worker_has_seen_is_no_rollback),
 	        cmocka_unit_test(test_second_daemon_joins_the_run_that_the_lead_has_begun),
 	        cmocka_unit_test(test_second_daemon_never_makes_a_model_anew_that_has_trained),
