@@ -5,9 +5,11 @@
  * dropped, and counts against the connection it came on.  Nothing here waits:
  * a turn handles a bounded number of messages and bytes.
  */
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <zmq.h>
 
 #include "server/net/lane_parts.h"
@@ -97,14 +99,38 @@ static bool is_struck(struct lane *lane, zmq_msg_t *id)
 	return ++strikes->count % STRIKES_AGAIN == STRIKES;
 }
 
+/* Whom a connection is logged as: its peer's address without the port, so that a
+ * peer that connects again is the same; else the descriptor.  Returns its bytes. */
+static size_t log_key(int fd, unsigned char key[static sizeof(struct in6_addr)])
+{
+	struct sockaddr_storage address;
+	socklen_t size = sizeof(address);
+	const void *from = &fd;
+	size_t bytes = sizeof(fd);
+
+	if (getpeername(fd, (struct sockaddr *)&address, &size) < 0)
+		address.ss_family = AF_UNSPEC;
+	if (address.ss_family == AF_INET) {
+		from = &((const struct sockaddr_in *)&address)->sin_addr;
+		bytes = sizeof(struct in_addr);
+	} else if (address.ss_family == AF_INET6) {
+		from = &((const struct sockaddr_in6 *)&address)->sin6_addr;
+		bytes = sizeof(struct in6_addr);
+	}
+	memcpy(key, from, bytes);
+	return bytes;
+}
+
 static void malformed(struct lane *lane, struct frames *frames, const char *why)
 {
+	unsigned char key[sizeof(struct in6_addr)];
+	size_t key_bytes = log_key(frames->fd, key);
 	uint64_t left_out;
 
 	lane->counts.malformed++;
 	if (is_struck(lane, &frames->id))
 		guard_cut(lane->guard, frames->fd, false);
-	if (log_limit(&lane->log_limit, &frames->fd, sizeof(frames->fd), lane_now_ms(lane), &left_out))
+	if (log_limit(&lane->log_limit, key, key_bytes, lane_now_ms(lane), &left_out))
 		log_event(lane->options.log, LOG_WARN, "malformed", log_u64("lane", lane->options.index),
 		          log_i64("connection", frames->fd), log_str("why", why),
 		          log_u64("left_out", left_out));

@@ -1,5 +1,5 @@
 /*
- * A daemon with room for a few connections, and peers that come and go.
+ * A daemon with room for a few connections, and peers that come, misbehave and go.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tests/e2e/speak.h"
 #include "tests/support/daemon_process.h"
@@ -85,6 +86,25 @@ static void test_sessions_that_stay_are_kept_when_there_is_no_room(void **state)
 	speak_close(&stays);
 }
 
+static void test_malformed_messages_of_one_address_are_logged_once(void **state)
+{
+	struct daemon_process *daemon = *state;
+	int fds[CONNECTIONS / 2];
+
+	for (int i = 0; i < CONNECTIONS / 2; i++)
+		fds[i] = zmtp_dealer(daemon->endpoints[0]);
+	for (int i = 0; i < CONNECTIONS / 2; i++) {
+		assert_true(fds[i] >= 0);
+		for (int j = 0; j < 3; j++)
+			zmtp_message(fds[i], "\xff", 1, NULL, 0);
+		/* All have been seen. */
+		assert_true(zmtp_wait_cut(fds[i], ROOM_MS));
+	}
+	assert_int_equal(daemon_log_count(daemon, "event=malformed"), 1);
+	for (int i = 0; i < CONNECTIONS / 2; i++)
+		close(fds[i]);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -92,6 +112,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_sessions_that_left_make_room_for_new_ones),
 		TEST(test_sessions_that_stay_are_kept_when_there_is_no_room),
+		TEST(test_malformed_messages_of_one_address_are_logged_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
