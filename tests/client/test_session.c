@@ -395,7 +395,7 @@ static void test_another_run_of_the_name_is_a_lost_model(void **state)
 
 /* ---- first weights --------------------------------------------------------- */
 
-static void test_only_the_open_that_was_told_to_asks_for_the_grant(void **state)
+static void test_the_grant_is_asked_for_until_answered_and_by_no_probe(void **state)
 {
 	struct talk *t = talk_open();
 	(void)state;
@@ -404,36 +404,18 @@ static void test_only_the_open_that_was_told_to_asks_for_the_grant(void **state)
 	session_want_init(&t->session, 0);
 	expect(t, MSG_OPEN);
 	assert_true(t->sent.open.wants_init);
+	struct msg m = reply_to(t, OPTD_NO_SESSION);
+	assert_int_equal(take(t, &m), SESSION_LOST);
+	expect(t, MSG_HELLO);
+	assert_int_equal(welcome(t), SESSION_WELCOMED);
+	expect(t, MSG_OPEN);
+	assert_true(t->sent.open.wants_init);
 	assert_int_equal(opened(t, 11, 10), SESSION_OPENED);
-	/* Neither a probe */
 	ask(t, 10);
 	expect(t, MSG_PUSH);
 	t->now_ms += SESSION_PROBE_MS;
 	expect(t, MSG_OPEN);
 	assert_false(t->sent.open.wants_init);
-	/* nor a reconnect. */
-	struct msg m = reply_to(t, OPTD_NO_SESSION);
-	assert_int_equal(take(t, &m), SESSION_LOST);
-	expect(t, MSG_HELLO);
-	assert_int_equal(welcome(t), SESSION_WELCOMED);
-	expect(t, MSG_OPEN);
-	assert_false(t->sent.open.wants_init);
-	talk_free(t);
-}
-
-static void test_a_grant_asked_for_is_asked_for_again_after_a_reconnect(void **state)
-{
-	struct talk *t = talk_open();
-	(void)state;
-	session_open(&t->session, 0, &WORKER, 0);
-	session_want_init(&t->session, 0);
-	expect(t, MSG_OPEN);
-	struct msg m = reply_to(t, OPTD_NO_SESSION);
-	assert_int_equal(take(t, &m), SESSION_LOST);
-	expect(t, MSG_HELLO);
-	assert_int_equal(welcome(t), SESSION_WELCOMED);
-	expect(t, MSG_OPEN);
-	assert_true(t->sent.open.wants_init);
 	talk_free(t);
 }
 
@@ -589,8 +571,7 @@ int main(void)
 		cmocka_unit_test(test_a_restarted_daemon_is_told_apart_from_a_lost_connection),
 		cmocka_unit_test(test_a_run_that_went_back_is_not_open),
 		cmocka_unit_test(test_another_run_of_the_name_is_a_lost_model),
-		cmocka_unit_test(test_only_the_open_that_was_told_to_asks_for_the_grant),
-		cmocka_unit_test(test_a_grant_asked_for_is_asked_for_again_after_a_reconnect),
+		cmocka_unit_test(test_the_grant_is_asked_for_until_answered_and_by_no_probe),
 		cmocka_unit_test(test_silence_is_probed_and_an_answer_settles_it),
 		cmocka_unit_test(test_a_probe_finds_a_replaced_connection),
 		cmocka_unit_test(test_an_unanswered_probe_makes_a_new_connection),
