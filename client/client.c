@@ -17,7 +17,11 @@ static void lane_lost(optd_client *client, struct lane *lane, const struct sessi
                       const struct msg *reply)
 {
 	char text[LIMIT_TEXT_BYTES];
+	/* What the server says of these is for who writes a client. */
+	bool forgot = event->status == OPTD_NO_SESSION || event->status == OPTD_STALE_EPOCH;
 	text_copy(reply->text, text, sizeof(text));
+	if (forgot)
+		snprintf(text, sizeof(text), "the server restarted or lost the connection");
 	client_tell(client, "%s: %s; connecting again", lane->endpoint,
 	            text[0] ? text : status_text(event->status));
 }
@@ -45,6 +49,7 @@ static void dispatch(optd_client *client, struct lane *lane, const struct msg *r
 	case SESSION_NOTHING:
 		break;
 	case SESSION_WELCOMED:
+		reach_found(client, lane);
 		connect_welcomed(client, lane, reply);
 		break;
 	case SESSION_LOST:
@@ -178,8 +183,10 @@ bool client_pump(optd_client *client)
 			continue;
 		client_tell(client, "%s: no answer; connecting again", lane->endpoint);
 		link_reopen(lane->link);
+		lane->reach.connected = false;
 		moved = true;
 	}
+	reach_turn(client, now_ms);
 	if (client->map_changed)
 		connect_remap(client);
 	poke_first_lanes(client);
@@ -206,7 +213,10 @@ uint64_t client_deadline(const optd_client *client)
 
 void client_turn(optd_client *client, uint64_t deadline_ms)
 {
-	if (client_pump(client))
+	client->until_ms = deadline_ms;
+	bool moved = client_pump(client);
+	client->until_ms = 0;
+	if (moved)
 		return;
 	uint64_t now_ms = hub_now_ms();
 	uint64_t at = client_deadline(client);
@@ -232,7 +242,7 @@ void client_explain(optd_client *client, const struct call *call, char *text, si
 		const struct lane *lane = client->lanes[i];
 		if (lane->session.state == SESSION_UP && !lane->blocked)
 			continue;
-		link_diagnose(lane->endpoint, why, sizeof(why));
+		link_diagnose(lane->endpoint, LINK_DIAGNOSE_MS, why, sizeof(why));
 		snprintf(text, text_bytes, "%s does not answer: %s", lane->endpoint, why);
 		return;
 	}

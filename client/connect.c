@@ -219,7 +219,7 @@ static int await_welcome(optd_client *client, uint64_t deadline_ms)
 		if (!down)
 			return 0;
 		if (hub_now_ms() >= deadline_ms) {
-			link_diagnose(down->endpoint, why, sizeof(why));
+			link_diagnose(down->endpoint, LINK_DIAGNOSE_MS, why, sizeof(why));
 			return client_fail(client, OPTD_UNREACHABLE, "no server answers at %s: %s%s",
 			                   down->endpoint, why, status_advice(OPTD_UNREACHABLE));
 		}

@@ -15,10 +15,8 @@
 #include "client/link.h"
 #include "proto/limits.h"
 
-#define DIAGNOSE_MS 500
-
 /* 0, or an errno. */
-static int try_connect(const struct sockaddr *address, socklen_t size)
+static int try_connect(const struct sockaddr *address, socklen_t size, uint32_t ms)
 {
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -30,29 +28,30 @@ static int try_connect(const struct sockaddr *address, socklen_t size)
 		struct pollfd p = {.fd = fd, .events = POLLOUT};
 		socklen_t length = sizeof(error);
 		error = ETIMEDOUT;
-		if (poll(&p, 1, DIAGNOSE_MS) == 1)
+		if (poll(&p, 1, (int)ms) == 1)
 			getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
 	}
 	close(fd);
 	return error;
 }
 
-static void explain(int error, char *text, size_t text_bytes)
+static int explain(int error, char *text, size_t text_bytes)
 {
 	if (error == 0)
 		snprintf(text, text_bytes, "something listens there but does not answer as optd");
 	else
 		snprintf(text, text_bytes, "%s", strerror(error));
+	return error;
 }
 
-static void diagnose_tcp(const char *address, char *text, size_t text_bytes)
+static int diagnose_tcp(const char *address, uint32_t ms, char *text, size_t text_bytes)
 {
 	char host[LIMIT_ENDPOINT_BYTES + 1];
 	snprintf(host, sizeof(host), "%s", address);
 	char *port = strrchr(host, ':');
 	if (!port) {
 		snprintf(text, text_bytes, "the address has no port");
-		return;
+		return EINVAL;
 	}
 	*port++ = '\0';
 	char *name = host;
@@ -65,18 +64,22 @@ static void diagnose_tcp(const char *address, char *text, size_t text_bytes)
 	int rc = getaddrinfo(name, port, &hints, &list);
 	if (rc != 0) {
 		snprintf(text, text_bytes, "%s", gai_strerror(rc));
-		return;
+		return EINVAL;
 	}
-	explain(try_connect(list->ai_addr, list->ai_addrlen), text, text_bytes);
+	int error = EINVAL;
+	/* "localhost" is two addresses, and a server may listen at one. */
+	for (const struct addrinfo *a = list; a && error != 0; a = a->ai_next)
+		error = try_connect(a->ai_addr, a->ai_addrlen, ms);
 	freeaddrinfo(list);
+	return explain(error, text, text_bytes);
 }
 
-static void diagnose_ipc(const char *path, char *text, size_t text_bytes)
+static int diagnose_ipc(const char *path, uint32_t ms, char *text, size_t text_bytes)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof(address.sun_path)) {
 		snprintf(text, text_bytes, "the path is longer than %zu bytes", sizeof(address.sun_path) - 1);
-		return;
+		return EINVAL;
 	}
 	memcpy(address.sun_path, path, strlen(path));
 	socklen_t size = sizeof(address);
@@ -84,15 +87,15 @@ static void diagnose_ipc(const char *path, char *text, size_t text_bytes)
 		size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
 		address.sun_path[0] = '\0';
 	}
-	explain(try_connect((const struct sockaddr *)&address, size), text, text_bytes);
+	return explain(try_connect((const struct sockaddr *)&address, size, ms), text, text_bytes);
 }
 
-void link_diagnose(const char *endpoint, char *text, size_t text_bytes)
+int link_diagnose(const char *endpoint, uint32_t ms, char *text, size_t text_bytes)
 {
 	if (strncmp(endpoint, "tcp://", 6) == 0)
-		diagnose_tcp(endpoint + 6, text, text_bytes);
-	else if (strncmp(endpoint, "ipc://", 6) == 0)
-		diagnose_ipc(endpoint + 6, text, text_bytes);
-	else
-		snprintf(text, text_bytes, "no answer");
+		return diagnose_tcp(endpoint + 6, ms, text, text_bytes);
+	if (strncmp(endpoint, "ipc://", 6) == 0)
+		return diagnose_ipc(endpoint + 6, ms, text, text_bytes);
+	snprintf(text, text_bytes, "no answer");
+	return EINVAL;
 }

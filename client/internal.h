@@ -3,6 +3,7 @@
  *
  *     connect.c  endpoints to lanes, and lanes made anew after a restart
  *     client.c   the turn: receive, dispatch, send, wait
+ *     reach.c    connections that are lost, and telling of them
  *     open.c     opening and closing models
  *     model.c    a model's lanes, routes and steps; restarts of its servers
  *     call.c     a call's life, from route to result
@@ -25,6 +26,7 @@
 
 #include "client/link.h"
 #include "client/pool.h"
+#include "client/reach.h"
 #include "client/route.h"
 #include "client/session.h"
 #include "proto/layout.h"
@@ -51,6 +53,7 @@ struct lane {
 	uint32_t daemon, lane;
 	struct link *link;
 	struct session session;
+	struct reach reach;
 	bool blocked; /* something waits for the link to take it */
 	char why[LIMIT_TEXT_BYTES]; /* why the session failed */
 };
@@ -168,6 +171,8 @@ struct optd_client {
 
 	char told[LIMIT_TEXT_BYTES + 512]; /* the latest notice */
 	uint64_t told_ms;
+	uint64_t news_ms;  /* when connections were last looked at */
+	uint64_t until_ms; /* deadline of the call that waits; 0: none does */
 	char error[CLIENT_ERROR_BYTES];
 	uint8_t header[LIMIT_HEADER_BYTES];
 	struct msg out, in; /* large: kept off the stack */

@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
+#include "client/monitor.h"
 #include "client/pool.h"
 #include "proto/limits.h"
 #include "proto/status.h"
@@ -27,8 +28,11 @@
 #define LINK_SEND_MESSAGES 256
 #define LINK_RECEIVE_MESSAGES 256
 #define LINK_RECONNECT_MS 100
-#define LINK_RECONNECT_MAX_MS 5000
+/* Soon enough that a worker goes on right after its server is back. */
+#define LINK_RECONNECT_MAX_MS 1000
 #define LINK_CONNECT_MS 5000
+/* Three for each link: itself, and the two ends of its monitor. */
+#define LINK_SOCKETS 4096
 #define LINK_HEARTBEAT_MS 5000
 #define LINK_HEARTBEAT_TIMEOUT_MS 15000
 /* A frame larger than any payload with some room for what a later version adds. */
@@ -44,6 +48,7 @@ struct hub {
 struct link {
 	struct hub *hub;
 	void *socket;
+	void *monitor; /* NULL: there is none */
 	char endpoint[LIMIT_ENDPOINT_BYTES + 1];
 	bool holding; /* header and payload hold a message */
 	zmq_msg_t header, payload;
@@ -92,6 +97,7 @@ int hub_new(struct hub **out, char *why, size_t why_bytes)
 	hub->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	hub->context = zmq_ctx_new();
 	if (hub->epoll >= 0 && hub->timer >= 0 && hub->event >= 0 && hub->context &&
+	    zmq_ctx_set(hub->context, ZMQ_MAX_SOCKETS, LINK_SOCKETS) == 0 &&
 	    watch(hub, hub->timer) == 0 && watch(hub, hub->event) == 0) {
 		*out = hub;
 		return 0;
@@ -200,18 +206,26 @@ static int link_fd(const struct link *link)
 	return fd;
 }
 
+static void close_sockets(struct link *link)
+{
+	zmq_close(link->socket);
+	monitor_close(link->monitor);
+	link->socket = link->monitor = NULL;
+}
+
 /* Makes the socket and starts connecting; errno says why not. */
 static int start(struct link *link)
 {
 	link->socket = zmq_socket(link->hub->context, ZMQ_DEALER);
 	if (!link->socket)
 		return -1;
+	link->monitor = monitor_open(link->hub->context, link->socket);
 	if (set_options(link->socket) == 0 && zmq_connect(link->socket, link->endpoint) == 0 &&
-	    watch(link->hub, link_fd(link)) == 0)
+	    watch(link->hub, link_fd(link)) == 0 &&
+	    (!link->monitor || watch(link->hub, monitor_fd(link->monitor)) == 0))
 		return 0;
 	int saved = errno;
-	zmq_close(link->socket);
-	link->socket = NULL;
+	close_sockets(link);
 	errno = saved;
 	return -1;
 }
@@ -231,8 +245,9 @@ static void stop(struct link *link)
 	if (!link->socket)
 		return;
 	epoll_ctl(link->hub->epoll, EPOLL_CTL_DEL, link_fd(link), NULL);
-	zmq_close(link->socket);
-	link->socket = NULL;
+	if (link->monitor)
+		epoll_ctl(link->hub->epoll, EPOLL_CTL_DEL, monitor_fd(link->monitor), NULL);
+	close_sockets(link);
 }
 
 int link_open(struct hub *hub, const char *endpoint, struct link **out, char *why, size_t why_bytes)
@@ -287,6 +302,18 @@ bool link_writable(struct link *link)
 bool link_readable(struct link *link)
 {
 	return events(link) & ZMQ_POLLIN;
+}
+
+enum link_news link_news(struct link *link)
+{
+	switch (monitor_next(link->monitor)) {
+	case MONITOR_CONNECTED:
+		return LINK_CONNECTED;
+	case MONITOR_LOST:
+		return LINK_LOST;
+	default:
+		return LINK_NOTHING;
+	}
 }
 
 static void give_back(void *data, void *hint)

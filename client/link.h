@@ -50,6 +50,12 @@ void link_close(struct link *link);
 bool link_writable(struct link *link);
 bool link_readable(struct link *link);
 
+/* What became of the connection since the last call, oldest first, one at a time;
+ * LINK_NOTHING when there is no more.  A link begins without a connection, and
+ * begins again with link_reopen. */
+enum link_news { LINK_NOTHING = 0, LINK_CONNECTED, LINK_LOST };
+enum link_news link_news(struct link *link);
+
 /* Sends two frames.  `payload` is NULL or a buffer of a pool, which is taken
  * with any result but OPTD_BUSY: then nothing was sent and it stays the
  * caller's. */
@@ -62,8 +68,11 @@ int link_send(struct link *link, const void *header, size_t header_bytes, void *
 bool link_receive(struct link *link, const void **header, size_t *header_bytes, const void **payload,
                   size_t *payload_bytes);
 
-/* Why nobody answers at an endpoint: tries once by hand, for at most half a second
- * ("connection refused"). */
-void link_diagnose(const char *endpoint, char *text, size_t text_bytes);
+/* Why nobody answers at an endpoint ("Connection refused"): tries each of its
+ * addresses once by hand, for at most `ms` each, besides what looking up a name
+ * takes.  Returns 0 if something listens there, else an errno; EINVAL if there is
+ * no such address. */
+int link_diagnose(const char *endpoint, uint32_t ms, char *text, size_t text_bytes);
+#define LINK_DIAGNOSE_MS 500u
 
 #endif

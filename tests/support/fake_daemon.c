@@ -329,7 +329,7 @@ static void *run(void *user)
 	return NULL;
 }
 
-void fake_daemon_start(struct fake_daemon *daemon, uint64_t id)
+void fake_daemon_start_at(struct fake_daemon *daemon, const char *endpoint, uint64_t id)
 {
 	size_t size = sizeof(daemon->endpoint);
 	memset(daemon, 0, sizeof(*daemon));
@@ -339,10 +339,15 @@ void fake_daemon_start(struct fake_daemon *daemon, uint64_t id)
 	daemon->arena = wire_arena_new();
 	daemon->context = zmq_ctx_new();
 	daemon->socket = zmq_socket(daemon->context, ZMQ_ROUTER);
-	if (!daemon->arena || zmq_bind(daemon->socket, "tcp://127.0.0.1:*") != 0 ||
+	if (!daemon->arena || zmq_bind(daemon->socket, endpoint) != 0 ||
 	    zmq_getsockopt(daemon->socket, ZMQ_LAST_ENDPOINT, daemon->endpoint, &size) != 0 ||
 	    pthread_create(&daemon->thread, NULL, run, daemon) != 0)
 		abort();
+}
+
+void fake_daemon_start(struct fake_daemon *daemon, uint64_t id)
+{
+	fake_daemon_start_at(daemon, "tcp://127.0.0.1:*", id);
 }
 
 void fake_daemon_stop(struct fake_daemon *daemon)

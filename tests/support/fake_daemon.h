@@ -54,6 +54,8 @@ struct fake_daemon {
 };
 
 void fake_daemon_start(struct fake_daemon *daemon, uint64_t id);
+/* The same at an endpoint where another has been. */
+void fake_daemon_start_at(struct fake_daemon *daemon, const char *endpoint, uint64_t id);
 void fake_daemon_stop(struct fake_daemon *daemon);
 
 #endif
