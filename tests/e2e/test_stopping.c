@@ -26,8 +26,8 @@
 #include "tests/support/rng_seed.h"
 
 #define EXIT_STORAGE 74
-#define STEPS 40
-#define ROUNDS 12
+#define STEPS 30
+#define ROUNDS 8
 /* The step in which a worker falls asleep. */
 #define ASLEEP_AT 6
 #define AWAKE_STEPS 15
