@@ -271,13 +271,15 @@ static void test_pulls_see_the_weights_of_one_token_only(void **state)
 	for (uint32_t i = 0; i < LIMIT_BLOCK_SEGMENTS + 5; i++)
 		fives[i] = 5.0f;
 	struct core_client first = opened(&world, 0, 0), reader = opened(&world, 2, MSG_NO_RANK);
-	uint64_t pulls[2] = {core_pull(&reader, 0, 1, 0), core_pull(&reader, 1, 1, 0)};
+	uint64_t pulls[3] = {core_pull(&reader, 0, 1, 0), core_pull(&reader, 1, 1, 0)};
 	core_assert_ok(&world, init(&first, 1, 0, 1));
+	pulls[2] = core_pull(&reader, 0, 1, 0);
+	assert_null(core_answer(&world, pulls[2]));
 	engine_peer_gone(world.engine, 0, &world.out);
 	assert_null(core_answer(&world, pulls[0]));
 	struct core_client second = opened(&world, 1, 1);
 	core_init_weights(&second, fives);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 3; i++)
 		assert_true(core_answer(&world, pulls[i])->values[0] == 5.0f);
 	core_world_end(&world);
 }
