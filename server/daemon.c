@@ -259,6 +259,8 @@ static void close_all(struct daemon *daemon)
 	}
 	if (daemon->context != NULL)
 		zmq_ctx_term(daemon->context);
+	/* Requests that came after the end are taken, so that they are freed. */
+	uv_run(&daemon->loop, UV_RUN_NOWAIT);
 	if (daemon->saver != NULL)
 		saver_close(daemon->saver);
 	uv_run(&daemon->loop, UV_RUN_DEFAULT);
