@@ -241,8 +241,9 @@ void job_fail(struct saver *saver, int status, const char *why)
 
 /* ---- asking ------------------------------------------------------------- */
 
-/* Two jobs: one that queues the saves, and one behind them that tells of their end. */
-static bool queue_all(struct saver *saver, struct job model, struct job end)
+/* Two jobs: one that queues the saves, and one behind them that tells of their end,
+ * as `end` says. */
+static bool queue_all(struct saver *saver, bool unchanged_too, const struct job *end)
 {
 	struct job *all = job_new(JOB_ALL, "");
 	struct job *last = job_new(JOB_DONE, "");
@@ -252,12 +253,12 @@ static bool queue_all(struct saver *saver, struct job model, struct job end)
 		free(last);
 		return false;
 	}
-	all->unchanged_too = model.unchanged_too;
-	all->last = model.last;
-	last->last = end.last;
-	last->asker = end.asker;
-	last->done = end.done;
-	last->user = end.user;
+	all->unchanged_too = unchanged_too;
+	all->last = end->last;
+	last->last = end->last;
+	last->asker = end->asker;
+	last->done = end->done;
+	last->user = end->user;
 	queue(saver, all);
 	queue(saver, last);
 	next_job(saver);
@@ -266,27 +267,28 @@ static bool queue_all(struct saver *saver, struct job model, struct job end)
 
 void saver_all(struct saver *saver)
 {
+	const struct job end = {0};
+
 	/* Without memory it is left out: the next interval comes. */
-	queue_all(saver, (struct job){0}, (struct job){0});
+	queue_all(saver, false, &end);
 }
 
 void saver_stop(struct saver *saver, bool save, void (*done)(void *user, bool well), void *user)
 {
-	struct job *end;
+	const struct job end = {.last = true, .done = done, .user = user};
 
-	if (save && queue_all(saver, (struct job){.last = true},
-	                      (struct job){.last = true, .done = done, .user = user}))
+	if (save && queue_all(saver, false, &end))
 		return;
-	end = job_new(JOB_DONE, "");
-	if (end == NULL) {
+	struct job *last = job_new(JOB_DONE, "");
+	if (last == NULL) {
 		done(user, !save);
 		return;
 	}
-	end->last = true;
-	end->done = done;
-	end->user = user;
-	end->status = save ? OPTD_NO_MEMORY : OPTD_OK;
-	queue(saver, end);
+	last->last = true;
+	last->done = done;
+	last->user = user;
+	last->status = save ? OPTD_NO_MEMORY : OPTD_OK;
+	queue(saver, last);
 	next_job(saver);
 }
 
@@ -297,7 +299,8 @@ static void admin(void *user, void *argument)
 	struct job *job = argument;
 
 	if (job->kind == JOB_ALL) {
-		if (!queue_all(saver, (struct job){.unchanged_too = true}, (struct job){.asker = job->asker}))
+		const struct job end = {.asker = job->asker};
+		if (!queue_all(saver, true, &end))
 			free(job->asker);
 		free(job);
 		return;
