@@ -281,6 +281,7 @@ void saver_stop(struct saver *saver, bool save, void (*done)(void *user, bool we
 		return;
 	struct job *last = job_new(JOB_DONE, "");
 	if (last == NULL) {
+		saver->stopped = true;
 		done(user, !save);
 		return;
 	}

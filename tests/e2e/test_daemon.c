@@ -314,23 +314,6 @@ static void leave_a_step_open(struct fixture *fixture, struct speaker *speaker)
 	assert_int_equal(speak_ask(speaker, &status), OPTD_OK);
 }
 
-static void test_a_second_signal_leaves_at_once(void **state)
-{
-	struct fixture *fixture = *state;
-	struct speaker speaker;
-
-	write_config(fixture, "listen: tcp://127.0.0.1:0\ndrain_timeout: 1h\n");
-	assert_true(daemon_start_with(&fixture->first,
-	                              (const char *[]){ "--config", fixture->config, NULL }));
-	leave_a_step_open(fixture, &speaker);
-	daemon_signal(&fixture->first, SIGTERM);
-	assert_true(daemon_wait_log(&fixture->first, "event=stop", 1));
-	uint64_t began_ms = daemon_now_ms();
-	assert_int_equal(daemon_stop(&fixture->first), 128 + SIGTERM);
-	assert_true(daemon_now_ms() - began_ms < 2000);
-	speak_close(&speaker);
-}
-
 static void test_a_step_that_stands_still_ends_with_the_drain_timeout(void **state)
 {
 	struct fixture *fixture = *state;
@@ -407,7 +390,6 @@ int main(void)
 		TEST(test_usr1_writes_checkpoints_and_training_goes_on),
 		TEST(test_term_saves_what_the_next_start_restores),
 		TEST(test_int_saves_what_the_next_start_restores),
-		TEST(test_a_second_signal_leaves_at_once),
 		TEST(test_a_step_that_stands_still_ends_with_the_drain_timeout),
 		TEST(test_a_damaged_checkpoint_is_refused_by_name),
 		TEST(test_a_truncated_checkpoint_is_refused_by_name),
