@@ -136,6 +136,15 @@ static int meta_read(struct datadir *datadir, const char *path, char *why, size_
 	                 "of the old one will be told), or restore it", path);
 }
 
+/* Removes what is only half there, and leaves errno to the error that made it so. */
+static void forget_quietly(int dir, const char *name)
+{
+	int error = errno;
+
+	unlinkat(dir, name, 0);
+	errno = error;
+}
+
 static int meta_write(struct datadir *datadir, const char *path, char *why, size_t why_bytes)
 {
 	char text[META_BYTES_MAX];
@@ -153,9 +162,9 @@ static int meta_write(struct datadir *datadir, const char *path, char *why, size
 		disk_fail(rc, why, why_bytes, "cannot write '%s/meta.tmp': %m", path);
 	else
 		rc = file_publish(datadir->dir, fd, "meta.tmp", "meta", why, why_bytes);
-	close(fd);
 	if (rc < 0)
-		unlinkat(datadir->dir, "meta.tmp", 0);
+		forget_quietly(datadir->dir, "meta.tmp");
+	close(fd);
 	return rc;
 }
 
@@ -203,6 +212,9 @@ int datadir_open(const char *path, struct datadir **out, char *why, size_t why_b
 		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to open the data directory");
 	datadir->dir = datadir->lock = -1;
 	rc = open_all(datadir, path, why, why_bytes);
+	/* The sentence is written already; the status tells who has to act. */
+	if (rc == OPTD_IO && (errno == EACCES || errno == EPERM))
+		rc = OPTD_DENIED;
 	if (rc < 0) {
 		datadir_close(datadir);
 		return rc;

@@ -19,7 +19,8 @@ struct datadir;
 
 /* Makes the directory (0700) and its missing parents, locks it, and raises the
  * epoch.  Negative status and a sentence in why: OPTD_BUSY with the holder's pid
- * when another daemon has it, OPTD_IO, OPTD_CORRUPT when meta makes no sense. */
+ * when another daemon has it, OPTD_DENIED when this user may not use it, OPTD_IO,
+ * OPTD_CORRUPT when meta makes no sense. */
 int datadir_open(const char *path, struct datadir **out, char *why, size_t why_bytes);
 void datadir_close(struct datadir *datadir);
 

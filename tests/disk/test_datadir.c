@@ -220,6 +220,28 @@ static void test_a_path_that_cannot_be_made_is_told(void **state)
 	assert_int_equal(datadir_open("", &datadir, why, sizeof why), OPTD_INVALID);
 }
 
+/* root may do anything, so the test becomes somebody else for the call. */
+static void test_a_directory_of_somebody_else_is_denied(void **state)
+{
+	struct datadir *datadir = NULL;
+	char path[96];
+	int made, held;
+
+	(void)state;
+	datadir_close(opened(dir));
+	assert_int_equal(chmod(dir, 0500), 0);
+	assert_int_equal(getuid() == 0 ? seteuid(65534) : 0, 0);
+	snprintf(path, sizeof path, "%s/within", dir);
+	made = datadir_open(path, &datadir, why, sizeof why);
+	held = datadir_open(dir, &datadir, why, sizeof why);
+	assert_int_equal(getuid() == 0 ? seteuid(0) : 0, 0);
+	assert_int_equal(chmod(dir, 0700), 0);
+	assert_int_equal(made, OPTD_DENIED);
+	assert_int_equal(held, OPTD_DENIED);
+	assert_non_null(strstr(why, "Permission denied"));
+	assert_null(datadir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +255,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_an_interrupted_write_of_meta_does_no_harm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_links_inside_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_path_that_cannot_be_made_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_directory_of_somebody_else_is_denied, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
