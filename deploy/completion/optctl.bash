@@ -3,33 +3,47 @@
 # The names of the models that the daemon in question holds, if it answers.
 _optctl_models()
 {
-	optctl "$@" status --json 2>/dev/null |
+	optctl --timeout 1 "$@" status --json 2>/dev/null |
 		sed -n 's/.*"name": *"\([^"\\]*\)".*/\1/p'
 }
 
 _optctl()
 {
 	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-	local command= place=0 i server=()
+	local command= place=0 i server=() options="--server --timeout --help --version -s -t -h"
 
-	# Which command stands before the cursor, and how many words follow it.
+	# Which command stands before the cursor, and how many of its words follow;
+	# an option takes its value along.
 	for ((i = 1; i < COMP_CWORD; i++)); do
-		if [[ ${COMP_WORDS[i]} == --server ]]; then
+		case ${COMP_WORDS[i]} in
+		-s | --server)
 			server=(--server "${COMP_WORDS[i + 1]}")
 			((i++))
-		elif [[ ${COMP_WORDS[i]} != -* && -z $command ]]; then
-			command=${COMP_WORDS[i]}
-		elif [[ ${COMP_WORDS[i]} != -* ]]; then
-			((place++))
-		fi
+			;;
+		-t | --timeout) ((i++)) ;;
+		-*) ;;
+		*)
+			if [[ -z $command ]]; then
+				command=${COMP_WORDS[i]}
+			else
+				((place++))
+			fi
+			;;
+		esac
 	done
-	if [[ $previous == --server ]]; then
+	case $command in
+	status) options+=" --json" ;;
+	drop) options+=" --yes -y" ;;
+	esac
+	if [[ $previous == -s || $previous == --server ]]; then
 		compopt -o nospace
 		mapfile -t COMPREPLY < <(compgen -W "tcp:// ipc://" -- "$word")
+	elif [[ $previous == -t || $previous == --timeout ]]; then
+		COMPREPLY=()
+	elif [[ $word == -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
 	elif [[ -z $command ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "status export save drop --server --help --version" -- "$word")
-	elif [[ $command == status ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "--json" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "status export save drop" -- "$word")
 	elif [[ $command == export && $place == 1 ]]; then
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
