@@ -293,6 +293,12 @@ install: $(PROGRAMS) $(LIBRARIES) ## install under PREFIX (/usr/local), staged i
 	@set -e; for pair in $(PLACED); do \
 	  from=$${pair%%:*}; to=$(DESTDIR)$${pair#*:}; mkdir -p $${to%/*}; echo "install $$to"; \
 	  sed 's|@PREFIX@|$(PREFIX)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@VERSION@|$(VERSION)|g' $$from > $$to; chmod 644 $$to; done
+# Programs find the library by the cache that ldconfig keeps, and only in the directories it knows.
+	@PATH=$$PATH:/usr/sbin:/sbin; \
+	 if [ -n "$(DESTDIR)" ]; then echo "staged in $(DESTDIR); run ldconfig where it is installed"; \
+	 elif [ "$$(id -u)" -ne 0 ]; then echo "run ldconfig as root, or set LD_LIBRARY_PATH=$(LIBDIR)"; \
+	 elif ! ldconfig || ! ldconfig -p | grep -qF "$(LIBDIR)/liboptd.so"; then \
+	   echo "ldconfig does not look into $(LIBDIR): name it in /etc/ld.so.conf.d, or set LD_LIBRARY_PATH"; fi
 uninstall: ## remove what install put there
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,optd optctl) $(addprefix $(DESTDIR),$(foreach pair,$(PLACED),$(lastword $(subst :, ,$(pair))))) \
 	  $(addprefix $(DESTDIR)$(LIBDIR)/,liboptd.a liboptd.so liboptd.so.$(SOVERSION) $(notdir $(SDK_REAL)))
