@@ -38,7 +38,9 @@ static const char *const reduce_words[] = { NULL, "mean", "sum" };
 static const struct config_knob knobs[] = {
 	{ "listen", CONFIG_ENDPOINTS, AT(listen), .initial = "tcp://127.0.0.1:16783",
 	  RANGE(1, LIMIT_LANES),
-	  .about = "where to listen, one endpoint a lane; port 0 or * is any free port" },
+	  .about =
+	          "where to listen, one endpoint a lane; these are not alternatives: each worker must "
+	          "reach all of them; port 0 or * is any free port" },
 	{ "lanes", CONFIG_INT, AT(lanes), RANGE(1, LIMIT_LANES),
 	  .about =
 	          "threads that serve, each with its own endpoint and blocks; default: one for each "
@@ -48,7 +50,8 @@ static const struct config_knob knobs[] = {
 	           "default: listen's" },
 	{ "data_dir", CONFIG_STRING, AT(data_dir), RANGE(1, CONFIG_PATH_BYTES),
 	  .about =
-	          "where checkpoints are kept; default: $STATE_DIRECTORY, else /var/lib/optd if it can "
+	          "where checkpoints are kept; ~/ is $HOME, and a relative path starts at the working "
+	          "directory; default: $STATE_DIRECTORY, else /var/lib/optd if it can "
 	          "be written, else $XDG_STATE_HOME/optd or ~/.local/state/optd" },
 
 	{ "limits.memory", CONFIG_MEMORY, AT(memory_bytes), .initial = "80%", RANGE(MIB, PIB),
@@ -80,8 +83,9 @@ static const struct config_knob knobs[] = {
 	          "is chosen" },
 	{ "drain_timeout", CONFIG_DURATION, AT(drain_timeout_ms), .initial = "10s", RANGE(1, HOUR),
 	  .may_be_off = true,
-	  .about = "how long a stopping daemon lets steps under way finish; off: not "
-	           "at all" },
+	  .about =
+	          "how long a stopping daemon goes on serving until the step of every model is whole; "
+	          "off: not at all" },
 
 	{ "checkpoint.interval", CONFIG_DURATION, AT(checkpoint_interval_ms), .initial = "5min",
 	  RANGE(SECOND, 168 * HOUR), .may_be_off = true,
@@ -99,11 +103,11 @@ static const struct config_knob knobs[] = {
 	          "allow to listen beyond loopback, where anybody may read, change and drop models: "
 	          "there are no keys yet" },
 
-	{ "models.name", CONFIG_STRING, AT_MODEL(name), RANGE(1, LIMIT_NAME_BYTES),
+	{ "models.name", CONFIG_STRING, AT_MODEL(name), RANGE(1, LIMIT_NAME_BYTES - 1),
 	  .about = "the model these settings are for; needed" },
 	{ "models.optimizer", CONFIG_OPTIMIZER, AT_MODEL(optimizer),
 	  .about = "a name, or {name, match, hyper-parameters by PyTorch's names}; default: the "
-	           "worker's" },
+	           "worker's, else sgd with lr 0.001" },
 	{ "models.mode", CONFIG_ENUM, AT_MODEL(mode), WORDS(mode_words),
 	  .about =
 	          "sync: a step takes one push of every worker; async: each push is applied at once; "
@@ -176,14 +180,14 @@ int config_set(struct config *config, const char *path, const char *const *value
 	return 0;
 }
 
-/* "optd.yaml:7: " of a line of the file, "command line: ", or nothing. */
+/* "optd.yaml:7: " of a line of the file, CONFIG_COMMAND, or nothing. */
 static int refuse_line(const struct config *config, uint32_t line, char *why, size_t why_bytes,
                        const char *format, va_list arguments)
 {
 	int used = 0;
 
 	if (line == CONFIG_LINE_COMMAND)
-		used = snprintf(why, why_bytes, "command line: ");
+		used = snprintf(why, why_bytes, CONFIG_COMMAND);
 	else if (line != CONFIG_LINE_DEFAULT && config->file)
 		used = snprintf(why, why_bytes, "%s:%u: ", config->file, line);
 	if ((size_t)used < why_bytes)
@@ -307,6 +311,16 @@ static int finish_models(const struct config *config, char *why, size_t why_byte
 	return 0;
 }
 
+static int finish_data_dir(struct config *config, char *why, size_t why_bytes)
+{
+	char reason[CONFIG_WHY_BYTES];
+
+	config->data_dir_reason = "data_dir";
+	if (config_expand_home(config->data_dir, reason, sizeof(reason)) < 0)
+		return refuse(config, "data_dir", why, why_bytes, "data_dir: %s", reason);
+	return 0;
+}
+
 int config_finish(struct config *config, char *why, size_t why_bytes)
 {
 	int rc = finish_listen(config, why, why_bytes);
@@ -319,10 +333,8 @@ int config_finish(struct config *config, char *why, size_t why_bytes)
 		rc = finish_models(config, why, why_bytes);
 	if (rc < 0)
 		return rc;
-	if (config->data_dir[0] != '\0') {
-		config->data_dir_reason = "data_dir";
-		return 0;
-	}
+	if (config->data_dir[0] != '\0')
+		return finish_data_dir(config, why, why_bytes);
 	return config_data_dir(config->data_dir, &config->data_dir_reason, why, why_bytes);
 }
 

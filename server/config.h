@@ -37,6 +37,8 @@
 /* Where a knob was set: no line of the file, or the command line. */
 #define CONFIG_LINE_DEFAULT 0u
 #define CONFIG_LINE_COMMAND UINT32_MAX
+/* How an error begins whose value came from the command line. */
+#define CONFIG_COMMAND "command line: "
 
 struct config_endpoints {
 	uint32_t count;
@@ -46,7 +48,7 @@ struct config_endpoints {
 /* Settings of one model by name, used when a worker creates it.  What is not
  * given is left to that worker. */
 struct config_model {
-	char name[LIMIT_NAME_BYTES + 1];
+	char name[LIMIT_NAME_BYTES]; /* with its NUL: 511 bytes, as in the library */
 	bool optimizer_given;
 	struct optim optimizer;   /* complete and checked, when given */
 	enum msg_mode mode;       /* MSG_MODE_UNSET: not given */
@@ -114,7 +116,7 @@ struct config_knob {
 	uint64_t min, max;        /* of the number, in bytes or ms; of the string, in bytes */
 	const char *const *words; /* enum: by value; NULL words are not offered */
 	uint32_t word_count;
-	bool may_be_off; /* duration: 0, off and never are allowed as well */
+	bool may_be_off; /* duration: off is allowed as well, held as 0 */
 	const char *about;
 };
 
@@ -124,6 +126,10 @@ const struct config_knob *config_knob(uint32_t index);
 const struct config_knob *config_knob_find(const char *path);
 /* Its allowed values in words: "a size from 1MiB to 1GiB". */
 void config_knob_allowed(const struct config_knob *knob, char *out, size_t out_bytes);
+
+/* Letters to change, add or drop to make b of a, over their first 48: for naming
+ * the nearest of what there is. */
+uint32_t config_distance(const char *a, const char *b);
 
 /* All defaults, no file. */
 void config_init(struct config *config);
@@ -143,7 +149,8 @@ int config_set(struct config *config, const char *path, const char *const *value
                char *why, size_t why_bytes);
 
 /* Checks what depends on several knobs and fills in what has no constant
- * default: lanes, data_dir.  OPTD_INVALID and why. */
+ * default: lanes, data_dir.  OPTD_INVALID and why, which begins with
+ * CONFIG_COMMAND when it is the command line that said the wrong thing. */
 int config_finish(struct config *config, char *why, size_t why_bytes);
 
 /* What lane `lane` binds: its own entry of listen; for lanes beyond the list the
@@ -161,6 +168,10 @@ void config_print(const struct config *config, FILE *out);
 
 /* Writes what memory each configured model will take, in plain words. */
 void config_print_memory(const struct config *config, FILE *out);
+
+/* Puts $HOME in place of a leading "~/", in place.  OPTD_INVALID and why for
+ * every other path that begins with "~", and when there is no $HOME. */
+int config_expand_home(char path[CONFIG_PATH_BYTES + 1], char *why, size_t why_bytes);
 
 /* The directory for state when data_dir is not set, chosen from the environment:
  * systemd's $STATE_DIRECTORY, /var/lib/optd where that can be written, else the

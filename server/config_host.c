@@ -1,6 +1,5 @@
 /*
- * Config host: the two defaults that depend on where the daemon runs, its
- * directory and its memory.
+ * Config host: what depends on where the daemon runs: its directory, its memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +37,30 @@ static bool system_dir_usable(void)
 	if (access(SYSTEM_DIR, F_OK) == 0)
 		return access(SYSTEM_DIR, W_OK | X_OK) == 0;
 	return access(SYSTEM_PARENT, W_OK | X_OK) == 0;
+}
+
+int config_expand_home(char path[CONFIG_PATH_BYTES + 1], char *why, size_t why_bytes)
+{
+	const char *home = absolute("HOME");
+	char whole[CONFIG_PATH_BYTES + 1];
+
+	if (path[0] != '~')
+		return 0;
+	if (path[1] != '/') {
+		snprintf(why, why_bytes,
+		         "\"%.64s\" begins with ~, and only ~/ is known; write the whole path, or "
+		         "./%.64s for a directory of that name",
+		         path, path);
+		return OPTD_INVALID;
+	}
+	if (!home || !join(whole, home, strlen(home), path + 1)) {
+		snprintf(why, why_bytes, "\"%.64s\": %s; write the whole path", path,
+		         home ? "is too long with $HOME in place of ~"
+		              : "$HOME is not set, or not an absolute path");
+		return OPTD_INVALID;
+	}
+	memcpy(path, whole, sizeof(whole));
+	return 0;
 }
 
 int config_data_dir(char out[CONFIG_PATH_BYTES + 1], const char **reason, char *why,

@@ -97,7 +97,7 @@ static int read_hyper(struct reader *reader, struct optim *optim, const yaml_nod
 		return reader_refuse(reader, reader_line(key),
 		                     "models.optimizer: %.64s: \"%.64s\" is not %s", node_text(key),
 		                     value->type == YAML_SCALAR_NODE ? node_text(value) : "[...]",
-		                     flag ? "true or false"
+		                     flag ? "true or false (or 1 or 0)"
 		                     : hyper->count > 1
 		                             ? "a list of two numbers, such as [0.9, 0.999]"
 		                             : "a number, such as 0.001 or 1e-3");

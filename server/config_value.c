@@ -170,12 +170,16 @@ static bool read_units(const struct unit *units, const char *text, uint64_t *out
 	return false;
 }
 
-static bool read_percent(const char *text, uint64_t *out)
+static bool read_percent(const char *text, uint64_t *out, const char **what)
 {
 	uint64_t percent;
 
-	if (!read_digits(&text, &percent) || strcmp(text, "%") != 0 || percent < 1 || percent > 100)
+	if (!read_digits(&text, &percent) || strcmp(text, "%") != 0)
 		return false;
+	if (percent < 1 || percent > 100) {
+		*what = "is out of range";
+		return false;
+	}
 	*out = host_memory_bytes() / 100 * percent;
 	*out -= *out % byte_units[1].factor; /* whole MiB: easier to read */
 	return true;
@@ -183,7 +187,7 @@ static bool read_percent(const char *text, uint64_t *out)
 
 static bool is_off(const char *text)
 {
-	return strcmp(text, "0") == 0 || strcmp(text, "off") == 0 || strcmp(text, "never") == 0;
+	return strcmp(text, "off") == 0;
 }
 
 /* Reads any kind of number; what is the error's middle when it is none. */
@@ -202,7 +206,7 @@ static bool read_number(const struct config_knob *knob, const char *text, uint64
 	}
 	*what = "is not a size";
 	if (knob->type == CONFIG_MEMORY && strchr(text, '%'))
-		return read_percent(text, out);
+		return read_percent(text, out, what);
 	return read_units(byte_units, text, out);
 }
 
@@ -327,8 +331,8 @@ bool value_real(const char *text, size_t size, bool flag, double *out)
 	if (strlen(text) != size || size > NUMBER_BYTES)
 		return false;
 	if (flag) {
-		*out = strcmp(text, "true") == 0;
-		return *out != 0 || strcmp(text, "false") == 0;
+		*out = strcmp(text, "true") == 0 || strcmp(text, "1") == 0;
+		return *out != 0 || strcmp(text, "false") == 0 || strcmp(text, "0") == 0;
 	}
 	/* strtod takes more than a decimal number (hex, nan, spaces): look first. */
 	at += *at == '-' || *at == '+';

@@ -20,7 +20,7 @@ int value_set(const struct config_knob *knob, void *base, const char *text, size
               bool quoted, char *why, size_t why_bytes);
 
 /* A hyper-parameter's number: decimal digits with at most a point and an
- * exponent, finite; for a flag true or false.  False for anything else. */
+ * exponent, finite; for a flag true or false, or 1 or 0 as in the library.  False for anything else. */
 bool value_real(const char *text, size_t size, bool flag, double *out);
 
 /* "16MiB", "5min": with the largest unit that divides it; "0" for nothing. */

@@ -58,8 +58,7 @@ bool node_null(const yaml_node_t *node)
 	return text[0] == '\0' || strcmp(text, "~") == 0 || strcmp(text, "null") == 0;
 }
 
-/* Letters to change, add or drop to make b of a, over their first 48. */
-static uint32_t distance(const char *a, const char *b)
+uint32_t config_distance(const char *a, const char *b)
 {
 	uint32_t row[49], n = (uint32_t)strnlen(b, 48);
 
@@ -95,7 +94,7 @@ static const char *leaf(const char *path)
  * other name or whole path, for keys that stand in the wrong section. */
 static uint32_t knob_distance(const char *key, const char *path, const char *section)
 {
-	uint32_t name = distance(key, leaf(path)), whole = distance(key, path);
+	uint32_t name = config_distance(key, leaf(path)), whole = config_distance(key, path);
 	uint32_t best = name < whole ? name : whole;
 	bool here = strncmp(path, section, strlen(section)) == 0 &&
 	            strchr(path + strlen(section), '.') == NULL;
@@ -124,7 +123,7 @@ int reader_unknown(struct reader *reader, const yaml_node_t *key, const char *se
 			continue;
 		snprintf(name, sizeof(name), "%.*s", (int)strcspn(config_knob(i)->path, "."),
 		         config_knob(i)->path);
-		if (2 * distance(text, name) < least)
+		if (2 * config_distance(text, name) < least)
 			return reader_refuse(reader, reader_line(key),
 			                     "unknown key \"%.64s\"; the nearest is \"%s\"", text,
 			                     name);

@@ -23,7 +23,8 @@ static const char usage[] =
 	"  -h, --help              print this, exit\n"
 	"\n"
 	"In place of what the file says:\n"
-	"      --listen ENDPOINT   where to listen; repeat it for further lanes\n"
+	"      --listen ENDPOINT   where to listen; repeat it for further lanes, all of\n"
+	"                          which each worker must reach\n"
 	"                          (default: tcp://127.0.0.1:16783; port 0: any free one)\n"
 	"      --lanes N           threads that serve (default: one for each endpoint)\n"
 	"      --data-dir DIR      where checkpoints are kept\n"
@@ -108,6 +109,29 @@ static int take_setter(struct line *line, int option, const char *value, FILE *e
 	return 0;
 }
 
+/* What getopt did not take: it tells only by optopt that it knew the option. */
+static int refuse_option(const char *word, FILE *err)
+{
+	const char *nearest = table[0].name;
+	char name[64];
+
+	if (strncmp(word, "--", 2) != 0)
+		return misused(err, "unknown option -%c", optopt);
+	if (optopt != 0)
+		return misused(err, "%.64s: this option takes no value", word);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word + 2, "="), word + 2);
+	for (const struct option *row = table; row->name; row++) {
+		if (strncmp(row->name, name, strlen(name)) == 0)
+			return misused(err, "%.64s: there are several options that begin so", word);
+		if (config_distance(name, row->name) < config_distance(name, nearest))
+			nearest = row->name;
+	}
+	/* Where more than half is different, nothing is near. */
+	if (2 * config_distance(name, nearest) > strlen(name))
+		return misused(err, "unknown option %.64s", word);
+	return misused(err, "unknown option %.64s; the nearest is --%s", word, nearest);
+}
+
 static int take(struct line *line, int option, char **argv, FILE *err)
 {
 	switch (option) {
@@ -134,9 +158,7 @@ static int take(struct line *line, int option, char **argv, FILE *err)
 	case ':':
 		return misused(err, "%s needs a value", argv[optind - 1]);
 	case '?':
-		if (optopt > 0 && optopt < 256 && strncmp(argv[optind - 1], "--", 2) != 0)
-			return misused(err, "unknown option -%c", optopt);
-		return misused(err, "%s: unknown, ambiguous, or takes no value", argv[optind - 1]);
+		return refuse_option(argv[optind - 1], err);
 	default:
 		return take_setter(line, option, optarg, err);
 	}
@@ -208,7 +230,8 @@ static int load(const struct line *line, struct config *config, FILE *err)
 	rc = config_finish(config, why, sizeof(why));
 	if (rc < 0) {
 		fprintf(err, "optd: %s\n", why);
-		return EXIT_BAD_CONFIG;
+		return strncmp(why, CONFIG_COMMAND, strlen(CONFIG_COMMAND)) == 0 ? EXIT_USAGE
+		                                                                 : EXIT_BAD_CONFIG;
 	}
 	return 0;
 }

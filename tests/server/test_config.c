@@ -158,6 +158,8 @@ static void test_ranges_hold_at_both_ends(void **state)
 	accepts("step_timeout: 24h");
 	refuses("step_timeout: 86400001ms", "c.yaml:1: ", "out of range");
 	accepts("limits: {message: 512KiB}");
+	refuses("limits: {memory: 101%}", "c.yaml:1: ", "\"101%\" is out of range");
+	refuses("limits: {memory: 101}", "c.yaml:1: ", "out of range");
 	refuses("limits: {message: 524287}", "c.yaml:1: ", "a size from 512KiB to 256MiB");
 }
 
@@ -166,10 +168,18 @@ static void test_off_means_never(void **state)
 	(void)state;
 	accepts("checkpoint: {interval: off}");
 	assert_int_equal(config.checkpoint_interval_ms, 0);
-	accepts("checkpoint: {interval: never}");
-	assert_int_equal(config.checkpoint_interval_ms, 0);
-	accepts("checkpoint: {interval: 0}");
-	assert_int_equal(config.checkpoint_interval_ms, 0);
+	accepts("drain_timeout: off");
+	assert_int_equal(config.drain_timeout_ms, 0);
+	refuses("checkpoint: {interval: never}", "c.yaml:1: ", ", or off");
+}
+
+static void test_zero_is_told_to_be_off(void **state)
+{
+	(void)state;
+	refuses("checkpoint: {interval: 0}", "c.yaml:1: ",
+	        "\"0\" is not a time with its unit; allowed: a time from 1s to 168h (ms, s, min or h), or off");
+	refuses("drain_timeout: 0s", "c.yaml:1: ",
+	        "\"0s\" is out of range; allowed: a time from 1ms to 1h (ms, s, min or h), or off");
 }
 
 static void test_memory_may_be_a_share(void **state)
@@ -329,7 +339,7 @@ static void test_printed_config_reads_back_the_same(void **state)
 	accepts("listen: [tcp://127.0.0.1:0, 'ipc:///tmp/a \"quoted\\ path']\nlanes: 5\ndata_dir: /x y/#z\n"
 	        "advertise: [tcp://a:1, tcp://b:2, tcp://c:3, tcp://d:4, tcp://e:5]\n"
 	        "checkpoint: {interval: off, on_exit: false}\nlog: {format: journald, level: error}\n"
-	        "limits: {memory: 12345678}\ndrain_timeout: 0\nstep_timeout: 1500ms\n"
+	        "limits: {memory: 12345678}\ndrain_timeout: off\nstep_timeout: 1500ms\n"
 	        "models:\n- {name: 'a: b', mode: async, reduce: sum, step_timeout: 7s}\n"
 	        "- {name: \"true\", workers: 3}\n- {name: 'gr\xc3\xbcn'}\n");
 	reads_back_the_same();
@@ -412,8 +422,8 @@ static void test_model_shown_in_the_shipped_config_is_valid(void **state)
 	(void)state;
 	char *text = slurp("deploy/optd.yaml");
 	/* Taking the "# " off its lines is what the reader would do. */
-	char *to = strstr(text, "# models:");
-	assert_non_null(to);
+	char *to = strstr(text, "\n# models:\n");
+	assert_non_null(to++);
 	for (char *from = to; *from != '\0';) {
 		if (from[0] == '#')
 			from += from[1] == ' ' ? 2 : 1;
@@ -450,6 +460,46 @@ static void test_data_dir_follows_the_environment(void **state)
 	unsetenv("STATE_DIRECTORY");
 	accepts("data_dir: /given");
 	assert_string_equal(config.data_dir_reason, "data_dir");
+}
+
+static void test_home_stands_for_a_tilde(void **state)
+{
+	char *home = getenv("HOME") ? strdup(getenv("HOME")) : NULL;
+
+	(void)state;
+	setenv("HOME", "/home/x", 1);
+	accepts("data_dir: ~/optd/state");
+	assert_string_equal(config.data_dir, "/home/x/optd/state");
+	accepts("data_dir: ./~");
+	assert_string_equal(config.data_dir, "./~");
+	refuses("lanes: 1\ndata_dir: ~other/x",
+	        "c.yaml:2: data_dir: ", "\"~other/x\" begins with ~, and only ~/ is known");
+	refuses("data_dir: \"~\"", "c.yaml:1: data_dir: ", "only ~/ is known");
+	unsetenv("HOME");
+	refuses("data_dir: ~/x", "c.yaml:1: data_dir: ", "$HOME is not set");
+	if (home)
+		setenv("HOME", home, 1);
+	free(home);
+}
+
+static void test_flags_of_optimizers_are_words_or_digits(void **state)
+{
+	static const char *const set[] = { "true", "1" }, *const unset[] = { "false", "0" };
+	char text[128];
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text),
+		         "models: [{name: m, optimizer: {name: adam, amsgrad: %s}}]", set[i]);
+		accepts(text);
+		assert_int_equal(optim_slot_count(&config.models[0].optimizer), 3);
+		snprintf(text, sizeof(text),
+		         "models: [{name: m, optimizer: {name: adam, amsgrad: %s}}]", unset[i]);
+		accepts(text);
+		assert_int_equal(optim_slot_count(&config.models[0].optimizer), 2);
+	}
+	refuses("models: [{name: m, optimizer: {name: adam, amsgrad: 2}}]",
+	        "c.yaml:1: ", "is not true or false (or 1 or 0)");
 }
 
 /* Reads a whole text file of the repository. */
@@ -499,6 +549,7 @@ int main(void)
 		cmocka_unit_test(test_values_are_read_strictly),
 		cmocka_unit_test(test_ranges_hold_at_both_ends),
 		cmocka_unit_test(test_off_means_never),
+		cmocka_unit_test(test_zero_is_told_to_be_off),
 		cmocka_unit_test(test_memory_may_be_a_share),
 		cmocka_unit_test(test_endpoints_are_checked),
 		cmocka_unit_test(test_ipc_path_leaves_room_for_a_lane),
@@ -513,6 +564,8 @@ int main(void)
 		cmocka_unit_test(test_shipped_config_is_valid),
 		cmocka_unit_test(test_model_shown_in_the_shipped_config_is_valid),
 		cmocka_unit_test(test_data_dir_follows_the_environment),
+		cmocka_unit_test(test_home_stands_for_a_tilde),
+		cmocka_unit_test(test_flags_of_optimizers_are_words_or_digits),
 		cmocka_unit_test(test_every_knob_is_documented),
 	};
 

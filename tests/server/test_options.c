@@ -122,7 +122,11 @@ static void test_wrong_command_lines_end_with_64(void **state)
 {
 	(void)state;
 	assert_false(RUN("--lines", "3"));
-	refused(EXIT_USAGE, "--lines");
+	refused(EXIT_USAGE, "unknown option --lines; the nearest is --lanes");
+	assert_false(RUN("--bogus=7"));
+	refused(EXIT_USAGE, "unknown option --bogus=7; optd --help lists");
+	assert_false(RUN("--l", "3"));
+	refused(EXIT_USAGE, "--l: there are several options that begin so");
 	assert_false(RUN("-x"));
 	refused(EXIT_USAGE, "unknown option -x");
 	assert_false(RUN("--config"));
@@ -137,7 +141,11 @@ static void test_wrong_command_lines_end_with_64(void **state)
 	assert_false(RUN("--lanes", "65"));
 	refused(EXIT_USAGE, "--lanes: lanes: \"65\" is out of range; allowed: a whole number");
 	assert_false(RUN("--help=3"));
-	refused(EXIT_USAGE, "--help=3");
+	refused(EXIT_USAGE, "--help=3: this option takes no value");
+	assert_false(RUN("--listen", "tcp://0.0.0.0:0"));
+	refused(EXIT_USAGE, "command line: listen: tcp://0.0.0.0:0 can be reached");
+	assert_false(RUN("--data-dir", "~nobody/x"));
+	refused(EXIT_USAGE, "command line: data_dir: \"~nobody/x\" begins with ~");
 }
 
 static void test_wrong_configurations_end_with_78(void **state)
@@ -151,8 +159,6 @@ static void test_wrong_configurations_end_with_78(void **state)
 	assert_ptr_equal(strstr(err, path), err + strlen("optd: "));
 	assert_false(RUN("--config", "/nonexistent.yaml"));
 	refused(EXIT_BAD_CONFIG, "/nonexistent.yaml: cannot be read");
-	assert_false(RUN("--listen", "tcp://0.0.0.0:0"));
-	refused(EXIT_BAD_CONFIG, "command line: listen: tcp://0.0.0.0:0 can be reached");
 }
 
 static void test_command_line_wins_over_the_file(void **state)
