@@ -36,17 +36,9 @@ static int run_first_lanes(optd_client *client, enum msg_verb verb, const char *
 	return rc;
 }
 
-static int check_name(optd_client *client, const char *name)
-{
-	if (name && (!*name || strlen(name) >= LIMIT_NAME_BYTES))
-		return client_fail(client, OPTD_INVALID, "a model's name has 1 to %u bytes",
-		                   LIMIT_NAME_BYTES - 1);
-	return 0;
-}
-
 int optd_save(optd_client *client, const char *name)
 {
-	int rc = check_name(client, name);
+	int rc = name ? check_name(client, name) : 0;
 	return rc < 0 ? rc : run_first_lanes(client, MSG_SAVE, name ? name : "");
 }
 

@@ -235,6 +235,26 @@ void client_leave(optd_client *client)
 	hub_leave(client->hub, work, client_deadline(client));
 }
 
+/* A rank is "rank 1" if it has never been there, "rank 1 (host:pid, gone)", or
+ * "rank 1 (host:pid)", which is at work. */
+static void explain_waiting(const char *waiting, char *text, size_t text_bytes)
+{
+	static const char again[] = "make the same call again to go on waiting";
+	const char *rank = strstr(waiting, " workers: rank ");
+	if (!rank) {
+		snprintf(text, text_bytes, "%s", waiting);
+		return;
+	}
+	rank += strlen(" workers: rank ");
+	int digits = (int)strspn(rank, "0123456789");
+	if (strstr(rank, "rank "))
+		snprintf(text, text_bytes, "%s; start those that do not run, or %s", waiting, again);
+	else if (rank[digits] == ' ' && !strstr(rank, ", gone)"))
+		snprintf(text, text_bytes, "%s; %s", waiting, again);
+	else
+		snprintf(text, text_bytes, "%s; start rank %.*s, or %s", waiting, digits, rank, again);
+}
+
 void client_explain(optd_client *client, const struct call *call, char *text, size_t text_bytes)
 {
 	char why[256];
@@ -247,7 +267,7 @@ void client_explain(optd_client *client, const struct call *call, char *text, si
 		return;
 	}
 	if (call && call->waiting[0])
-		snprintf(text, text_bytes, "%s", call->waiting);
+		explain_waiting(call->waiting, text, text_bytes);
 	else
 		snprintf(text, text_bytes, "the server is there but has not answered this call");
 }

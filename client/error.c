@@ -64,41 +64,67 @@ struct msg_text text_of(const char *string)
 	return (struct msg_text){string, (uint32_t)strlen(string)};
 }
 
+/* What to do about a status, and how servers, which do not know this library, end
+ * their texts about it: advice is given once. */
+static const struct {
+	int status;
+	const char *advice, *servers;
+} advices[] = {
+	{OPTD_UNREACHABLE, "; is optd running there?", NULL},
+	{OPTD_RANK_HELD, "; give each worker its own rank", NULL},
+	{OPTD_MODEL_LOST, "; close it and open it anew", ": open it again"},
+	{OPTD_WRONG_MAP, "; close it and open it anew", ": open it again"},
+	{OPTD_ROLLBACK, "; call optd_resume_model, then pull the weights",
+	 ": accept it and pull the weights"},
+	{OPTD_STALE_INCARNATION, "; stop one of the two workers", NULL},
+	{OPTD_NOT_READY, "; a worker must call optd_init first",
+	 ": give it its first weights, or pull to wait for them"},
+	{OPTD_STEP_TIMEOUT, "; make the same call again to go on waiting",
+	 ", make the same call again to go on waiting"},
+	{OPTD_INTERNAL, "; please report it", NULL},
+};
+#define ADVICES (sizeof(advices) / sizeof(*advices))
+
 const char *status_advice(int status)
 {
-	switch (status) {
-	case OPTD_UNREACHABLE:
-		return "; is optd running there?";
-	case OPTD_RANK_HELD:
-		return "; give each worker its own rank";
-	case OPTD_MODEL_LOST:
-		return "; close it and open it anew";
-	case OPTD_ROLLBACK:
-		return "; call optd_resume_model to go on from there";
-	case OPTD_STALE_INCARNATION:
-		return "; stop one of the two workers";
-	case OPTD_NOT_READY:
-		return "; a worker must call optd_init first";
-	case OPTD_STEP_TIMEOUT:
-		return "; make the same call again to go on waiting";
-	case OPTD_INTERNAL:
-		return "; please report it";
-	default:
+	/* Without the server's words this is a guess. */
+	if (status == OPTD_WRONG_MAP)
 		return "";
+	for (size_t i = 0; i < ADVICES; i++)
+		if (advices[i].status == status)
+			return advices[i].advice;
+	return "";
+}
+
+/* Bytes of what a server said without its own advice, and ours instead. */
+static int trim(const char *said, int status, const char **advice)
+{
+	size_t bytes = strlen(said);
+	*advice = status_advice(status);
+	for (size_t i = 0; i < ADVICES; i++) {
+		size_t end = advices[i].servers ? strlen(advices[i].servers) : 0;
+		if (advices[i].status != status || end == 0 || end > bytes ||
+		    strcmp(said + bytes - end, advices[i].servers) != 0)
+			continue;
+		*advice = advices[i].advice;
+		return (int)(bytes - end);
 	}
+	return (int)bytes;
 }
 
 void describe(char *out, size_t out_bytes, const optd_model *model, const char *endpoint,
               const char *said, int status)
 {
+	const char *advice;
 	if (!said || !*said)
 		said = status_text(status);
+	int bytes = trim(said, status, &advice);
 	/* Servers name the model themselves where they know it. */
 	if (!model || strncmp(said, "model '", 7) == 0)
-		snprintf(out, out_bytes, "%s: %s%s", endpoint, said, status_advice(status));
+		snprintf(out, out_bytes, "%s: %.*s%s", endpoint, bytes, said, advice);
 	else
-		snprintf(out, out_bytes, "model '%s' on %s: %s%s", model->name, endpoint, said,
-		         status_advice(status));
+		snprintf(out, out_bytes, "model '%s' on %s: %.*s%s", model->name, endpoint, bytes, said,
+		         advice);
 }
 
 const char *optd_status_name(int status)

@@ -11,6 +11,7 @@
  *     inplace.c  arrays that are gradient and weights at once
  *     push.c     the public calls on a model: push, pull, tickets
  *     init.c     first weights
+ *     check.c    what the wire would refuse
  *     admin.c    status, save, drop, goodbye
  *     error.c    sentences
  *
@@ -287,6 +288,13 @@ void inplace_spoil(optd_model *model, struct call *call);
 void inplace_forget(optd_model *model);
 /* Refuses a gradient in such an array. */
 int inplace_check(optd_model *model, const float *gradient, uint64_t count);
+
+/* ---- check.c ---------------------------------------------------------- */
+
+/* Each returns 0, or fails with a sentence, before anything is sent. */
+int check_name(optd_client *client, const char *name);
+int check_open_options(optd_client *client, const char *model, const optd_open_options *options);
+int check_version(optd_model *model, uint64_t min_version);
 
 /* ---- finite.c --------------------------------------------------------- */
 

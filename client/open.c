@@ -18,19 +18,11 @@ static int copy_text(const char *text, char **out)
 
 static int copy_hypers(optd_model *model, const optd_open_options *options, struct msg_open *open)
 {
-	optd_client *client = model->client;
-	if (options->hyper_count > LIMIT_HYPERS)
-		return client_fail(client, OPTD_TOO_LARGE, "%u hyper-parameters, at most %u are allowed",
-		                   options->hyper_count, LIMIT_HYPERS);
 	model->hyper_names = calloc(options->hyper_count + 1, sizeof(*model->hyper_names));
 	if (!model->hyper_names)
 		return OPTD_NO_MEMORY;
 	for (uint32_t i = 0; i < options->hyper_count; i++) {
 		const optd_hyper *h = &options->hypers[i];
-		if (!h->name || h->count < 1 || h->count > 2)
-			return client_fail(client, OPTD_INVALID,
-			                   "hyper-parameter %u ('%s') has %u values, 1 or 2 are allowed", i,
-			                   h->name ? h->name : "", h->count);
 		int rc = copy_text(h->name, &model->hyper_names[i]);
 		if (rc < 0)
 			return rc;
@@ -211,11 +203,8 @@ static int take_slot(optd_client *client, uint32_t *slot)
 	                   INFLIGHT_SLOTS);
 }
 
-static int check_name(optd_client *client, const char *name)
+static int check_not_open(optd_client *client, const char *name)
 {
-	if (!name || !*name || strlen(name) >= LIMIT_NAME_BYTES)
-		return client_fail(client, OPTD_INVALID, "a model's name has 1 to %u bytes",
-		                   LIMIT_NAME_BYTES - 1);
 	for (const optd_model *m = client->models; m; m = m->next)
 		if (strcmp(m->name, name) == 0)
 			return client_fail(client, OPTD_INVALID,
@@ -250,6 +239,10 @@ int optd_open(optd_client *client, const char *name, const optd_layout *layout,
 {
 	*out = NULL;
 	int rc = check_name(client, name);
+	if (rc == 0)
+		rc = check_not_open(client, name);
+	if (rc == 0)
+		rc = check_open_options(client, name, options);
 	if (rc == 0 && !layout && client->rank != MSG_NO_RANK)
 		rc = client_fail(client, OPTD_INVALID, "model '%s': a worker opens it with its layout", name);
 	if (rc < 0)

@@ -2,6 +2,7 @@
  * The public calls on a model: push, pull and both, of all of it or of some
  * tensors, blocking or started.
  */
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,8 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 		rc = check_pointer(model, gradient, "gradient");
 	if (rc == 0 && pull)
 		rc = check_pointer(model, weights, "weights");
+	if (rc == 0)
+		rc = check_version(model, min_version);
 	if (rc == 0 && push)
 		rc = inplace_check(model, gradient, layout_elements(model->layout));
 	if (rc == 0 && push)
@@ -141,7 +144,8 @@ int optd_pull(optd_model *model, float *weights, uint64_t min_version)
 
 int optd_set_weight(optd_model *model, double samples)
 {
-	if (!(samples >= 0) || samples > LIMIT_WEIGHT)
+	/* Not a denormal either: a share of it would be zero. */
+	if (samples != 0 && (!(samples >= DBL_MIN) || samples > LIMIT_WEIGHT))
 		return client_fail(model->client, OPTD_INVALID,
 		                   "model '%s': a weight of %g samples; give a number from 0 to 2^53",
 		                   model->name, samples);
@@ -247,6 +251,8 @@ static int run_some(optd_model *model, enum msg_verb verb, const optd_part *part
 	int rc = verb == MSG_PULL ? 0 : check_worker(model, "push");
 	if (rc == 0 && count > 0)
 		rc = check_pointer(model, parts, "parts");
+	if (rc == 0)
+		rc = check_version(model, min_version);
 	if (rc < 0)
 		return rc;
 	rc = some_make(model, parts, count, verb, &some);

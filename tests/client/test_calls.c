@@ -254,7 +254,9 @@ static void test_a_timeout_tells_what_the_server_waits_for(void **state)
 	atomic_store(&w->daemon.hold, 1);
 	optd_set_timeout(w->client, 300);
 	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), OPTD_TIMEOUT);
-	assert_non_null(strstr(optd_error(w->client), "waiting for 1 of 2 workers: rank 1"));
+	assert_non_null(strstr(optd_error(w->client),
+	                       "waiting for 1 of 2 workers: rank 1; start rank 1, or make the same call "
+	                       "again to go on waiting"));
 	assert_non_null(strstr(w->noticed, "rank 1"));
 	atomic_store(&w->daemon.hold, 0);
 	optd_set_timeout(w->client, 0);
@@ -385,6 +387,59 @@ static void test_a_model_is_opened_once_per_client(void **state)
 	optd_layout_free(layout);
 }
 
+/* Opens a model that is not there with these options; the answer is the client's own. */
+static void expect_refused(struct world *w, const char *name, optd_open_options options, int status,
+                           const char *why)
+{
+	optd_layout *layout = calls_layout();
+	optd_model *model;
+	int opens = atomic_load(&w->daemon.opens);
+	assert_int_equal(optd_open(w->client, name, layout, &options, &model), status);
+	assert_null(model);
+	assert_non_null(strstr(optd_error(w->client), why));
+	assert_int_equal(atomic_load(&w->daemon.opens), opens);
+	optd_layout_free(layout);
+}
+
+static void test_hypers_that_are_not_finite_are_refused_by_name(void **state)
+{
+	const double bad[] = {NAN, INFINITY, -INFINITY};
+	for (int i = 0; i < 3; i++) {
+		optd_hyper lr = {"lr", {bad[i], 0}, 1}, betas = {"betas", {0.9, bad[i]}, 2};
+		expect_refused(*state, "n", (optd_open_options){.hypers = &lr, .hyper_count = 1}, OPTD_HYPER,
+		               "'lr' is ");
+		expect_refused(*state, "n", (optd_open_options){.hypers = &betas, .hyper_count = 1},
+		               OPTD_HYPER, "'betas' is ");
+	}
+}
+
+static void test_what_the_wire_would_refuse_is_refused_at_once(void **state)
+{
+	struct world *w = *state;
+	char longer[LIMIT_NAME_BYTES + 2];
+	optd_hyper many[LIMIT_HYPERS + 1], unnamed = {"", {1, 0}, 1}, three = {"lr", {1, 0}, 3};
+	memset(longer, 'x', sizeof(longer) - 1);
+	longer[sizeof(longer) - 1] = '\0';
+	for (uint32_t i = 0; i <= LIMIT_HYPERS; i++)
+		many[i] = (optd_hyper){"lr", {1, 0}, 1};
+	expect_refused(w, "a\xff", (optd_open_options){0}, OPTD_INVALID, "UTF-8");
+	expect_refused(w, longer, (optd_open_options){0}, OPTD_INVALID, "513 bytes");
+	expect_refused(w, "n", (optd_open_options){.run = longer}, OPTD_INVALID, "run has 513 bytes");
+	expect_refused(w, "n", (optd_open_options){.run = "\xc3"}, OPTD_INVALID, "run is not UTF-8");
+	expect_refused(w, "n", (optd_open_options){.optimizer = longer}, OPTD_INVALID, "optimizer");
+	expect_refused(w, "n", (optd_open_options){.match = "\xff"}, OPTD_INVALID, "match");
+	expect_refused(w, "n", (optd_open_options){.workers = 1025}, OPTD_TOO_LARGE, "1025 workers");
+	expect_refused(w, "n", (optd_open_options){.mode = (optd_mode)3}, OPTD_INVALID, "mode is 3");
+	expect_refused(w, "n", (optd_open_options){.resume = (optd_resume)3}, OPTD_INVALID, "resume");
+	expect_refused(w, "n", (optd_open_options){.hypers = many, .hyper_count = LIMIT_HYPERS + 1},
+	               OPTD_TOO_LARGE, "33 hyper-parameters");
+	expect_refused(w, "n", (optd_open_options){.hypers = &unnamed, .hyper_count = 1}, OPTD_INVALID, "");
+	expect_refused(w, "n", (optd_open_options){.hypers = &three, .hyper_count = 1}, OPTD_INVALID, "");
+	assert_int_equal(optd_set_weight(w->model, 1e-310), OPTD_INVALID);
+	assert_int_equal(optd_pull(w->model, w->weights, UINT64_MAX), OPTD_INVALID);
+	assert_int_equal(optd_drop(w->client, "\xff"), OPTD_INVALID);
+}
+
 static void test_closing_says_goodbye(void **state)
 {
 	struct world *w = *state;
@@ -427,6 +482,8 @@ int main(void)
 		CASE(test_a_model_the_server_dropped_is_lost),
 		CASE(test_a_cancelled_ticket_leaves_its_arrays_alone),
 		CASE(test_a_model_is_opened_once_per_client),
+		CASE(test_hypers_that_are_not_finite_are_refused_by_name),
+		CASE(test_what_the_wire_would_refuse_is_refused_at_once),
 		CASE(test_closing_says_goodbye),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

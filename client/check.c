@@ -1,0 +1,99 @@
+/*
+ * What the wire would refuse.  A server drops a message that breaks the wire's
+ * rules, or gets it cut to fit; so what a program gave is held against them
+ * before anything is sent.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "client/internal.h"
+#include "proto/utf8.h"
+
+static int check_text(optd_client *client, const char *text, const char *what)
+{
+	if (!text)
+		return 0;
+	if (strlen(text) >= LIMIT_NAME_BYTES)
+		return client_fail(client, OPTD_INVALID, "%s has %zu bytes, at most %u are allowed", what,
+		                   strlen(text), LIMIT_NAME_BYTES - 1);
+	if (!utf8_valid(text, strlen(text)))
+		return client_fail(client, OPTD_INVALID, "%s is not UTF-8", what);
+	return 0;
+}
+
+int check_name(optd_client *client, const char *name)
+{
+	if (!name || !*name)
+		return client_fail(client, OPTD_INVALID, "a model's name has 1 to %u bytes",
+		                   LIMIT_NAME_BYTES - 1);
+	return check_text(client, name, "the model's name");
+}
+
+static int check_hyper(optd_client *client, const char *model, const optd_hyper *h, uint32_t index)
+{
+	if (!h->name || !*h->name || h->count < 1 || h->count > 2)
+		return client_fail(client, OPTD_INVALID,
+		                   "hyper-parameter %u ('%s') has %u values, 1 or 2 and a name are needed",
+		                   index, h->name ? h->name : "", h->count);
+	int rc = check_text(client, h->name, "the name of a hyper-parameter");
+	for (uint32_t i = 0; rc == 0 && i < h->count; i++)
+		if (!isfinite(h->values[i]))
+			rc = client_fail(client, OPTD_HYPER,
+			                 "model '%s': hyper-parameter '%s' is %g; give a finite number", model,
+			                 h->name, h->values[i]);
+	return rc;
+}
+
+static int check_hypers(optd_client *client, const char *model, const optd_open_options *options)
+{
+	if (options->hyper_count > LIMIT_HYPERS)
+		return client_fail(client, OPTD_TOO_LARGE, "%u hyper-parameters, at most %u are allowed",
+		                   options->hyper_count, LIMIT_HYPERS);
+	if (options->hyper_count > 0 && !options->hypers)
+		return client_fail(client, OPTD_INVALID, "%u hyper-parameters are announced, but hypers is NULL",
+		                   options->hyper_count);
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < options->hyper_count; i++)
+		rc = check_hyper(client, model, &options->hypers[i], i);
+	return rc;
+}
+
+/* An enum of options, given as a number. */
+static int check_known(optd_client *client, unsigned value, unsigned highest, const char *what)
+{
+	if (value <= highest)
+		return 0;
+	return client_fail(client, OPTD_INVALID, "%s is %u, 0 to %u are allowed", what, value, highest);
+}
+
+int check_open_options(optd_client *client, const char *model, const optd_open_options *options)
+{
+	if (!options)
+		return 0;
+	int rc = check_text(client, options->optimizer, "the optimizer's name");
+	if (rc == 0)
+		rc = check_text(client, options->match, "match");
+	if (rc == 0)
+		rc = check_text(client, options->run, "run");
+	if (rc == 0)
+		rc = check_hypers(client, model, options);
+	if (rc == 0)
+		rc = check_known(client, (unsigned)options->mode, OPTD_ASYNC, "mode");
+	if (rc == 0)
+		rc = check_known(client, (unsigned)options->reduce, OPTD_SUM, "reduce");
+	if (rc == 0)
+		rc = check_known(client, (unsigned)options->resume, OPTD_RESUME_MUST, "resume");
+	if (rc == 0 && options->workers > LIMIT_WORKERS)
+		rc = client_fail(client, OPTD_TOO_LARGE, "model '%s': %u workers, at most %u are allowed",
+		                 model, options->workers, LIMIT_WORKERS);
+	return rc;
+}
+
+int check_version(optd_model *model, uint64_t min_version)
+{
+	if (min_version <= LIMIT_COUNTER)
+		return 0;
+	return client_fail(model->client, OPTD_INVALID,
+	                   "model '%s': min_version %llu is beyond 2^62, a step nobody reaches",
+	                   model->name, (unsigned long long)min_version);
+}
