@@ -10,10 +10,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/link.h"
+
 #define DEFAULT_SERVER "tcp://127.0.0.1:16783"
 /* Looking should fail soon; saving and exporting may take long. */
 #define QUICK_MS 5000u
 #define LONG_MS 600000u
+/* Where HELLO is not answered within this time, a look at the addresses tells
+ * whether waiting is of use. */
+#define FIRST_MS 200u
 
 static const char usage[] =
 	"usage: optctl [--server ENDPOINTS] [--timeout SECONDS] COMMAND ...\n"
@@ -24,27 +29,33 @@ static const char usage[] =
 	"                                   returns when it is on disk\n"
 	"  drop [--yes] MODEL               forget a model and its checkpoint, for good\n"
 	"\n"
-	"  -s, --server ENDPOINTS  the daemons, in the order in which workers name them, with\n"
-	"                          commas (default: $OPTD_SERVER, else " DEFAULT_SERVER ")\n"
-	"  -t, --timeout SECONDS   how long to wait for an answer (default: 5; 600 for save\n"
-	"                          and export once the server is there)\n"
+	"  -s, --server ENDPOINTS  the daemons, in the order in which workers name them,\n"
+	"                          with commas (default: $OPTD_SERVER, else\n"
+	"                          " DEFAULT_SERVER ")\n"
+	"  -t, --timeout SECONDS   how long to wait for an answer (default: 5; 600 for\n"
+	"                          save and export once the server is there); where\n"
+	"                          nobody listens, it fails at once\n"
 	"      --json              status as one JSON document, for programs\n"
 	"  -y, --yes               drop without asking\n"
 	"      --version           print version, exit\n"
 	"  -h, --help              print this, exit\n"
 	"\n"
-	"Exit status: 0 done, 1 failed, 64 usage, 69 no server answers. Manual: optctl(1).\n";
+	"Exit status: 0 done, 1 failed, 64 usage, 69 no server answers.\n"
+	"Manual: optctl(1).\n";
 
 int optctl_fail(int status, const char *text)
 {
-	fprintf(stderr, "optctl: %s\n", text);
+	fprintf(stderr, "optctl: ");
+	optctl_text(stderr, text);
+	fprintf(stderr, "\n");
 	return status == OPTD_UNREACHABLE ? EXIT_NO_SERVER : EXIT_FAILED;
 }
 
 static int misused(const char *what, const char *argument)
 {
-	fprintf(stderr, "optctl: %s%s%s; try optctl --help\n", what, argument ? ": " : "",
-	        argument ? argument : "");
+	fprintf(stderr, "optctl: %s%s", what, argument ? ": " : "");
+	optctl_text(stderr, argument ? argument : "");
+	fprintf(stderr, "; try optctl --help\n");
 	return EXIT_BAD_USAGE;
 }
 
@@ -91,13 +102,34 @@ static int command_export(struct optctl *ctl, char **arguments)
 	return optctl_export(ctl, arguments[0], arguments[1]);
 }
 
+static void print_done(const char *what, const char *model)
+{
+	printf("%s '", what);
+	optctl_text(stdout, model);
+	printf("'\n");
+}
+
+static void count_row(void *user, const optd_status_row *row)
+{
+	(void)row;
+	++*(size_t *)user;
+}
+
 static int command_save(struct optctl *ctl, char **arguments)
 {
-	int rc = optd_save(ctl->client, arguments[0]);
+	size_t rows = 0;
+	int rc = arguments[0] ? 0 : optd_get_status(ctl->client, count_row, &rows);
+	if (rc < 0)
+		return optctl_fail(rc, optd_error(ctl->client));
+	if (!arguments[0] && rows == 0) {
+		printf("no models on %s: there is nothing to save\n", ctl->server);
+		return EXIT_DONE;
+	}
+	rc = optd_save(ctl->client, arguments[0]);
 	if (rc < 0)
 		return optctl_fail(rc, optd_error(ctl->client));
 	if (arguments[0])
-		printf("saved '%s'\n", arguments[0]);
+		print_done("saved", arguments[0]);
 	else
 		printf("saved all models\n");
 	return EXIT_DONE;
@@ -107,7 +139,9 @@ static int command_save(struct optctl *ctl, char **arguments)
 static int asked(const char *model, const char *server)
 {
 	char answer[16];
-	printf("Forget model '%s' on %s and its checkpoint, for good? [y/N] ", model, server);
+	printf("Forget model '");
+	optctl_text(stdout, model);
+	printf("' on %s and its checkpoint, for good? [y/N] ", server);
 	fflush(stdout);
 	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
@@ -123,7 +157,7 @@ static int command_drop(struct optctl *ctl, char **arguments)
 	int rc = optd_drop(ctl->client, arguments[0]);
 	if (rc < 0)
 		return optctl_fail(rc, optd_error(ctl->client));
-	printf("dropped '%s'\n", arguments[0]);
+	print_done("dropped", arguments[0]);
 	return EXIT_DONE;
 }
 
@@ -160,6 +194,21 @@ static int parse_timeout(const char *text, uint32_t *out)
 	return EXIT_DONE;
 }
 
+/* The option that getopt refused; it moves operands behind options, so that its index
+ * tells where. */
+static int misused_option(int argc, char **argv)
+{
+	static const char *const valued[] = {"-s", "-t", "--server", "--timeout"};
+	const char *given = optind > 0 && optind <= argc ? argv[optind - 1] : "";
+	for (size_t i = 0; i < sizeof(valued) / sizeof(*valued); i++)
+		if (strcmp(given, valued[i]) == 0)
+			return misused("a value is missing after", given);
+	if (strncmp(given, "--", 2) == 0)
+		return misused("there is no such option, or it takes no value", given);
+	const char letter[] = {'-', (char)optopt, '\0'};
+	return misused("there is no such option", letter);
+}
+
 /* Returns -1 to go on, or an exit code. */
 static int parse_options(int argc, char **argv, struct optctl *ctl)
 {
@@ -170,6 +219,8 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 		{NULL, 0, NULL, 0},
 	};
 	int option;
+	/* One sentence about a mistake, and it is ours. */
+	opterr = 0;
 	while ((option = getopt_long(argc, argv, "s:t:yh", options, NULL)) != -1) {
 		switch (option) {
 		case 's':
@@ -192,19 +243,52 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 			fputs(usage, stdout);
 			return EXIT_DONE;
 		default:
-			return misused("that is not understood", NULL);
+			return misused_option(argc, argv);
 		}
 	}
 	return -1;
+}
+
+/* Whether at one of the endpoints nobody listens. */
+static int nobody_listens(const char *endpoints)
+{
+	char why[256];
+	int error = 0;
+	char *copy = strdup(endpoints);
+	char *rest = copy;
+	for (char *one = copy ? strtok_r(copy, ", ", &rest) : NULL; one && error == 0;
+	     one = strtok_r(NULL, ", ", &rest)) {
+		error = link_diagnose(one, LINK_DIAGNOSE_MS, why, sizeof(why));
+		/* Nothing was heard: that may yet come. */
+		if (error == ETIMEDOUT)
+			error = 0;
+	}
+	free(copy);
+	return error != 0;
+}
+
+/* Workers wait for a daemon that is to come; a person who looks wants to know. */
+static int connect_soon(struct optctl *ctl, optd_options options)
+{
+	uint32_t whole_ms = options.timeout_ms;
+	if (whole_ms > FIRST_MS)
+		options.timeout_ms = FIRST_MS;
+	int rc = optd_connect(ctl->server, &options, &ctl->client);
+	if (rc != OPTD_UNREACHABLE || whole_ms <= FIRST_MS || nobody_listens(ctl->server))
+		return rc;
+	options.timeout_ms = whole_ms - FIRST_MS;
+	return optd_connect(ctl->server, &options, &ctl->client);
 }
 
 static int run(struct optctl *ctl, const struct command *command, char **arguments)
 {
 	optd_options options = {.rank = -1,
 	                        .timeout_ms = ctl->timeout_ms ? ctl->timeout_ms : QUICK_MS};
-	int rc = optd_connect(ctl->server, &options, &ctl->client);
-	if (rc < 0)
-		return optctl_fail(rc, optd_error(NULL));
+	int rc = connect_soon(ctl, options);
+	if (rc < 0) {
+		int failed = optctl_fail(rc, optd_error(NULL));
+		return rc == OPTD_INVALID ? EXIT_BAD_USAGE : failed;
+	}
 	optd_set_timeout(ctl->client, ctl->timeout_ms ? ctl->timeout_ms : command->timeout_ms);
 	int code = command->run(ctl, arguments);
 	optd_close(&ctl->client);
@@ -235,5 +319,9 @@ int main(int argc, char **argv)
 		return misused(given < command->least ? "an argument is missing after"
 		                                      : "there are too many arguments after",
 		               command->name);
+	if (ctl.json && command->run != command_status)
+		return misused("--json is for status, not for", command->name);
+	if (ctl.yes && command->run != command_drop)
+		return misused("--yes is for drop, not for", command->name);
 	return run(&ctl, command, &argv[optind + 1]);
 }

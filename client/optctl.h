@@ -9,6 +9,7 @@
 #define OPTD_CLIENT_OPTCTL_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 #include "client/optd.h"
 
@@ -33,6 +34,10 @@ int optctl_export(const struct optctl *ctl, const char *model, const char *path)
 
 /* Prints "optctl: TEXT" and returns the exit code for this status. */
 int optctl_fail(int status, const char *text);
+
+/* Prints a text that came from elsewhere: what would steer a terminal, and what is not
+ * UTF-8, appears as \xNN for each byte. */
+void optctl_text(FILE *file, const char *text);
 
 /* "269,322" and "1.0 MiB" into text, which is returned. */
 #define OPTCTL_NUMBER_BYTES 32

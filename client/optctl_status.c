@@ -138,13 +138,18 @@ static void print_model(const optd_status_row *row)
 {
 	char count[OPTCTL_NUMBER_BYTES], size[OPTCTL_NUMBER_BYTES], text[256];
 	state_text(row, text, sizeof(text));
-	printf("%s: %s\n", row->model, text);
+	optctl_text(stdout, row->model);
+	printf(": ");
+	optctl_text(stdout, text);
+	printf("\n");
 	steps_text(row, text, sizeof(text));
 	printf("  step        %s\n", text);
 	printf("  parameters  %s in %u tensor%s", optctl_count(row->elements, count), row->tensors,
 	       row->tensors == 1 ? "" : "s");
 	printf(", %s of memory\n", optctl_bytes(row->bytes, size));
-	printf("  optimizer   %s\n", row->optimizer);
+	printf("  optimizer   ");
+	optctl_text(stdout, row->optimizer);
+	printf("\n");
 	if (row->mode == OPTD_ASYNC)
 		printf("  workers     %u present, async\n", row->workers_present);
 	else
