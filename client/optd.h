@@ -118,8 +118,10 @@ typedef struct optd_options {
 	/* Milliseconds that a blocking call may take; 0: 60,000. */
 	uint32_t timeout_ms;
 	/* Told, from inside calls, what the client waits for ("model 'm' on tcp://...:
-	 * waiting for 1 of 2 workers: rank 1") and what it does about a lost
-	 * connection.  May be NULL.  Must not call the library. */
+	 * waiting for 1 of 2 workers: rank 1"), and of a connection that is lost or
+	 * cannot be made ("tcp://...: Connection refused; trying for another 58 s"),
+	 * within about a second and again every 5, and that is there again.  May be NULL.
+	 * Must not call the library. */
 	void (*notice)(void *user, const char *text);
 	void *user;
 } optd_options;
