@@ -16,7 +16,7 @@
 #include "tests/support/daemon_process.h"
 
 /* Arithmetic is slow under a sanitizer, and no less exact. */
-#define STEPS (daemon_sanitized() ? 40 : 200)
+#define STEPS (daemon_sanitized() ? UINT64_C(40) : UINT64_C(200))
 #define STEPS_OF_TWO 40
 
 static const struct plan adam = { .optimizer = "adam", .workers = 1, .mode = OPTD_SYNC };
