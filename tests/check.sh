@@ -63,9 +63,7 @@ long() {
 	step "random histories" env OPTD_RUNS="${OPTD_RUNS:-5000}" TEST_TIMEOUT=3600 \
 		make SUITE="core/test_re sim" suite
 	step "all that has threads, under ThreadSanitizer" tsan "base net server client e2e"
-	if [ -x tests/optim/mutants.sh ]; then
-		step "mutants" tests/run.sh tests/optim/mutants.sh
-	fi
+	step "mutants" tests/run.sh tests/optim/mutants.sh tests/sim/mutants.sh
 	step "fuzzing" make FLAVOUR=fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-600}" fuzz
 }
 

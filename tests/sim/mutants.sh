@@ -25,7 +25,7 @@ mutants() {
 	push-of-old-step-counts|sim/test_cluster|server/core/gate.c|s/if (step < due)/if (step + 1 < due)/; s/if (step > due)$/if (step > due \&\& step != due)/
 	fold-by-arrival|sim/test_cluster|server/core/gate.c|s/(gate->direct \|\| (\*at)->rank < c->rank)/true/; s/while (b->next_rank < gate->workers && gate_seat(gate, block, b->next_rank)->came) {/while (b->waiting != NULL) {/
 	resend-answered-early|sim/test_cluster|server/core/verb_push.c|/case GATE_HAS:/,/return OPTD_OK;/s/wait->missing++;//
-	pull-answered-early|core/test_pull|server/core/verb_pull.c|s/model_version(shard->model, block) < request->min_version/false/
+	pull-answered-early|core/test_pull|server/core/verb_pull.c|s/missing += model_version(shard->model, wait->parts\[i\].first + j) < wait->min_version/missing += 0/
 	rank-never-free|sim/test_cluster|server/core/engine.c|s/shard->holders\[rank\].held = false;/(void)0;/
 	init-token-of-the-dead|sim/test_cluster|server/core/verb_push.c|s/return token >= grant->token;/return !shard->ready \&\& token >= grant->token;/
 	step-after-the-one-under-way|sim/test_cluster|server/core/verb_open.c|s/		return lowest;/		return lowest + (model->owned.count > 0 \&\& gate_standing(shard->gate, model->owned.first, rank, lowest) == GATE_HAS);/
@@ -33,13 +33,13 @@ mutants() {
 	sums-not-cleared|sim/test_cluster|server/core/gate.c|/^void gate_committed/,/^}/s/b->touched = TOUCHED_NONE;/(void)0;/
 	absent-count-as-present|sim/test_cluster|server/core/model.c|s/if (!commit_has(commit->present, i)) {/if (false) {/
 	lost-requests-stay-lost|sim/test_cluster|client/inflight.c|/^void inflight_reset/,/^}/s/if (r->owner)/if (false)/
-	no-probe|sim/test_cluster|client/session.c|/^static bool wants_probe/,/^}/s/session->probe == 0 &&/false \&\&/
+	no-probe|sim/test_cluster|client/session.c|/^static uint64_t probe_due/,/^}/s/return last + SESSION_PROBE_MS/return last ? SESSION_NEVER : SESSION_NEVER/
 	open-never-asked-again|sim/test_cluster|client/session.c|/^void session_restart/,/^}/s/s->state = SESSION_OPENING;/(void)0;/
 	wait-not-released-with-its-session|core/test_engine|server/core/engine.c|s/if (wait->peer == peer)$/if (false)/
 	folded-not-told|core/test_push|server/core/verb_push.c|s/wait_reply(engine, shard, wait, OPTD_FOLDED, out);/(void)0;/
 	stale-incarnation-pushes|core/test_push|server/core/verb_push.c|s/ && holder->incarnation == request->incarnation//
 	held-block-commits|core/test_cut|server/core/gate.c|s/if (b->held \|\| /if (/
-	rollback-not-said|core/test_open|server/core/verb_open.c|s/open->expect_run != 0 && highest < open->seen_step/false/
+	rollback-not-said|core/test_open|server/core/verb_open.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/
 	factor-rounded-early|core/test_reference|server/core/gate.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
 	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/ && updates\[end\] == updates\[i\]//
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
