@@ -18,6 +18,7 @@
 
 #include "tests/e2e/speak.h"
 #include "tests/e2e/worker.h"
+#include "client/optd.h"
 #include "tests/support/daemon_process.h"
 
 #define EXIT_USAGE 64
@@ -272,6 +273,28 @@ static void test_usr1_writes_checkpoints_and_training_goes_on(void **state)
 	stop_training(fixture);
 }
 
+static void look_saved(void *user, const optd_status_row *row)
+{
+	uint64_t *rows = user;
+
+	++*rows;
+	assert_true(row->version > 0);
+	assert_int_equal(row->saved_version, row->version);
+}
+
+/* The daemon knows that what it has restored is on the disk. */
+static void assert_saved(const struct daemon_process *daemon)
+{
+	const optd_options reader = { .rank = -1, .timeout_ms = DAEMON_DEADLINE_MS };
+	optd_client *client;
+	uint64_t rows = 0;
+
+	assert_int_equal(optd_connect(daemon->endpoints[0], &reader, &client), OPTD_OK);
+	assert_int_equal(optd_get_status(client, look_saved, &rows), OPTD_OK);
+	assert_int_equal(rows, 1);
+	optd_close(&client);
+}
+
 static void check_end(struct fixture *fixture, int signal_number)
 {
 	char path[256];
@@ -284,6 +307,7 @@ static void check_end(struct fixture *fixture, int signal_number)
 	assert_string_not_equal(path, "");
 	daemon_restart(&fixture->first, 1);
 	assert_logged(&fixture->first, "event=restored");
+	assert_saved(&fixture->first);
 	assert_int_equal(daemon_stop(&fixture->first), 0);
 }
 
@@ -295,39 +319,6 @@ static void test_term_saves_what_the_next_start_restores(void **state)
 static void test_int_saves_what_the_next_start_restores(void **state)
 {
 	check_end(*state, SIGINT);
-}
-
-/* A step that stands still keeps a daemon from ending for drain_timeout. */
-static void leave_a_step_open(struct fixture *fixture, struct speaker *speaker)
-{
-	static float gradient[16];
-	const uint64_t shape[] = { 16 };
-	struct msg push;
-
-	speak_hello(speaker, fixture->first.endpoints[0]);
-	assert_int_equal(speak_open(speaker, "open", shape, 1, 0, 2), OPTD_OK);
-	assert_int_equal(speak_init(speaker, sizeof(gradient)), OPTD_OK);
-	push = speak_push(speaker, gradient, sizeof(gradient));
-	assert_true(speak_send(speaker, &push));
-	/* A STATUS answered behind it: the push is in. */
-	struct msg status = speak_request(speaker, MSG_STATUS);
-	assert_int_equal(speak_ask(speaker, &status), OPTD_OK);
-}
-
-static void test_a_step_that_stands_still_ends_with_the_drain_timeout(void **state)
-{
-	struct fixture *fixture = *state;
-	struct speaker speaker;
-	char path[256];
-
-	write_config(fixture, "listen: tcp://127.0.0.1:0\ndrain_timeout: 500ms\n");
-	assert_true(daemon_start_with(&fixture->first,
-	                              (const char *[]){ "--config", fixture->config, NULL }));
-	leave_a_step_open(fixture, &speaker);
-	assert_int_equal(daemon_stop(&fixture->first), 0);
-	find_checkpoint(&fixture->first, path);
-	assert_string_not_equal(path, "");
-	speak_close(&speaker);
 }
 
 /* ---- damaged state ------------------------------------------------------ */
@@ -390,7 +381,6 @@ int main(void)
 		TEST(test_usr1_writes_checkpoints_and_training_goes_on),
 		TEST(test_term_saves_what_the_next_start_restores),
 		TEST(test_int_saves_what_the_next_start_restores),
-		TEST(test_a_step_that_stands_still_ends_with_the_drain_timeout),
 		TEST(test_a_damaged_checkpoint_is_refused_by_name),
 		TEST(test_a_truncated_checkpoint_is_refused_by_name),
 	};
