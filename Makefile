@@ -38,7 +38,8 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
         -Wwrite-strings -Wvla -Wconversion
 # Sanitizers bring their own checks; _FORTIFY_SOURCE would hide memory errors from them.
 HARDEN := -fstack-protector-strong $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
-MACHINE := $(shell $(CC) -dumpmachine)
+# Asked before the first run has installed the compiler, too: then the kernel knows.
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null || uname -m)
 ifneq ($(filter x86_64%,$(MACHINE)),)
 HARDEN += -fstack-clash-protection -fcf-protection
 ISAS := base avx2 avx512
