@@ -1,4 +1,7 @@
-/* Up: data directory, sockets, engines, checkpoints, threads.  Down: the same backwards. */
+/*
+ * Up: data directory, sockets, engines, checkpoints, threads.  Down: the same
+ * backwards.  A data directory that has to be made comes after the sockets.
+ */
 #include "server/daemon.h"
 
 #include <errno.h>
@@ -271,21 +274,39 @@ static void close_all(struct daemon *daemon)
 	datadir_close(daemon->data);
 }
 
+static int open_data(struct daemon *daemon)
+{
+	char why[CONFIG_WHY_BYTES + CONFIG_PATH_BYTES];
+	int rc = datadir_open(daemon->config->data_dir, &daemon->data, why, sizeof(why));
+	return rc < 0 ? complain(daemon, "data_dir", why, exit_code(rc)) : 0;
+}
+
+/* One that is there is locked first: whoever holds it may be listening here, and an
+ * ipc path would be taken from under it.  A new one is made last: a start that
+ * fails because the port is in use then leaves nothing on the disk. */
+static int open_world(struct daemon *daemon)
+{
+	bool there = datadir_is_there(daemon->config->data_dir);
+	int rc = there ? open_data(daemon) : 0;
+
+	if (rc == 0)
+		rc = open_lanes(daemon);
+	if (rc == 0 && !there)
+		rc = open_data(daemon);
+	return rc;
+}
+
 static int bring_up(struct daemon *daemon)
 {
 	const struct config *config = daemon->config;
 	struct saver_options options = {&daemon->loop,  daemon->lanes, config->lanes,
 	                                config->data_dir, &daemon->log,  config->drain_timeout_ms};
-	char why[CONFIG_WHY_BYTES + CONFIG_PATH_BYTES];
 
-	int rc = datadir_open(config->data_dir, &daemon->data, why, sizeof(why));
-	if (rc < 0)
-		return complain(daemon, "data_dir", why, exit_code(rc));
 	daemon->context = zmq_ctx_new();
 	daemon->saver = saver_new(&options);
 	if (daemon->context == NULL || daemon->saver == NULL)
 		return complain(daemon, "start", "no memory", EXIT_SYSTEM);
-	rc = open_lanes(daemon);
+	int rc = open_world(daemon);
 	if (rc == 0)
 		rc = start_engines(daemon);
 	if (rc == 0)

@@ -27,6 +27,17 @@ struct datadir {
 	uint64_t id, epoch;
 };
 
+bool datadir_is_there(const char *path)
+{
+	char lock[PATH_MAX];
+	int n = snprintf(lock, sizeof lock, "%s/LOCK", path);
+
+	if (n < 0 || (size_t)n >= sizeof lock)
+		return false;
+	/* What may not be looked at is there, and opening it says why it cannot be used. */
+	return access(lock, F_OK) == 0 || errno == EACCES;
+}
+
 /* Makes what is missing of the path. */
 static int make_path(const char *path, char *why, size_t why_bytes)
 {

@@ -12,10 +12,15 @@
 #ifndef OPTD_DISK_DATADIR_H
 #define OPTD_DISK_DATADIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct datadir;
+
+/* Whether a daemon ever began to keep state there: then there is a lock to take,
+ * and opening makes no new directory. */
+bool datadir_is_there(const char *path);
 
 /* Makes the directory (0700) and its missing parents, locks it, and raises the
  * epoch.  Negative status and a sentence in why: OPTD_BUSY with the holder's pid

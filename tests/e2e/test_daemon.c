@@ -220,6 +220,45 @@ static void test_a_port_in_use_names_address_holder_and_a_free_one(void **state)
 	assert_logged(&fixture->second, "free is, for example, tcp://127.0.0.1:");
 }
 
+static void test_a_port_in_use_makes_no_data_directory(void **state)
+{
+	struct fixture *fixture = *state;
+
+	daemon_start_tcp(&fixture->first, 1);
+	assert_refused(&fixture->second,
+	               (const char *[]){ "--listen", fixture->first.endpoints[0], NULL }, EXIT_SYSTEM);
+	assert_int_not_equal(access(fixture->second.data, F_OK), 0);
+}
+
+static void test_a_second_lanes_port_in_use_leaves_an_empty_directory_empty(void **state)
+{
+	struct fixture *fixture = *state;
+
+	daemon_start_tcp(&fixture->first, 1);
+	assert_int_equal(mkdir(fixture->second.data, 0700), 0);
+	assert_refused(&fixture->second,
+	               (const char *[]){ "--listen", "tcp://127.0.0.1:0", "--listen",
+	                                 fixture->first.endpoints[0], NULL },
+	               EXIT_SYSTEM);
+	assert_int_equal(rmdir(fixture->second.data), 0);
+}
+
+/* The second one must not get as far as binding: that takes the path of a socket
+ * from under whoever listens there. */
+static void test_the_same_daemon_twice_leaves_the_first_ones_socket_alone(void **state)
+{
+	struct fixture *fixture = *state;
+
+	daemon_start_ipc(&fixture->first, 1);
+	assert_refused(&fixture->second,
+	               (const char *[]){ "--data-dir", fixture->first.data, "--listen",
+	                                 fixture->first.endpoints[0], NULL },
+	               EXIT_DATA_DIR);
+	worker_start(&fixture->worker, fixture->first.endpoints[0]);
+	fixture->working = true;
+	stop_training(fixture);
+}
+
 static void test_a_data_directory_in_use_names_its_holder(void **state)
 {
 	struct fixture *fixture = *state;
@@ -375,6 +414,9 @@ int main(void)
 		TEST(test_a_printed_config_is_a_config),
 		TEST(test_a_start_says_where_and_how_state_is_kept),
 		TEST(test_a_port_in_use_names_address_holder_and_a_free_one),
+		TEST(test_a_port_in_use_makes_no_data_directory),
+		TEST(test_a_second_lanes_port_in_use_leaves_an_empty_directory_empty),
+		TEST(test_the_same_daemon_twice_leaves_the_first_ones_socket_alone),
 		TEST(test_a_data_directory_in_use_names_its_holder),
 		TEST(test_listening_beyond_loopback_is_refused),
 		TEST(test_insecure_listens_beyond_loopback_and_says_so),
