@@ -128,8 +128,8 @@ static int restore_file(void *context, enum checkpoint_entry entry, const char *
 	}
 	int rc = checkpoint_open(path, &file, why, sizeof(why));
 	if (rc < 0) {
-		snprintf(restore->why, restore->why_bytes,
-		         "%s: %s; move the file away to start without it", path, why);
+		snprintf(restore->why, restore->why_bytes, "%s: %s%s", path, why,
+		         rc == OPTD_DENIED ? "" : "; move the file away to start without it");
 		return rc;
 	}
 	const struct checkpoint *about = checkpoint_about(file);

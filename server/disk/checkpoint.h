@@ -105,7 +105,8 @@ void checkpoint_abandon(struct checkpoint_writer **writer);
 
 /* Opens a file and checks every byte of it, in bounded memory: the head, the
  * tables, and one block.  OPTD_CORRUPT says what is wrong, OPTD_UNSUPPORTED that
- * another version wrote it, OPTD_IO that it cannot be read. */
+ * another version wrote it, OPTD_IO that it cannot be read, OPTD_DENIED that this
+ * user may not read it, and what to do. */
 struct checkpoint_file;
 int checkpoint_open(const char *path, struct checkpoint_file **out, char *why, size_t why_bytes);
 /* The same of bytes in memory, borrowed until checkpoint_close. */

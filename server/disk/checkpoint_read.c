@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -329,6 +330,22 @@ static int file_new(int fd, const void *bytes, uint64_t size, struct checkpoint_
 	return OPTD_OK;
 }
 
+/* Who is denied, and whose the file is: the two that have to be made one. */
+static int denied(const char *path, char *why, size_t why_bytes)
+{
+	const struct passwd *user = getpwuid(geteuid());
+	struct stat info;
+
+	if (lstat(path, &info) < 0)
+		return disk_fail(OPTD_DENIED, why, why_bytes, "user %s (uid %ld) may not look into its directory: start "
+		                 "optd as the directory's owner, or give it to this user (chown)",
+		                 user ? user->pw_name : "?", (long)geteuid());
+	return disk_fail(OPTD_DENIED, why, why_bytes, "user %s (uid %ld) may not read it; it belongs to uid %ld, with mode "
+	                 "%04o: start optd as its owner, or give the file to this user (chown) and let it read (chmod "
+	                 "u+r)", user ? user->pw_name : "?", (long)geteuid(), (long)info.st_uid,
+	                 (unsigned)(info.st_mode & 07777));
+}
+
 int checkpoint_open(const char *path, struct checkpoint_file **out, char *why, size_t why_bytes)
 {
 	/* O_NONBLOCK: a named pipe in the file's place must not hold us up. */
@@ -337,6 +354,8 @@ int checkpoint_open(const char *path, struct checkpoint_file **out, char *why, s
 
 	if (fd < 0 && errno == ELOOP)
 		return disk_fail(OPTD_IO, why, why_bytes, "is a symbolic link; checkpoints are not followed through links");
+	if (fd < 0 && (errno == EACCES || errno == EPERM))
+		return denied(path, why, why_bytes);
 	if (fd < 0)
 		return disk_fail(OPTD_IO, why, why_bytes, "cannot be opened: %m");
 	if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode)) {

@@ -25,6 +25,7 @@
 #define EXIT_SYSTEM 71
 #define EXIT_DATA_DIR 73
 #define EXIT_STORAGE 74
+#define EXIT_PERMISSIONS 77
 #define EXIT_BAD_CONFIG 78
 
 struct fixture {
@@ -401,6 +402,29 @@ static void test_a_truncated_checkpoint_is_refused_by_name(void **state)
 	assert_logged(&fixture->first, path);
 }
 
+static void test_a_checkpoint_that_may_not_be_read_is_a_matter_of_permission(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[256], user[64];
+
+	start_training(fixture);
+	stop_training(fixture);
+	assert_int_equal(daemon_stop(&fixture->first), 0);
+	find_checkpoint(&fixture->first, path);
+	assert_int_equal(chmod(path, 0), 0);
+	fixture->first.plain = true;
+	assert_refused(&fixture->first, (const char *[]){ "--listen", "tcp://127.0.0.1:0", NULL },
+	               EXIT_PERMISSIONS);
+	assert_logged(&fixture->first, path);
+	snprintf(user, sizeof(user), "(uid %ld) may not read it", (long)geteuid());
+	assert_logged(&fixture->first, user);
+	assert_logged(&fixture->first, "start optd as its owner");
+	assert_int_equal(chmod(path, 0600), 0);
+	daemon_restart(&fixture->first, 1);
+	assert_logged(&fixture->first, "event=restored");
+	assert_int_equal(daemon_stop(&fixture->first), 0);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -425,6 +449,7 @@ int main(void)
 		TEST(test_int_saves_what_the_next_start_restores),
 		TEST(test_a_damaged_checkpoint_is_refused_by_name),
 		TEST(test_a_truncated_checkpoint_is_refused_by_name),
+		TEST(test_a_checkpoint_that_may_not_be_read_is_a_matter_of_permission),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

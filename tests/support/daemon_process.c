@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -97,9 +98,15 @@ static const char *program(void)
 }
 
 /* In the child: only what may be done between fork and exec. */
-static void become_daemon(const char *path, char *const *argv, int output, int log, pid_t parent)
+static void become_daemon(const char *path, char *const *argv, int output, int log, pid_t parent,
+                          bool plain)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (plain) {
+		/* For who has no such rights this fails, and need not be. */
+		prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE);
+		prctl(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH);
+	}
 	if (getppid() != parent)
 		_exit(127); /* the test died before that took hold */
 	dup2(output, STDOUT_FILENO);
@@ -121,7 +128,7 @@ static void spawn(struct daemon_process *daemon, char *const *argv)
 	daemon->pid = fork();
 	assert_true(daemon->pid >= 0);
 	if (daemon->pid == 0)
-		become_daemon(path, argv, pipe_ends[1], log, parent);
+		become_daemon(path, argv, pipe_ends[1], log, parent, daemon->plain);
 	close(pipe_ends[1]);
 	close(log);
 	daemon->output = pipe_ends[0];

@@ -28,6 +28,7 @@ struct daemon_process {
 	char data[80], log[80]; /* paths below it */
 	pid_t pid;              /* 0: not running */
 	int output;             /* standard output */
+	bool plain;             /* root's right to pass over permissions is left behind */
 	int exit_code;          /* of the last one that ended; 128 + signal */
 	char said[DAEMON_TEXT_BYTES]; /* standard output up to READY, or all of it */
 	uint32_t endpoint_count;
