@@ -209,7 +209,9 @@ typedef struct optd_model_info {
 /* Opens a model, creating it if need be.  layout is borrowed for the call; a
  * reader may pass NULL and take the model's own.  OPTD_LAYOUT names the first
  * tensor that differs, OPTD_RANK_HELD the holder's host and pid, OPTD_WRONG_MAP
- * the place this server has in the model's list.  One model may be opened once per client. */
+ * the place this server has in the model's list, OPTD_TOO_LARGE both numbers: a layout
+ * must fit one message (4 MiB; about 150,000 tensors), the model the server's memory
+ * and the header of a checkpoint.  One model may be opened once per client. */
 OPTD_API int optd_open(optd_client *client, const char *name, const optd_layout *layout,
                        const optd_open_options *options, optd_model **model);
 

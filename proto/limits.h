@@ -74,7 +74,9 @@
 /* A configuration file; what it is read into is a few times larger. */
 #define LIMIT_CONFIG_BYTES (1024u * 1024u)
 
-/* A safetensors header: a million tensors take about 100 bytes each. */
+/* A safetensors header: what readers of the format accept.  An entry takes about 100
+ * bytes, and a checkpoint has one for each tensor's weights, state vectors and step;
+ * a model that has more is refused by OPEN. */
 #define LIMIT_SAFETENSORS_HEADER (100u * 1000u * 1000u)
 
 #endif

@@ -106,6 +106,16 @@ static void put_tensor(struct sink *sink, const struct safetensors_tensor *tenso
 	put_format(sink, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", tensor->begin, tensor->end);
 }
 
+size_t safetensors_entry_bytes(const struct safetensors_tensor *tensor, uint64_t last_byte)
+{
+	struct safetensors_tensor placed = *tensor;
+	struct sink measure = { NULL, 0 };
+
+	placed.begin = placed.end = last_byte;
+	put_tensor(&measure, &placed);
+	return measure.size + 1; /* the comma */
+}
+
 static void put_head(struct sink *sink, const struct safetensors_tensor *tensors, uint32_t count,
                      const struct safetensors_text *metadata, uint32_t metadata_count)
 {

@@ -66,6 +66,10 @@ int safetensors_encode(const struct safetensors_tensor *tensors, uint32_t count,
                        uint64_t limit_bytes, char **out, size_t *out_bytes,
                        char *why, size_t why_bytes);
 
+/* Bytes that the entry of a tensor that is not placed yet takes in a head, if the
+ * data end at last_byte: so many at most, since places are decimal numbers. */
+size_t safetensors_entry_bytes(const struct safetensors_tensor *tensor, uint64_t last_byte);
+
 /* Reads the first eight bytes of a file of file_bytes: *text_bytes is the
  * length of the text that follows.  OPTD_CORRUPT, with a sentence in why, when
  * it is longer than the file; OPTD_TOO_LARGE when longer than limit_bytes. */

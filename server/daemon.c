@@ -15,6 +15,7 @@
 #include <uv.h>
 #include <zmq.h>
 
+#include "server/disk/checkpoint.h"
 #include "server/disk/datadir.h"
 #include "server/net/lane.h"
 #include "server/options.h"
@@ -122,6 +123,16 @@ static void fill_presets(struct daemon *daemon)
 	}
 }
 
+static uint64_t head_bytes(const struct model_settings *settings, const struct layout *layout,
+                           struct model_place place)
+{
+	const struct checkpoint about = {.layout = layout,
+	                                 .optim = settings->optim,
+	                                 .daemon = place.daemon,
+	                                 .daemons = place.daemons};
+	return checkpoint_head_bytes(&about);
+}
+
 static int start_engines(struct daemon *daemon)
 {
 	const struct config *config = daemon->config;
@@ -147,6 +158,7 @@ static int start_engines(struct daemon *daemon)
 		        .lease_ms = config->init_lease_ms,
 		        .presets = daemon->presets,
 		        .preset_count = config->model_count,
+		        .head_bytes = head_bytes,
 		};
 		if (lane_start(daemon->lanes[i], &options) < 0)
 			return complain(daemon, "start", "no memory for a lane", EXIT_SYSTEM);

@@ -52,6 +52,10 @@ struct engine_options {
 	uint32_t lease_ms;  /* to give a model its first weights */
 	const struct engine_preset *presets; /* kept */
 	uint32_t preset_count;
+	/* Bytes of the header that a checkpoint of such a model has here, at most: one
+	 * that could never be saved is refused.  May be NULL. */
+	uint64_t (*head_bytes)(const struct model_settings *settings, const struct layout *layout,
+	                       struct model_place place);
 	/* Told of each commit before it is applied; may be NULL. */
 	void (*on_commit)(void *user, const struct model *model, const struct commit *commit);
 	void *user;

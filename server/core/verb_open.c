@@ -143,6 +143,24 @@ static bool memory_allows(struct call *call, const char *name, const struct mode
 	return false;
 }
 
+/* A model that trains for days must not turn out then to be one that cannot be saved. */
+static bool checkpoint_allows(struct call *call, const char *name,
+                              const struct model_settings *settings, struct model_place place)
+{
+	const struct engine_options *options = &call->engine->options;
+	uint64_t need = options->head_bytes != NULL ? options->head_bytes(settings, *call->layout, place) : 0;
+
+	if (need <= LIMIT_SAFETENSORS_HEADER)
+		return true;
+	call_refuse(call, OPTD_TOO_LARGE,
+	            "model '%s' could not be saved: the header of its checkpoint takes up to %" PRIu64
+	            " bytes (%u tensors, %u state vectors), readers of safetensors accept %u; join small "
+	            "tensors, give shorter names, or share the model among more servers",
+	            name, need, layout_tensor_count(*call->layout), optim_slot_count(&settings->optim),
+	            LIMIT_SAFETENSORS_HEADER);
+	return false;
+}
+
 static struct shard *create(struct call *call, const char *name)
 {
 	const struct msg_open *open = &call->request->open;
@@ -157,7 +175,8 @@ static struct shard *create(struct call *call, const char *name)
 		call_refuse(call, rc, "model '%s': %s", name, why);
 		return NULL;
 	}
-	if (!memory_allows(call, name, &settings, place))
+	if (!memory_allows(call, name, &settings, place) ||
+	    !checkpoint_allows(call, name, &settings, place))
 		return NULL;
 	if (layout_hash(*call->layout) != open->layout_hash) {
 		call_refuse(call, OPTD_LAYOUT,

@@ -55,6 +55,12 @@ struct checkpoint {
 /* The blocks that this daemon holds, all its lanes together. */
 struct layout_run checkpoint_owned(const struct checkpoint *about);
 
+/* Bytes that the head of a file takes, at most and within a few percent: without a
+ * list of tensors being made, so a peer may ask for any.  Looks only at layout,
+ * optim and the daemon's place.  Beyond LIMIT_SAFETENSORS_HEADER, checkpoint_begin
+ * fails. */
+uint64_t checkpoint_head_bytes(const struct checkpoint *about);
+
 /* Blocks [first_block, + block_count) and what they hold; arrays cover just
  * them: elements, blocks, and segments. */
 struct checkpoint_part {

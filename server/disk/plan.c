@@ -18,6 +18,10 @@
 /* "optd.weight." or "state.", a dot, and the name of a slot or "step". */
 #define NAME_EXTRA_BYTES 64u
 
+/* What a head holds beside those of the layout's tensors: the names of model and
+ * run, each byte written as six at worst, the other settings, and our tables. */
+#define HEAD_OWN_BYTES (16u * 1024u)
+
 static uint64_t larger(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
@@ -181,6 +185,26 @@ static void add_tables(struct plan *plan, uint64_t shapes_bytes)
 	add_list(plan, "optd.checksums", SAFETENSORS_I64, plan->owned.count);
 	plan->end = plan->seal + sizeof(uint64_t);
 	add_list(plan, "optd.seal", SAFETENSORS_I64, 1);
+}
+
+/* An entry a vector is that of the weights with a longer name; the steps have no
+ * shape, and are counted with one. */
+uint64_t checkpoint_head_bytes(const struct checkpoint *about)
+{
+	uint64_t copies, last_byte, names = strlen("state.") + strlen(".step"), bytes = HEAD_OWN_BYTES;
+	struct plan plan = { 0 };
+
+	find_run(&plan, about);
+	copies = plan.slot_count + 2u;
+	last_byte = (plan.element_count * (1u + plan.slot_count) + plan.piece_count) * sizeof(float);
+	for (uint32_t i = 0; i < plan.slot_count; i++)
+		names += strlen("state.") + 1 + strlen(optim_slot_name(&about->optim, i));
+	for (uint32_t i = 0; i < plan.piece_count; i++) {
+		const struct layout_tensor *tensor = layout_tensor(about->layout, plan.first_tensor + i);
+		struct safetensors_tensor piece = { tensor->name, SAFETENSORS_F32, tensor->rank, tensor->shape, 0, 0 };
+		bytes += copies * safetensors_entry_bytes(&piece, last_byte) + strlen(weight_prefix(tensor->name)) + names;
+	}
+	return bytes;
 }
 
 /* Memory for the tensors and their names. */

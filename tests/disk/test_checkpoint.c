@@ -190,6 +190,78 @@ static struct safetensors *decode(const uint8_t *bytes, size_t size)
 	return head;
 }
 
+/* Writes it, and compares the head with what was said of it: never more, and but for
+ * the room for names within a tenth. */
+static void assert_head_as_promised(const struct sample *sample)
+{
+	uint64_t promised = checkpoint_head_bytes(&sample->about), text_bytes;
+	uint8_t *bytes;
+	size_t size;
+
+	checkpoint_close(saved(sample));
+	bytes = sample_bytes(path, &size);
+	ok(safetensors_text_bytes(bytes, size, size, &text_bytes, why, sizeof why));
+	free(bytes);
+	assert_in_range(text_bytes, 1, promised);
+	assert_in_range(promised, 1, text_bytes + text_bytes / 10 + 16 * 1024);
+}
+
+static void test_a_head_is_never_larger_than_promised(void **state)
+{
+	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam" };
+	uint64_t seed = rng_seed();
+
+	(void)state;
+	print_message("# OPTD_SEED=%llu\n", (unsigned long long)seed);
+	for (uint32_t round = 0; round < 10; round++) {
+		struct sample sample;
+
+		sample_init(&sample, sample_layout(&seed), optimizers[round % 5], round % 3, seed);
+		sample.about.daemons = 1 + (uint32_t)(sample_random(&seed) % 3);
+		sample.about.daemon = (uint32_t)(sample_random(&seed) % sample.about.daemons);
+		assert_head_as_promised(&sample);
+		sample_deinit(&sample);
+	}
+}
+
+static void test_names_that_grow_keep_a_head_within_what_was_promised(void **state)
+{
+	const uint64_t ones[LIMIT_TENSOR_RANK] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
+	struct layout *layout = layout_new();
+	char name[32], escaped[LIMIT_NAME_BYTES];
+	struct sample sample;
+	double amsgrad = 1;
+
+	(void)state;
+	/* In a head a control character takes six bytes; a reserved name gets longer. */
+	memset(escaped, 1, sizeof escaped - 1);
+	escaped[sizeof escaped - 1] = '\0';
+	sample_add(layout, escaped, ones, LIMIT_TENSOR_RANK);
+	for (int i = 0; i < 2000; i++) {
+		snprintf(name, sizeof name, "optd.%d", i);
+		sample_add(layout, name, NULL, 0);
+	}
+	sample_init(&sample, layout, "adam", 3, 5);
+	ok(optim_set(&sample.about.optim, "amsgrad", &amsgrad, 1, why, sizeof why));
+	sample.slots[2] = calloc(layout_elements(layout), sizeof(float));
+	sample.about.model = sample.about.run = escaped;
+	assert_head_as_promised(&sample);
+	sample_deinit(&sample);
+}
+
+static void test_a_long_name_of_the_model_keeps_a_head_within_what_was_promised(void **state)
+{
+	char escaped[LIMIT_NAME_BYTES] = "";
+	struct sample sample;
+
+	(void)state;
+	memset(escaped, 1, sizeof escaped - 1);
+	sample_small(&sample, 6);
+	sample.about.model = sample.about.run = escaped;
+	assert_head_as_promised(&sample);
+	sample_deinit(&sample);
+}
+
 static void test_tensors_have_pytorchs_names_and_memorys_order(void **state)
 {
 	static const char *const names[] = {
@@ -418,6 +490,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_settings_come_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_blocks_may_come_one_by_one_from_the_last, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_models_in_any_split, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_head_is_never_larger_than_promised, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_names_that_grow_keep_a_head_within_what_was_promised, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_long_name_of_the_model_keeps_a_head_within_what_was_promised, setup,
+		                                teardown),
 		cmocka_unit_test_setup_teardown(test_tensors_have_pytorchs_names_and_memorys_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_part_of_a_tensor_is_a_flat_slice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_step_is_the_highest_update_of_a_tensors_segments, setup, teardown),

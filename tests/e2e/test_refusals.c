@@ -341,6 +341,50 @@ static void test_the_same_server_twice_is_refused(void **state)
 	assert_true(rc < 0);
 }
 
+/* ---- what could not be saved --------------------------------------------- */
+
+#define TINY_TENSORS 300000u
+
+static optd_layout *tiny_tensors(void)
+{
+	optd_layout *layout = optd_layout_new();
+	char name[16];
+
+	assert_non_null(layout);
+	for (uint32_t i = 0; i < TINY_TENSORS; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(optd_layout_add(layout, name, NULL, 0), (int)i);
+	}
+	return layout;
+}
+
+static void no_model(void *user, const optd_status_row *row)
+{
+	(void)user;
+	fail_msg("model '%s' was made", row->model);
+}
+
+/* Such a layout still fits its message. */
+static void test_a_model_that_no_checkpoint_can_hold_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	optd_hyper amsgrad = { .name = "amsgrad", .values = { 1 }, .count = 1 };
+	optd_open_options options = { .optimizer = "adam", .hypers = &amsgrad, .hyper_count = 1 };
+	optd_layout *layout = tiny_tensors();
+	optd_model *model;
+
+	connect_other(fixture, endpoint(fixture), 0);
+	assert_refused(fixture, optd_open(fixture->other, "dust", layout, &options, &model),
+	               OPTD_TOO_LARGE,
+	               SAYS("'dust'", "300000 tensors", "3 state vectors", "accept 100000000"));
+	assert_int_equal(optd_get_status(fixture->other, no_model, NULL), OPTD_OK);
+	/* Without state it can be saved. */
+	options = (optd_open_options){ .optimizer = "sgd" };
+	assert_int_equal(optd_open(fixture->other, "dust", layout, &options, &model), OPTD_OK);
+	assert_int_equal(optd_drop(fixture->other, "dust"), OPTD_OK);
+	optd_layout_free(layout);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -362,6 +406,7 @@ int main(void)
 		TEST(test_servers_in_another_order_are_refused),
 		TEST(test_another_number_of_servers_is_refused),
 		TEST(test_the_same_server_twice_is_refused),
+		TEST(test_a_model_that_no_checkpoint_can_hold_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
