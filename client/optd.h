@@ -24,8 +24,8 @@
  * weights that were being pulled when a call failed may be partly new.
  *
  * Time.  Each blocking call returns within the client's timeout (60 s unless
- * set).  Inside it, a lost connection is made again and what was not answered is
- * sent again; the server counts each push once.
+ * set).  Inside it, a lost connection is made again (optd_connect says when) and what
+ * was not answered is sent again; the server counts each push once.
  *
  * Memory.  The library copies names and options.  Gradients and weights are the
  * caller's: with optd_start_* they must stay as they are until the ticket is
@@ -130,7 +130,14 @@ typedef struct optd_options {
  * separated by commas; their order matters and must be the same for all clients of a
  * model.  Returns when each has answered.  OPTD_UNREACHABLE names the address
  * that did not and why.  *client is then NULL and the text is had by
- * optd_error(NULL), which is per thread. */
+ * optd_error(NULL), which is per thread.
+ *
+ * From then on a connection that is lost or refused is tried again by itself, in the
+ * background, until optd_close: first after 100 ms, then each time after twice as long
+ * up to 1 s, and every time up to 100 ms later by chance, so that workers do not
+ * come all at once.  A connected server that says nothing while a call waits is asked
+ * after 1 s whether it lives, and connected to anew 2 s later.  No option changes
+ * these times. */
 OPTD_API int optd_connect(const char *endpoints, const optd_options *options, optd_client **client);
 
 /* Says goodbye, frees the client, its models and tickets, and sets *client to

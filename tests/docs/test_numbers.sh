@@ -1,0 +1,49 @@
+#!/bin/sh
+# Times that the client's manual promises are those that it is built with.  Prints TAP.
+set -u
+
+number=0
+failed=0
+
+# The value of a constant of the client, in milliseconds.
+constant() {
+	sed -n "s/^#define $2 \([0-9]*\)u\{0,1\}\$/\1/p" "$1"
+}
+
+# A page with its lines and comments joined, so that a sentence may be wrapped anywhere.
+text() {
+	sed 's/^ \*//' "$1" | tr -s '\n ' ' '
+}
+
+says() { # page, sentence
+	case $(text "$1") in
+	*"$2"*) return 0 ;;
+	esac
+	echo "# $1 does not say: $2"
+	return 1
+}
+
+result() { # status, name
+	number=$((number + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $number - $2"
+	else
+		echo "not ok $number - $2"
+		failed=1
+	fi
+}
+
+first=$(constant client/link.c LINK_RECONNECT_MS)
+last=$(constant client/link.c LINK_RECONNECT_MAX_MS)
+probe=$(constant client/session.h SESSION_PROBE_MS)
+answer=$(constant client/session.h SESSION_ANSWER_MS)
+
+echo "1..4"
+for page in client/optd.h client/README.md; do
+	says "$page" "first after $first ms, then each time after twice as long" &&
+		says "$page" "up to $((last / 1000)) s"
+	result $? "test_times_of_reconnecting_stand_in_$page"
+	says "$page" "is asked after $((probe / 1000)) s whether it lives, and connected to anew $((answer / 1000)) s later"
+	result $? "test_times_of_a_silent_server_stand_in_$page"
+done
+exit $failed
