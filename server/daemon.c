@@ -91,6 +91,8 @@ static int open_lanes(struct daemon *daemon)
 		        .user = daemon->saver,
 		};
 		config_lane_endpoint(config, i, endpoint);
+		if (port_ipc_taken(endpoint, text, sizeof(text)))
+			return complain(daemon, "listen", text, EXIT_SYSTEM);
 		if (lane_open(&options, &daemon->lanes[i], why, sizeof(why)) < 0) {
 			port_explain(endpoint, why, text, sizeof(text));
 			return complain(daemon, "listen", text, EXIT_SYSTEM);

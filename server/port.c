@@ -1,14 +1,17 @@
-/* Looks in /proc for the holder of a port, and asks the kernel for a free one. */
+/* Looks in /proc for the holder of a port, asks the kernel for a free one, and
+ * knocks at Unix sockets. */
 #include "server/port.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* The inode of the socket that listens on this port, or 0. */
@@ -99,6 +102,33 @@ static unsigned free_port(void)
 	if (fd >= 0)
 		close(fd);
 	return port;
+}
+
+bool port_ipc_taken(const char *endpoint, char *text, size_t text_bytes)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct ucred holder = {0};
+	socklen_t bytes = sizeof(holder);
+	char pid[24], name[64];
+
+	if (strncmp(endpoint, "ipc://", 6) != 0 || strlen(endpoint + 6) >= sizeof(address.sun_path))
+		return false;
+	memcpy(address.sun_path, endpoint + 6, strlen(endpoint + 6));
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* A full queue (EAGAIN) has an owner too; only a path left behind refuses. */
+	bool taken = fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+	                         errno == EAGAIN);
+	if (taken && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &holder, &bytes) == 0 && holder.pid > 0) {
+		snprintf(pid, sizeof(pid), "%d", (int)holder.pid);
+		process_name(pid, name, sizeof(name));
+		snprintf(text, text_bytes, "cannot listen on %s: %s (pid %s) listens there; name another path",
+		         endpoint, name, pid);
+	} else if (taken) {
+		snprintf(text, text_bytes, "cannot listen on %s: another process does; name another path", endpoint);
+	}
+	if (fd >= 0)
+		close(fd);
+	return taken;
 }
 
 void port_explain(const char *endpoint, const char *why, char *text, size_t text_bytes)

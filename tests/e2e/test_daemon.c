@@ -260,6 +260,22 @@ static void test_the_same_daemon_twice_leaves_the_first_ones_socket_alone(void *
 	stop_training(fixture);
 }
 
+static void test_a_socket_path_in_use_is_refused_and_stays_its_holders(void **state)
+{
+	struct fixture *fixture = *state;
+	char holder[64];
+
+	daemon_start_ipc(&fixture->first, 1);
+	assert_refused(&fixture->second,
+	               (const char *[]){ "--listen", fixture->first.endpoints[0], NULL }, EXIT_SYSTEM);
+	snprintf(holder, sizeof(holder), "optd (pid %d) listens there", (int)fixture->first.pid);
+	assert_logged(&fixture->second, fixture->first.endpoints[0]);
+	assert_logged(&fixture->second, holder);
+	worker_start(&fixture->worker, fixture->first.endpoints[0]);
+	fixture->working = true;
+	stop_training(fixture);
+}
+
 static void test_a_data_directory_in_use_names_its_holder(void **state)
 {
 	struct fixture *fixture = *state;
@@ -441,6 +457,7 @@ int main(void)
 		TEST(test_a_port_in_use_makes_no_data_directory),
 		TEST(test_a_second_lanes_port_in_use_leaves_an_empty_directory_empty),
 		TEST(test_the_same_daemon_twice_leaves_the_first_ones_socket_alone),
+		TEST(test_a_socket_path_in_use_is_refused_and_stays_its_holders),
 		TEST(test_a_data_directory_in_use_names_its_holder),
 		TEST(test_listening_beyond_loopback_is_refused),
 		TEST(test_insecure_listens_beyond_loopback_and_says_so),
