@@ -59,7 +59,7 @@ static const struct config_knob knobs[] = {
 	{ "limits.window", CONFIG_BYTES, AT(window_bytes), .initial = "16MiB", RANGE(MIB, GIB),
 	  .about = "bytes a worker may have under way to one lane; at least 2 x limits.message" },
 	{ "limits.message", CONFIG_BYTES, AT(message_bytes), .initial = "4MiB",
-	  RANGE(LIMIT_BLOCK_BYTES, 256 * MIB),
+	  RANGE(LIMIT_BLOCK_BYTES, LIMIT_MESSAGE_BYTES),
 	  .about = "largest payload of one message; at least one block" },
 	{ "limits.connections", CONFIG_INT, AT(connections), .initial = "4096", RANGE(1, 65536),
 	  .about = "connections a lane accepts" },
@@ -281,14 +281,13 @@ static int finish_lanes(struct config *config, char *why, size_t why_bytes)
 static int finish_window(const struct config *config, char *why, size_t why_bytes)
 {
 	char window[VALUE_TEXT_BYTES], message[VALUE_TEXT_BYTES];
-	bool blame_message = config->lines[config_knob_find("limits.window") - knobs] == 0;
 
 	if (config->window_bytes / 2 >= config->message_bytes)
 		return 0;
 	value_bytes_text(config->window_bytes, window);
 	value_bytes_text(config->message_bytes, message);
 	return refuse(
-		config, blame_message ? "limits.message" : "limits.window", why, why_bytes,
+		config, "limits.window", why, why_bytes,
 		"limits.window: %s holds less than two messages of %s (limits.message); raise "
 		"limits.window or lower limits.message",
 		window, message);
