@@ -179,7 +179,9 @@ static void learn(struct sim *sim, uint32_t index)
 	}
 	if (link->client_ms != 0 && sim->now_ms >= link->client_ms) {
 		link->client_ms = 0;
-		worker_lost(sim, &sim->worker[link->worker], link->engine);
+		/* Unless the worker, or its rank's next process, is on another by now. */
+		if (sim->worker[link->worker].links[link->engine] == index)
+			worker_lost(sim, &sim->worker[link->worker], link->engine);
 	}
 	if (link->server_ms == 0 && (link->client_ms == 0 || link->client_ms == UINT64_MAX) &&
 	    sim->worker[link->worker].links[link->engine] != index)
