@@ -28,14 +28,41 @@ static uint64_t read_u64(const void *field)
 	return value;
 }
 
+/* The character of two or three bytes that text begins with, if YAML reads it as
+ * something else than itself: a line break (U+0085, U+2028, U+2029), a byte order
+ * mark, or what may not stand in a file (U+0080 to U+009F, U+FFFE, U+FFFF).  Else 0. */
+static unsigned awkward(const char *text, size_t *bytes)
+{
+	unsigned a = (unsigned char)text[0], b = a ? (unsigned char)text[1] : 0;
+	unsigned c = b ? (unsigned char)text[2] : 0;
+	unsigned two = (a & 0x1f) << 6 | (b & 0x3f), three = (a & 0x0f) << 12 | (b & 0x3f) << 6 | (c & 0x3f);
+
+	if (a == 0xc2 && two < 0xa0) {
+		*bytes = 2;
+		return two;
+	}
+	*bytes = 3;
+	if (a == 0xe2)
+		return three == 0x2028 || three == 0x2029 ? three : 0;
+	return a == 0xef && (three == 0xfeff || three >= 0xfffe) ? three : 0;
+}
+
 /* In double quotes, so that no text is taken for a number or for structure. */
 static void print_string(FILE *out, const char *text)
 {
+	size_t bytes;
+
 	putc('"', out);
-	for (; *text; text++) {
+	while (*text) {
+		unsigned character = awkward(text, &bytes);
+		if (character) {
+			fprintf(out, "\\u%04X", character);
+			text += bytes;
+			continue;
+		}
 		if (*text == '"' || *text == '\\')
 			putc('\\', out);
-		putc(*text, out);
+		putc(*text++, out);
 	}
 	putc('"', out);
 }

@@ -349,6 +349,15 @@ static void test_printed_config_reads_back_the_same(void **state)
 	reads_back_the_same();
 }
 
+/* Characters that a YAML file reads as line breaks, or not at all. */
+static void test_awkward_characters_read_back_the_same(void **state)
+{
+	(void)state;
+	accepts("models:\n- {name: \"\\L\"}\n- {name: \"a\\P\"}\n- {name: \"\\uFEFF b\"}\n- {name: \"\\N\"}\n"
+	        "- {name: \"\\x80\"}\n- {name: \"\\x9F\\xA0\"}\n- {name: \"\\uFFFE\\uFFFD\\U0001F600\"}\n");
+	reads_back_the_same();
+}
+
 static void test_every_rule_and_match_reads_back_the_same(void **state)
 {
 	char text[256];
@@ -563,6 +572,7 @@ int main(void)
 		cmocka_unit_test(test_message_may_not_exceed_what_the_wire_takes),
 		cmocka_unit_test(test_window_holds_two_messages),
 		cmocka_unit_test(test_printed_config_reads_back_the_same),
+		cmocka_unit_test(test_awkward_characters_read_back_the_same),
 		cmocka_unit_test(test_every_rule_and_match_reads_back_the_same),
 		cmocka_unit_test(test_command_line_sets_after_the_file),
 		cmocka_unit_test(test_missing_file_is_named),
