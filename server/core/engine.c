@@ -96,7 +96,9 @@ static void shard_leave(struct engine *engine, struct shard *shard, uint32_t pee
 	if (shard->grant.active && shard->grant.peer == peer)
 		shard->grant.active = false;
 	struct wait *next;
-	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
+	/* Most have none by then, while others may have many. */
+	for (struct wait *wait = shard->waits.first; wait != NULL && engine->sessions[peer].waits > 0;
+	     wait = next) {
 		next = wait->next;
 		if (wait->peer == peer)
 			wait_abandon(engine, shard, wait);

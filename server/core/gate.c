@@ -52,6 +52,7 @@ struct gate {
 	struct gate_block *blocks;
 	struct seat *seats; /* [blocks][workers], where not direct */
 	uint64_t waiting_bytes;
+	struct heap folded; /* waits to be told so, by arrival */
 	/* What gate_next hands out. */
 	struct commit_contributor *contributors;
 	struct commit_scalars *scalars; /* [LIMIT_BLOCK_SEGMENTS] */
@@ -181,6 +182,48 @@ bool gate_direct(const struct gate *gate)
 	return gate->direct;
 }
 
+uint64_t gate_version(const struct gate *gate, uint32_t block, uint32_t rank)
+{
+	const struct contribution *c = gate_block(gate, block)->waiting;
+	uint64_t version = model_version(gate->model, block) + 1;
+
+	assert(gate->direct);
+	while (c != NULL && c->rank != rank) {
+		c = c->next;
+		version++;
+	}
+	assert(c != NULL);
+	return version;
+}
+
+/* ---- telling that bytes are folded -------------------------------------- */
+
+void gate_tell(struct gate *gate, struct wait *wait)
+{
+	if (!wait->folded_told && !wait->folded.in)
+		heap_add(&gate->folded, &wait->folded, 0, wait->order);
+}
+
+static void wait_folded(struct gate *gate, struct wait *wait)
+{
+	if (--wait->unfolded == 0)
+		gate_tell(gate, wait);
+}
+
+struct wait *gate_folded(struct gate *gate)
+{
+	while (gate->folded.first != NULL) {
+		struct wait *wait = heap_owner(gate->folded.first, struct wait, folded);
+		heap_remove(&gate->folded, &wait->folded);
+		/* It may have taken another's bytes over since. */
+		if (wait->unfolded > 0)
+			continue;
+		wait->folded_told = true;
+		return wait;
+	}
+	return NULL;
+}
+
 /* ---- folding ------------------------------------------------------------ */
 
 static bool touched_has(const struct gate_block *b, uint32_t segment)
@@ -263,7 +306,7 @@ static void gate_fold(struct gate *gate, uint32_t block)
 		assert(c != NULL && c->rank == b->next_rank);
 		fold_one(gate, block, c, whole_weight);
 		if (c->wait != NULL)
-			c->wait->unfolded--;
+			wait_folded(gate, c->wait);
 		b->waiting = c->next;
 		b->next_rank++;
 		contribution_free(gate, c);
@@ -427,7 +470,7 @@ void gate_committed(struct gate *gate, uint32_t block)
 	if (gate->direct) {
 		struct contribution *c = b->waiting;
 		if (c->wait != NULL)
-			c->wait->unfolded--;
+			wait_folded(gate, c->wait);
 		b->waiting = c->next;
 		contribution_free(gate, c);
 		return;
@@ -448,14 +491,16 @@ void gate_rejoin(struct gate *gate, uint32_t block, uint32_t rank, struct wait *
 	if (c == NULL)
 		return;
 	if (c->wait != NULL)
-		c->wait->unfolded--;
+		wait_folded(gate, c->wait);
 	c->wait = wait;
 	wait->unfolded++;
 }
 
-void gate_forget(struct gate *gate, const struct wait *wait)
+void gate_forget(struct gate *gate, struct wait *wait)
 {
-	for (uint32_t i = 0; i < wait->part_count; i++) {
+	if (wait->folded.in)
+		heap_remove(&gate->folded, &wait->folded);
+	for (uint32_t i = 0; wait->unfolded > 0 && i < wait->part_count; i++) {
 		for (uint32_t j = 0; j < wait->parts[i].count; j++) {
 			struct contribution *c = gate_block(gate, wait->parts[i].first + j)->waiting;
 			for (; c != NULL; c = c->next) {

@@ -77,6 +77,10 @@ int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_
 /* Whether pushes are committed one by one, as they come. */
 bool gate_direct(const struct gate *gate);
 
+/* Where direct: the version that a block gets from the contribution of this rank
+ * that waits for it, which must be there. */
+uint64_t gate_version(const struct gate *gate, uint32_t block, uint32_t rank);
+
 /* If the block can be committed, fills *commit (good until gate_committed) and
  * returns true.  commit->number is the caller's to set. */
 bool gate_next(struct gate *gate, uint32_t block, struct commit *commit);
@@ -88,7 +92,13 @@ void gate_committed(struct gate *gate, uint32_t block);
 void gate_rejoin(struct gate *gate, uint32_t block, uint32_t rank, struct wait *wait);
 
 /* The wait is going away: contributions stay and no longer speak of it. */
-void gate_forget(struct gate *gate, const struct wait *wait);
+void gate_forget(struct gate *gate, struct wait *wait);
+
+/* The wait has no bytes that are not folded: it is to be told of it. */
+void gate_tell(struct gate *gate, struct wait *wait);
+/* The next wait whose bytes have all been folded and that has not been told, in order
+ * of arrival; it counts as told from here on.  NULL when there is none left. */
+struct wait *gate_folded(struct gate *gate);
 
 /* Ranks the block's step still misses, lowest first; returns how many there are,
  * writes at most room. */

@@ -12,8 +12,9 @@ struct shard *shard_new(struct model **model, enum optim_isa isa)
 	if (shard == NULL)
 		return NULL;
 	shard->gate = gate_new(*model, isa);
-	if (shard->gate == NULL) {
-		free(shard);
+	shard->watched = calloc((*model)->owned.count + 1, sizeof(*shard->watched));
+	if (shard->gate == NULL || shard->watched == NULL) {
+		shard_free(shard);
 		return NULL;
 	}
 	shard->model = *model;
@@ -33,6 +34,7 @@ void shard_free(struct shard *shard)
 	gate_free(shard->gate);
 	model_free(shard->model);
 	free(shard->holders);
+	free(shard->watched);
 	free(shard->cut_saved);
 	free(shard->cut_free);
 	free(shard);

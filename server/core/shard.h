@@ -51,6 +51,7 @@ struct shard {
 	uint32_t holder_count;
 	struct grant grant;
 	struct wait_list waits;
+	struct heap *watched; /* [blocks] the waits that look at each: server/core/watch.h */
 	uint64_t bytes; /* by the formula */
 	struct shard_counts counts;
 	uint64_t saved_version; /* lowest version in the newest checkpoint */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "server/core/verbs.h"
+#include "server/core/watch.h"
 
 struct outbox_entry *wait_reply(struct engine *engine, struct shard *shard, const struct wait *wait,
                                 int status, struct outbox *out)
@@ -45,6 +46,7 @@ void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait)
 {
 	engine->sessions[wait->peer].waits--;
 	gate_forget(shard->gate, wait);
+	watch_leave(shard, wait);
 	wait_remove(&shard->waits, wait);
 	wait_free(wait);
 }
@@ -100,23 +102,12 @@ void wait_finish(struct engine *engine, struct shard *shard, struct wait *wait, 
 {
 	struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_OK, out);
 
-	assert(wait->missing == 0);
+	assert(!wait->watching.in && wait->part == wait->part_count);
 	shard_part_versions(shard, wait->parts, wait->part_count, &entry->head.version,
 	                    &entry->head.version_max);
 	if (wait->verb == MSG_PULL || wait->verb == MSG_PUSH_PULL)
 		attach_weights(engine, shard, wait, entry, out);
 	wait_abandon(engine, shard, wait);
-}
-
-/* Blocks of a pull that have not seen enough yet. */
-static uint32_t pull_missing(const struct shard *shard, const struct wait *wait)
-{
-	uint32_t missing = 0;
-	for (uint32_t i = 0; i < wait->part_count; i++) {
-		for (uint32_t j = 0; j < wait->parts[i].count; j++)
-			missing += model_version(shard->model, wait->parts[i].first + j) < wait->min_version;
-	}
-	return missing;
 }
 
 void shard_begin(struct engine *engine, struct shard *shard, struct outbox *out)
@@ -128,8 +119,8 @@ void shard_begin(struct engine *engine, struct shard *shard, struct outbox *out)
 		next = wait->next;
 		if (wait->verb != MSG_PULL)
 			continue;
-		wait->missing = pull_missing(shard, wait);
-		if (wait->missing == 0)
+		watch_leave(shard, wait);
+		if (!watch_next(shard, wait))
 			wait_finish(engine, shard, wait, out);
 	}
 }
@@ -151,8 +142,7 @@ void verb_pull(struct call *call)
 	if (wait == NULL)
 		return;
 	shard->counts.pulls++;
-	wait->missing = pull_missing(shard, wait);
 	/* Blocks given so far may be replaced by another worker's until all have come. */
-	if (shard->ready && wait->missing == 0)
+	if (shard->ready && !watch_next(shard, wait))
 		wait_finish(call->engine, shard, wait, call->out);
 }

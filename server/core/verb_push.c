@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "server/core/verbs.h"
+#include "server/core/watch.h"
 
 uint64_t call_elements(struct call *call)
 {
@@ -54,31 +55,17 @@ void shard_commit(struct engine *engine, struct shard *shard, struct commit *com
 	shard->counts.commits++;
 }
 
-/* Whether this commit of a block was one of those the wait missed.  In async a
- * push waits for its own commit, whatever others do to the block meanwhile. */
-static bool wait_had_missed(const struct shard *shard, const struct wait *wait,
-                            const struct commit *commit)
+/* Those who waited for this version of the block go on to their next, or are done. */
+static void shard_advance(struct engine *engine, struct shard *shard, uint32_t block,
+                          struct outbox *out)
 {
-	if (wait->verb == MSG_PULL && !shard->ready)
-		return false;
-	if (wait->verb == MSG_PULL || shard->model->settings.mode == MSG_SYNC)
-		return wait_satisfied_by(wait, commit->block, commit->version);
-	return commit->kind == COMMIT_STEP && wait_covers(wait, commit->block) &&
-	       commit->contributors[0].rank == (uint32_t)wait->rank &&
-	       commit->contributors[0].step == wait->step;
-}
+	struct wait *wait;
 
-void shard_advance(struct engine *engine, struct shard *shard, const struct commit *commit,
-                   struct outbox *out)
-{
-	struct wait *next;
-
-	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
-		next = wait->next;
-		if (!wait_had_missed(shard, wait, commit))
+	while ((wait = watch_take(shard, block)) != NULL) {
+		/* A pull that came before the first weights were taken back: see shard_begin. */
+		if (wait->verb == MSG_PULL && !shard->ready)
 			continue;
-		wait->missing--;
-		if (wait->missing == 0)
+		if (!watch_next(shard, wait))
 			wait_finish(engine, shard, wait, out);
 	}
 }
@@ -100,18 +87,16 @@ void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struc
 			return;
 		shard_commit(engine, shard, &commit);
 		gate_committed(shard->gate, block);
-		shard_advance(engine, shard, &commit, out);
+		shard_advance(engine, shard, block, out);
 	}
 }
 
 void shard_tell_folded(struct engine *engine, struct shard *shard, struct outbox *out)
 {
-	for (struct wait *wait = shard->waits.first; wait != NULL; wait = wait->next) {
-		if (wait->verb == MSG_PULL || wait->unfolded > 0 || wait->folded_told)
-			continue;
-		wait->folded_told = true;
+	struct wait *wait;
+
+	while ((wait = gate_folded(shard->gate)) != NULL)
 		wait_reply(engine, shard, wait, OPTD_FOLDED, out);
-	}
 }
 
 /* ---- INIT --------------------------------------------------------------- */
@@ -374,8 +359,7 @@ static bool window_allows(struct call *call)
 	return false;
 }
 
-/* Takes one block in, or finds that it is there already.  Returns whether the
- * block still has to be committed. */
+/* Takes one block in, or finds that it is there already. */
 static int push_block(struct call *call, struct wait *wait, const struct msg_part *part,
                       uint32_t block, const float *values, char *why, size_t why_bytes)
 {
@@ -388,7 +372,6 @@ static int push_block(struct call *call, struct wait *wait, const struct msg_par
 		return OPTD_OK;
 	case GATE_HAS:
 		call->shard->counts.duplicates++;
-		wait->missing++;
 		gate_rejoin(gate, block, push.rank, wait);
 		return OPTD_OK;
 	case GATE_DUE:
@@ -396,10 +379,7 @@ static int push_block(struct call *call, struct wait *wait, const struct msg_par
 	case GATE_AHEAD:
 		assert(false); /* block_allows has looked */
 	}
-	int rc = gate_admit(gate, &push, why, why_bytes);
-	if (rc == OPTD_OK)
-		wait->missing++;
-	return rc;
+	return gate_admit(gate, &push, why, why_bytes);
 }
 
 static int push_blocks(struct call *call, struct wait *wait, char *why, size_t why_bytes)
@@ -461,14 +441,14 @@ static bool push_allowed(struct call *call)
 static struct wait *push_before(const struct call *call)
 {
 	const struct msg *request = call->request;
-	struct wait *wait = call->shard->waits.first;
+	struct wait *wait = call->shard->waits.first_push;
 
 	/* Nearly all pushes are the first of their kind: those need not look. */
 	if (gate_standing(call->shard->gate, request->parts[0].first, (uint32_t)request->rank,
 	                  request->step) == GATE_DUE)
 		return NULL;
 	while (wait != NULL && !wait_repeats(wait, call->peer, request))
-		wait = wait->next;
+		wait = wait->next_push;
 	return wait;
 }
 
@@ -508,7 +488,9 @@ void verb_push(struct call *call)
 		call_refuse(call, rc, "%s", why);
 		return;
 	}
-	if (wait->missing == 0)
+	if (wait->unfolded == 0)
+		gate_tell(shard->gate, wait);
+	if (!watch_next(shard, wait))
 		wait_finish(call->engine, shard, wait, call->out);
 	else
 		run_blocks(call);

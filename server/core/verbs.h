@@ -68,10 +68,7 @@ struct wait *call_wait(struct call *call);
 
 /* Applies what the gate can commit of a block, and answers those who waited. */
 void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out);
-/* After a commit brought a block to a version: takes it off the waits. */
-void shard_advance(struct engine *engine, struct shard *shard, const struct commit *commit,
-                   struct outbox *out);
-/* The first weights are complete: counts anew what pulls miss, and answers them. */
+/* The first weights are complete: looks anew at what pulls miss, and answers them. */
 void shard_begin(struct engine *engine, struct shard *shard, struct outbox *out);
 /* Applies one commit and numbers it. */
 void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit);

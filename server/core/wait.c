@@ -31,9 +31,11 @@ static void copy_parts(struct wait *wait, const struct msg *request)
 struct wait *wait_new(uint32_t peer, const struct msg *request, uint64_t now_ms)
 {
 	size_t parts = request->part_count * sizeof(struct msg_part);
-	struct wait *wait = calloc(1, sizeof(*wait) + parts + mask_bytes(request));
+	size_t bytes = sizeof(struct wait) + parts + mask_bytes(request);
+	struct wait *wait = calloc(1, bytes);
 	if (wait == NULL)
 		return NULL;
+	wait->bytes = (uint32_t)bytes;
 	wait->peer = peer;
 	wait->session = request->session;
 	wait->request = request->request;
@@ -52,8 +54,32 @@ void wait_free(struct wait *wait)
 	free(wait);
 }
 
+static void append_push(struct wait_list *list, struct wait *wait)
+{
+	wait->next_push = NULL;
+	wait->previous_push = list->last_push;
+	if (list->last_push != NULL)
+		list->last_push->next_push = wait;
+	else
+		list->first_push = wait;
+	list->last_push = wait;
+}
+
+static void remove_push(struct wait_list *list, struct wait *wait)
+{
+	if (wait->previous_push != NULL)
+		wait->previous_push->next_push = wait->next_push;
+	else
+		list->first_push = wait->next_push;
+	if (wait->next_push != NULL)
+		wait->next_push->previous_push = wait->previous_push;
+	else
+		list->last_push = wait->previous_push;
+}
+
 void wait_append(struct wait_list *list, struct wait *wait)
 {
+	wait->order = ++list->added;
 	wait->next = NULL;
 	wait->previous = list->last;
 	if (list->last != NULL)
@@ -62,6 +88,8 @@ void wait_append(struct wait_list *list, struct wait *wait)
 		list->first = wait;
 	list->last = wait;
 	list->count++;
+	if (wait->verb != MSG_PULL)
+		append_push(list, wait);
 }
 
 void wait_remove(struct wait_list *list, struct wait *wait)
@@ -75,6 +103,8 @@ void wait_remove(struct wait_list *list, struct wait *wait)
 	else
 		list->last = wait->previous;
 	list->count--;
+	if (wait->verb != MSG_PULL)
+		remove_push(list, wait);
 }
 
 static bool same_part(const struct msg_part *a, const struct msg_part *b)
@@ -94,24 +124,4 @@ bool wait_repeats(const struct wait *wait, uint32_t peer, const struct msg *requ
 			return false;
 	}
 	return true;
-}
-
-bool wait_covers(const struct wait *wait, uint32_t block)
-{
-	/* A message has at most LIMIT_PARTS parts, nearly always one. */
-	for (uint32_t i = 0; i < wait->part_count; i++) {
-		const struct msg_part *part = &wait->parts[i];
-		if (block >= part->first && block - part->first < part->count)
-			return true;
-	}
-	return false;
-}
-
-bool wait_satisfied_by(const struct wait *wait, uint32_t block, uint64_t version)
-{
-	if (!wait_covers(wait, block))
-		return false;
-	if (wait->verb == MSG_PULL)
-		return version == wait->min_version;
-	return version == wait->step + 1;
 }

@@ -2,8 +2,8 @@
  * Wait: requests that cannot be answered yet.
  *
  * A push waits until the step of its blocks is complete, a pull until its
- * blocks have seen enough updates.  A wait counts how many of its blocks are
- * still missing; each commit takes its block off the waits that cover it.
+ * blocks have seen enough updates.  Which block a wait looks at meanwhile is
+ * the watch's to know (server/core/watch.h).
  */
 #ifndef OPTD_CORE_WAIT_H
 #define OPTD_CORE_WAIT_H
@@ -12,11 +12,15 @@
 #include <stdint.h>
 
 #include "proto/msg.h"
-
-struct model;
+#include "server/base/heap.h"
 
 struct wait {
-	struct wait *next, *previous;
+	struct wait *next, *previous;           /* all, by arrival */
+	struct wait *next_push, *previous_push; /* pushes only, likewise */
+	uint64_t order;                         /* of arrival, in its list */
+	struct heap_node watching; /* the block it waits for, by the version it takes */
+	struct heap_node folded;   /* its bytes are folded and it has not been told */
+	uint32_t part, block;      /* up to this block of this part all have come */
 	uint32_t peer;
 	uint64_t session;
 	uint64_t request;
@@ -24,17 +28,19 @@ struct wait {
 	int32_t rank;
 	uint64_t step;        /* pushes: the step that must complete */
 	uint64_t min_version; /* pulls */
-	uint32_t missing;     /* blocks still to come; for pulls, once the model is ready */
 	uint32_t unfolded;    /* blocks whose bytes are still held */
 	bool folded_told;
 	uint64_t since_ms, told_ms;
+	uint32_t bytes; /* that this takes */
 	uint32_t part_count;
 	struct msg_part parts[]; /* masks behind them in the same allocation */
 };
 
 struct wait_list {
 	struct wait *first, *last;
+	struct wait *first_push, *last_push;
 	uint32_t count;
+	uint64_t added; /* ever */
 };
 
 /* A copy of what an answer will need, not in any list; NULL without memory. */
@@ -47,9 +53,5 @@ void wait_remove(struct wait_list *list, struct wait *wait);
 /* Whether the wait is of this peer's request, or of an earlier one of its rank about
  * the same segments of the same step: of pushes, which the newer one stands for. */
 bool wait_repeats(const struct wait *wait, uint32_t peer, const struct msg *request);
-
-/* Whether a block that now has `version` was one of those the wait missed. */
-bool wait_covers(const struct wait *wait, uint32_t block);
-bool wait_satisfied_by(const struct wait *wait, uint32_t block, uint64_t version);
 
 #endif

@@ -1,4 +1,4 @@
-/* Wait: what is remembered of a request, and what satisfies it. */
+/* Wait: what is remembered of a request, and the lists of them. */
 #include <string.h>
 
 #include "server/core/wait.h"
@@ -34,29 +34,6 @@ static void test_wait_keeps_its_own_copy_of_parts_and_masks(void **state)
 	wait_free(wait);
 }
 
-static void test_wait_covers_the_blocks_of_its_parts_only(void **state)
-{
-	(void)state;
-	struct msg request = request_of(MSG_PUSH);
-	struct wait *wait = wait_new(5, &request, 0);
-	const bool expected[] = {false, false, true, true, true, false, false, true, false};
-	for (uint32_t block = 0; block < 9; block++)
-		assert_int_equal(wait_covers(wait, block), expected[block]);
-	wait_free(wait);
-}
-
-static void test_push_is_satisfied_by_the_version_after_its_step(void **state)
-{
-	(void)state;
-	struct msg request = request_of(MSG_PUSH_PULL);
-	struct wait *wait = wait_new(5, &request, 0);
-	assert_false(wait_satisfied_by(wait, 2, 4));
-	assert_true(wait_satisfied_by(wait, 2, 5));
-	assert_false(wait_satisfied_by(wait, 2, 6));
-	assert_false(wait_satisfied_by(wait, 6, 5));
-	wait_free(wait);
-}
-
 static void test_push_repeats_one_of_the_same_rank_step_and_segments(void **state)
 {
 	(void)state;
@@ -88,18 +65,6 @@ static void test_push_repeats_one_of_the_same_rank_step_and_segments(void **stat
 	wait_free(wait);
 }
 
-static void test_pull_is_satisfied_by_the_version_it_asked_for(void **state)
-{
-	(void)state;
-	struct msg request = request_of(MSG_PULL);
-	struct wait *wait = wait_new(5, &request, 0);
-	assert_false(wait_satisfied_by(wait, 7, 5));
-	assert_true(wait_satisfied_by(wait, 7, 6));
-	/* Counted once: later versions change nothing. */
-	assert_false(wait_satisfied_by(wait, 7, 7));
-	wait_free(wait);
-}
-
 static void test_waits_leave_a_list_from_any_place(void **state)
 {
 	(void)state;
@@ -123,15 +88,34 @@ static void test_waits_leave_a_list_from_any_place(void **state)
 		wait_free(waits[i]);
 }
 
+static void test_pushes_have_a_list_of_their_own(void **state)
+{
+	(void)state;
+	struct msg push = request_of(MSG_PUSH), pull = request_of(MSG_PULL);
+	struct wait_list list = {0};
+	struct wait *waits[3] = {wait_new(0, &pull, 0), wait_new(1, &push, 0), wait_new(2, &push, 0)};
+	for (int i = 0; i < 3; i++)
+		wait_append(&list, waits[i]);
+	assert_ptr_equal(list.first_push, waits[1]);
+	assert_ptr_equal(list.first_push->next_push, waits[2]);
+	wait_remove(&list, waits[0]);
+	wait_remove(&list, waits[1]);
+	assert_ptr_equal(list.first_push, waits[2]);
+	assert_ptr_equal(list.last_push, waits[2]);
+	assert_null(waits[2]->previous_push);
+	wait_remove(&list, waits[2]);
+	assert_null(list.last_push);
+	for (int i = 0; i < 3; i++)
+		wait_free(waits[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_wait_keeps_its_own_copy_of_parts_and_masks),
-	        cmocka_unit_test(test_wait_covers_the_blocks_of_its_parts_only),
-	        cmocka_unit_test(test_push_is_satisfied_by_the_version_after_its_step),
 	        cmocka_unit_test(test_push_repeats_one_of_the_same_rank_step_and_segments),
-	        cmocka_unit_test(test_pull_is_satisfied_by_the_version_it_asked_for),
 	        cmocka_unit_test(test_waits_leave_a_list_from_any_place),
+	        cmocka_unit_test(test_pushes_have_a_list_of_their_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

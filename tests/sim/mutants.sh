@@ -24,8 +24,8 @@ mutants() {
 	push-folded-twice|sim/test_cluster|server/core/gate.c|s/return gate_seat(gate, block, rank)->came ? GATE_HAS : GATE_DUE;/return GATE_DUE;/
 	push-of-old-step-counts|sim/test_cluster|server/core/gate.c|s/if (step < due)/if (step + 1 < due)/; s/if (step > due)$/if (step > due \&\& step != due)/
 	fold-by-arrival|sim/test_cluster|server/core/gate.c|s/(gate->direct \|\| (\*at)->rank < c->rank)/true/; s/while (b->next_rank < gate->workers && gate_seat(gate, block, b->next_rank)->came) {/while (b->waiting != NULL) {/
-	resend-answered-early|sim/test_cluster|server/core/verb_push.c|/case GATE_HAS:/,/return OPTD_OK;/s/wait->missing++;//
-	pull-answered-early|core/test_pull|server/core/verb_pull.c|s/missing += model_version(shard->model, wait->parts\[i\].first + j) < wait->min_version/missing += 0/
+	resend-answered-early|sim/test_cluster|server/core/watch.c|s/return wait->step + 1;/return wait->unfolded == 0 ? 0 : wait->step + 1;/
+	pull-answered-early|core/test_pull|server/core/watch.c|s/return wait->min_version;/return 0;/
 	rank-never-free|sim/test_cluster|server/core/engine.c|s/shard->holders\[rank\].held = false;/(void)0;/
 	init-token-of-the-dead|sim/test_cluster|server/core/verb_push.c|s/return token >= grant->token;/return !shard->ready \&\& token >= grant->token;/
 	step-after-the-one-under-way|sim/test_cluster|server/core/verb_open.c|s/		return lowest;/		return lowest + (model->owned.count > 0 \&\& gate_standing(shard->gate, model->owned.first, rank, lowest) == GATE_HAS);/
