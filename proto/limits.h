@@ -60,6 +60,11 @@
  * other ranks.  A window of small ones; of whole messages, models of billions. */
 #define LIMIT_WAITS 8192u
 
+/* Memory of all pulls that wait on one lane: readers are in no model's formula, and
+ * there may be thousands.  A pull takes some 300 bytes, more with many parts: room for
+ * 50 of each of 4,096 readers, where a window of whole messages is 4. */
+#define LIMIT_PULLS_BYTES (64u * 1024u * 1024u)
+
 /* Lanes of a daemon and daemons of a client. */
 #define LIMIT_LANES 64u
 #define LIMIT_DAEMONS 256u

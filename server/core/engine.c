@@ -302,7 +302,7 @@ struct shard *engine_find(const struct engine *engine, const char *name)
 
 uint64_t engine_bytes(const struct engine *engine)
 {
-	return engine->bytes;
+	return engine->bytes + engine->pull_bytes;
 }
 
 int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes)

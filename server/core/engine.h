@@ -95,7 +95,7 @@ int engine_adopt(struct engine *engine, struct model **model, char *why, size_t 
 /* Forgets a model: requests that wait for it get MODEL_LOST.  OPTD_NO_MODEL. */
 int engine_drop(struct engine *engine, const char *name, struct outbox *out);
 
-/* Bytes the models take by the formula, and the limit. */
+/* Bytes the models take by the formula, and the pulls that wait. */
 uint64_t engine_bytes(const struct engine *engine);
 
 /* ---- a checkpoint's cut ---------------------------------------------------

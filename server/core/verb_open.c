@@ -119,9 +119,8 @@ static bool memory_allows(struct call *call, const char *name, const struct mode
 {
 	struct engine *engine = call->engine;
 	struct layout *layout = *call->layout;
-	uint64_t free_bytes = engine->options.memory_bytes > engine->bytes
-	                              ? engine->options.memory_bytes - engine->bytes
-	                              : 0;
+	uint64_t taken = engine_bytes(engine), limit = engine->options.memory_bytes;
+	uint64_t free_bytes = limit > taken ? limit - taken : 0;
 	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
 	uint64_t need = layout_elements(layout) / place.daemons / place.lanes * vectors * sizeof(float);
 

@@ -38,6 +38,8 @@ struct wait *call_wait(struct call *call)
 		return NULL;
 	}
 	session->waits++;
+	if (wait->verb == MSG_PULL)
+		call->engine->pull_bytes += wait->bytes;
 	wait_append(&call->shard->waits, wait);
 	return wait;
 }
@@ -45,6 +47,8 @@ struct wait *call_wait(struct call *call)
 void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait)
 {
 	engine->sessions[wait->peer].waits--;
+	if (wait->verb == MSG_PULL)
+		engine->pull_bytes -= wait->bytes;
 	gate_forget(shard->gate, wait);
 	watch_leave(shard, wait);
 	wait_remove(&shard->waits, wait);
@@ -125,6 +129,20 @@ void shard_begin(struct engine *engine, struct shard *shard, struct outbox *out)
 	}
 }
 
+/* One that can be answered at once takes no room. */
+static bool room_to_wait(struct call *call)
+{
+	uint64_t bytes = call->engine->pull_bytes;
+
+	if (bytes <= LIMIT_PULLS_BYTES)
+		return true;
+	call_refuse(call, OPTD_BUSY,
+	            "with this one, the pulls that wait on this lane take %llu bytes, and %u are "
+	            "allowed: try again later, or for a version that is there",
+	            (unsigned long long)bytes, LIMIT_PULLS_BYTES);
+	return false;
+}
+
 void verb_pull(struct call *call)
 {
 	struct shard *shard = call->shard;
@@ -145,4 +163,6 @@ void verb_pull(struct call *call)
 	/* Blocks given so far may be replaced by another worker's until all have come. */
 	if (shard->ready && !watch_next(shard, wait))
 		wait_finish(call->engine, shard, wait, call->out);
+	else if (!room_to_wait(call))
+		wait_abandon(call->engine, shard, wait);
 }

@@ -26,6 +26,7 @@ struct engine {
 	uint64_t runs;    /* run ids drawn */
 	uint64_t commits; /* the number of the last one */
 	uint64_t bytes;   /* of all shards, by the formula */
+	uint64_t pull_bytes; /* of all pulls that wait: at most LIMIT_PULLS_BYTES */
 };
 
 /* One request on its way through a verb. */

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What the allocator takes for itself. */
+#define MALLOC_BYTES 16u
+
 static size_t mask_bytes(const struct msg *request)
 {
 	size_t bytes = 0;
@@ -35,7 +38,7 @@ struct wait *wait_new(uint32_t peer, const struct msg *request, uint64_t now_ms)
 	struct wait *wait = calloc(1, bytes);
 	if (wait == NULL)
 		return NULL;
-	wait->bytes = (uint32_t)bytes;
+	wait->bytes = (uint32_t)bytes + MALLOC_BYTES;
 	wait->peer = peer;
 	wait->session = request->session;
 	wait->request = request->request;

@@ -186,6 +186,44 @@ static void test_waiting_pulls_of_a_session_are_bounded(void **state)
 	core_world_end(&world);
 }
 
+/* A pull that takes 34 KB to remember: 64 parts with a mask each. */
+static uint64_t pull_many_parts(struct core_client *client, uint64_t min_version)
+{
+	static const uint8_t mask[LIMIT_MASK_BYTES] = {1};
+	struct msg msg = core_msg(client, MSG_PULL);
+	msg.min_version = min_version;
+	msg.part_count = LIMIT_PARTS;
+	for (uint32_t i = 0; i < LIMIT_PARTS; i++)
+		msg.parts[i] = (struct msg_part){.count = 1, .mask = mask, .mask_bytes = sizeof(mask)};
+	return core_send(client, &msg, NULL, 0);
+}
+
+static void test_waiting_pulls_of_all_sessions_keep_to_their_memory(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	core_world_scalars(&world, LIMIT_BLOCK_SEGMENTS + 4);
+	core_world_start(&world);
+	struct core_client client = core_join(&world, 0, 0);
+	struct core_client first = core_join(&world, 1, MSG_NO_RANK);
+	struct core_client second = core_join(&world, 2, MSG_NO_RANK);
+	uint64_t bytes = engine_bytes(world.engine), pull;
+	do
+		pull = pull_many_parts(world.requests % 2 == 0 ? &first : &second, 9);
+	while (core_answer(&world, pull) == NULL);
+	core_assert_refused(&world, pull, OPTD_BUSY, "pulls that wait|67108864 are allowed");
+	assert_in_range(engine_bytes(world.engine) - bytes, LIMIT_PULLS_BYTES - 40000, LIMIT_PULLS_BYTES);
+	/* Others are served what is there. */
+	core_assert_ok(&world, pull_many_parts(&first, 0));
+	core_assert_ok(&world, core_push_all(&client, 0, 1.0f));
+	engine_peer_gone(world.engine, 1, &world.out);
+	assert_null(core_answer(&world, pull_many_parts(&second, 9)));
+	engine_peer_gone(world.engine, 2, &world.out);
+	assert_int_equal(engine_bytes(world.engine), bytes);
+	core_world_end(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -199,6 +237,7 @@ int main(void)
 	        cmocka_unit_test(test_answer_keeps_its_version_while_the_model_goes_on),
 	        cmocka_unit_test(test_waiting_pull_of_a_peer_that_left_is_forgotten),
 	        cmocka_unit_test(test_waiting_pulls_of_a_session_are_bounded),
+	        cmocka_unit_test(test_waiting_pulls_of_all_sessions_keep_to_their_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
