@@ -9,6 +9,11 @@
 #include "server/base/mem.h"
 #include "server/core/wait.h"
 
+struct parcel {
+	uint32_t holders; /* contributions, and the message while it is taken in */
+	struct buf *payload;
+};
+
 /* A contribution whose bytes are still needed. */
 struct contribution {
 	struct contribution *next; /* by rank; by arrival where direct */
@@ -17,9 +22,8 @@ struct contribution {
 	uint64_t step;
 	double weight;
 	const float *values; /* NULL: nothing */
-	struct buf *payload;
+	struct parcel *parcel;
 	struct wait *wait;
-	uint64_t bytes;
 	uint8_t *mask; /* behind the struct, or NULL: all segments */
 };
 
@@ -51,7 +55,7 @@ struct gate {
 	float *sums; /* [elements], where not direct */
 	struct gate_block *blocks;
 	struct seat *seats; /* [blocks][workers], where not direct */
-	uint64_t waiting_bytes;
+	uint64_t waiting_bytes; /* of all parcels */
 	struct heap folded; /* waits to be told so, by arrival */
 	/* What gate_next hands out. */
 	struct commit_contributor *contributors;
@@ -110,10 +114,28 @@ struct gate *gate_new(struct model *model, enum optim_isa isa)
 	return gate;
 }
 
+struct parcel *gate_unpack(struct gate *gate, struct buf *payload)
+{
+	struct parcel *parcel = malloc(sizeof(*parcel));
+	if (parcel == NULL)
+		return NULL;
+	*parcel = (struct parcel){.holders = 1, .payload = buf_hold(payload)};
+	gate->waiting_bytes += payload->bytes;
+	return parcel;
+}
+
+void gate_unpacked(struct gate *gate, struct parcel *parcel)
+{
+	if (parcel == NULL || --parcel->holders > 0)
+		return;
+	gate->waiting_bytes -= parcel->payload->bytes;
+	buf_drop(parcel->payload);
+	free(parcel);
+}
+
 static void contribution_free(struct gate *gate, struct contribution *c)
 {
-	gate->waiting_bytes -= c->bytes;
-	buf_drop(c->payload);
+	gate_unpacked(gate, c->parcel);
 	free(c);
 }
 
@@ -315,23 +337,7 @@ static void gate_fold(struct gate *gate, uint32_t block)
 
 /* ---- taking in ---------------------------------------------------------- */
 
-static uint64_t push_bytes(const struct gate *gate, const struct gate_push *push)
-{
-	const struct layout_block *b = model_block(gate->model, push->block);
-	uint64_t elements = 0;
-
-	if (push->values == NULL)
-		return 0;
-	if (push->mask == NULL)
-		return b->count * sizeof(float);
-	for (uint32_t i = 0; i < b->segment_count; i++) {
-		if (commit_has(push->mask, i))
-			elements += layout_segment(gate->model->layout, b->first_segment + i)->count;
-	}
-	return elements * sizeof(float);
-}
-
-static struct contribution *contribution_new(struct gate *gate, const struct gate_push *push)
+static struct contribution *contribution_new(const struct gate_push *push)
 {
 	struct contribution *c = calloc(1, sizeof(*c) + push->mask_bytes);
 	if (c == NULL)
@@ -342,14 +348,13 @@ static struct contribution *contribution_new(struct gate *gate, const struct gat
 	c->weight = push->weight;
 	c->values = push->values;
 	c->wait = push->wait;
-	c->bytes = push_bytes(gate, push);
 	if (push->mask != NULL) {
 		c->mask = (uint8_t *)(c + 1);
 		memcpy(c->mask, push->mask, push->mask_bytes);
 	}
-	if (push->payload != NULL)
-		c->payload = buf_hold(push->payload);
-	gate->waiting_bytes += c->bytes;
+	c->parcel = push->parcel;
+	if (c->parcel != NULL)
+		c->parcel->holders++;
 	return c;
 }
 
@@ -389,7 +394,7 @@ int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_
 	assert(gate_standing(gate, push->block, push->rank, push->step) == GATE_DUE);
 	if (!gate->direct && b->mask == NULL && push->mask != NULL)
 		b->mask = malloc(LIMIT_MASK_BYTES);
-	struct contribution *c = contribution_new(gate, push);
+	struct contribution *c = contribution_new(push);
 	if (c == NULL || (!gate->direct && push->mask != NULL && b->mask == NULL)) {
 		if (c != NULL)
 			contribution_free(gate, c);

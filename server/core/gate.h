@@ -49,9 +49,20 @@ enum gate_standing {
 enum gate_standing gate_standing(const struct gate *gate, uint32_t block, uint32_t rank,
                                  uint64_t step);
 
+/* The payload of one message.  Some of its blocks may be folded long before others,
+ * but its memory is free only when the last of them is: until then all of it counts
+ * as waiting, as it does in its sender's window. */
+struct parcel;
+
+/* Keeps the payload, and counts it, until gate_unpacked and while contributions
+ * need it.  NULL without memory. */
+struct parcel *gate_unpack(struct gate *gate, struct buf *payload);
+/* All its blocks have been admitted.  NULL is fine. */
+void gate_unpacked(struct gate *gate, struct parcel *parcel);
+
 /* A contribution to one block.  values are float32, of the segments in mask (NULL:
  * all) one after the other; NULL values mean that the rank has nothing.  The
- * payload behind values is held until it is folded or committed. */
+ * parcel they lie in is held until they are folded or committed. */
 struct gate_push {
 	uint32_t block;
 	uint32_t rank;
@@ -61,7 +72,7 @@ struct gate_push {
 	const float *values;
 	const uint8_t *mask;
 	uint32_t mask_bytes;
-	struct buf *payload;
+	struct parcel *parcel; /* may be NULL without values */
 	struct wait *wait; /* told by counting down unfolded */
 };
 
@@ -107,7 +118,7 @@ uint32_t gate_missing(const struct gate *gate, uint32_t block, uint32_t *ranks, 
 /* Holds back commits of a block, and lets them go again. */
 void gate_hold(struct gate *gate, uint32_t block, bool held);
 
-/* Payload bytes that wait in the gate. */
+/* Bytes of the payloads that wait in the gate, each until all of it is folded. */
 uint64_t gate_waiting_bytes(const struct gate *gate);
 
 #endif

@@ -290,7 +290,7 @@ static bool finite_blocks(struct call *call)
 
 /* What a message says about one of its blocks, as the gate takes it. */
 static struct gate_push push_of(const struct call *call, const struct msg_part *part, uint32_t block,
-                                const float *values, struct wait *wait)
+                                const float *values)
 {
 	const struct msg *request = call->request;
 	return (struct gate_push){.block = block,
@@ -300,9 +300,7 @@ static struct gate_push push_of(const struct call *call, const struct msg_part *
 	                          .weight = request->weight,
 	                          .values = values,
 	                          .mask = part->mask,
-	                          .mask_bytes = part->mask_bytes,
-	                          .payload = call->payload,
-	                          .wait = wait};
+	                          .mask_bytes = part->mask_bytes};
 }
 
 static bool block_allows(struct call *call, const struct msg_part *part, uint32_t block)
@@ -310,7 +308,7 @@ static bool block_allows(struct call *call, const struct msg_part *part, uint32_
 	const struct msg *request = call->request;
 	struct shard *shard = call->shard;
 	bool closes = request->verb == MSG_CLOSE_STEP;
-	struct gate_push push = push_of(call, part, block, closes ? NULL : request->payload, NULL);
+	struct gate_push push = push_of(call, part, block, closes ? NULL : request->payload);
 	char why[256];
 
 	enum gate_standing standing = gate_standing(shard->gate, block, push.rank, push.step);
@@ -360,29 +358,28 @@ static bool window_allows(struct call *call)
 }
 
 /* Takes one block in, or finds that it is there already. */
-static int push_block(struct call *call, struct wait *wait, const struct msg_part *part,
-                      uint32_t block, const float *values, char *why, size_t why_bytes)
+static int push_block(struct call *call, const struct gate_push *push, char *why, size_t why_bytes)
 {
 	struct gate *gate = call->shard->gate;
-	struct gate_push push = push_of(call, part, block, values, wait);
 
-	switch (gate_standing(gate, block, push.rank, push.step)) {
+	switch (gate_standing(gate, push->block, push->rank, push->step)) {
 	case GATE_DONE:
 		call->shard->counts.duplicates++;
 		return OPTD_OK;
 	case GATE_HAS:
 		call->shard->counts.duplicates++;
-		gate_rejoin(gate, block, push.rank, wait);
+		gate_rejoin(gate, push->block, push->rank, push->wait);
 		return OPTD_OK;
 	case GATE_DUE:
 		break;
 	case GATE_AHEAD:
 		assert(false); /* block_allows has looked */
 	}
-	return gate_admit(gate, &push, why, why_bytes);
+	return gate_admit(gate, push, why, why_bytes);
 }
 
-static int push_blocks(struct call *call, struct wait *wait, char *why, size_t why_bytes)
+static int push_blocks(struct call *call, struct wait *wait, struct parcel *parcel, char *why,
+                       size_t why_bytes)
 {
 	const struct msg *request = call->request;
 	const float *values = request->verb == MSG_CLOSE_STEP ? NULL : request->payload;
@@ -390,7 +387,10 @@ static int push_blocks(struct call *call, struct wait *wait, char *why, size_t w
 	for (uint32_t i = 0; i < request->part_count; i++) {
 		const struct msg_part *part = &request->parts[i];
 		for (uint32_t j = 0; j < part->count; j++) {
-			int rc = push_block(call, wait, part, part->first + j, values, why, why_bytes);
+			struct gate_push push = push_of(call, part, part->first + j, values);
+			push.parcel = parcel;
+			push.wait = wait;
+			int rc = push_block(call, &push, why, why_bytes);
 			if (rc < 0)
 				return rc;
 			if (values != NULL)
@@ -398,6 +398,22 @@ static int push_blocks(struct call *call, struct wait *wait, char *why, size_t w
 		}
 	}
 	return OPTD_OK;
+}
+
+static int push_message(struct call *call, struct wait *wait, char *why, size_t why_bytes)
+{
+	struct gate *gate = call->shard->gate;
+
+	if (call->request->verb == MSG_CLOSE_STEP)
+		return push_blocks(call, wait, NULL, why, why_bytes);
+	struct parcel *parcel = gate_unpack(gate, call->payload);
+	if (parcel == NULL) {
+		snprintf(why, why_bytes, "no memory to take in a push");
+		return OPTD_NO_MEMORY;
+	}
+	int rc = push_blocks(call, wait, parcel, why, why_bytes);
+	gate_unpacked(gate, parcel);
+	return rc;
 }
 
 static void run_blocks(struct call *call)
@@ -481,7 +497,7 @@ void verb_push(struct call *call)
 	if (wait == NULL)
 		return;
 	shard->counts.pushes++;
-	int rc = push_blocks(call, wait, why, sizeof(why));
+	int rc = push_message(call, wait, why, sizeof(why));
 	if (rc < 0) {
 		/* What was taken in stays: a resend finds it and adds the rest. */
 		wait_abandon(call->engine, shard, wait);

@@ -135,16 +135,30 @@ static void test_held_block_gives_no_commit(void **state)
 	fixture_deinit(&fixture);
 }
 
+static void release_nothing(struct buf *buf)
+{
+	(void)buf;
+}
+
 static void test_waiting_bytes_are_counted_until_folded(void **state)
 {
 	(void)state;
 	struct fixture fixture;
+	char why[256];
+	float values[8] = {0};
+	struct buf payload = {
+	        .holders = 1, .bytes = sizeof(values), .data = values, .release = release_nothing};
 	fixture_init(&fixture, MSG_SYNC, 3);
-	admit(&fixture, 2, 0, SMALL);
+	struct gate_push push = {.rank = 2, .incarnation = 1, .values = values};
+	push.parcel = gate_unpack(fixture.gate, &payload);
+	assert_int_equal(gate_admit(fixture.gate, &push, why, sizeof(why)), OPTD_OK);
+	gate_unpacked(fixture.gate, push.parcel);
 	admit(&fixture, 1, 0, NULL);
 	assert_int_equal(gate_waiting_bytes(fixture.gate), 32);
+	assert_int_equal(atomic_load(&payload.holders), 2);
 	admit(&fixture, 0, 0, SMALL);
 	assert_int_equal(gate_waiting_bytes(fixture.gate), 0);
+	assert_int_equal(atomic_load(&payload.holders), 1);
 	fixture_deinit(&fixture);
 }
 

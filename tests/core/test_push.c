@@ -513,6 +513,33 @@ static void test_bytes_beyond_all_windows_are_refused(void **state)
 	core_world_end(&world);
 }
 
+/* A message of which one block waits is in memory as a whole. */
+static void test_payload_counts_until_the_last_of_it_is_folded(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	core_world_scalars(&world, LIMIT_BLOCK_SEGMENTS + 4);
+	world.open.workers = 2;
+	world.options.window_bytes = 64;
+	world.options.message_bytes = 16400;
+	core_world_start(&world);
+	static const float zeros[LIMIT_BLOCK_SEGMENTS + 4];
+	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
+	uint64_t push = core_push(&second, MSG_PUSH, 0, 0, 2, zeros);
+	core_close_step(&first, 0, 0, 1);
+	assert_int_equal(world.payloads, 1);
+	assert_int_equal(gate_waiting_bytes(core_shard(&world)->gate), 16400);
+	assert_null(core_notice(&world, push, OPTD_FOLDED));
+	uint64_t more = core_push(&second, MSG_PUSH, 1, 0, 1, zeros);
+	core_assert_refused(&world, more, OPTD_BUSY, "16400 bytes|16528 are allowed|window");
+	core_close_step(&first, 0, 1, 1);
+	assert_int_equal(world.payloads, 0);
+	assert_int_equal(gate_waiting_bytes(core_shard(&world)->gate), 0);
+	core_assert_ok(&world, push);
+	core_world_end(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -544,6 +571,7 @@ int main(void)
 	        cmocka_unit_test(test_rank_that_nobody_holds_may_not_be_pushed_for),
 	        cmocka_unit_test(test_stale_incarnation_is_refused),
 	        cmocka_unit_test(test_bytes_beyond_all_windows_are_refused),
+	        cmocka_unit_test(test_payload_counts_until_the_last_of_it_is_folded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
