@@ -272,6 +272,18 @@ static uint64_t layout_digest(const struct layout *layout)
 	return hash ? hash : 1;
 }
 
+/* No tensor comes after the cut: the room for more, up to half of it, goes back. */
+static void layout_trim(struct layout *layout)
+{
+	struct layout_tensor *tensors =
+	        realloc(layout->tensors, layout->tensor_count * sizeof(*tensors));
+
+	if (!tensors)
+		return;
+	layout->tensors = tensors;
+	layout->tensor_room = layout->tensor_count;
+}
+
 int layout_cut(struct layout *layout, const uint8_t *whole)
 {
 	struct cutter cutter = {0};
@@ -288,6 +300,7 @@ int layout_cut(struct layout *layout, const uint8_t *whole)
 		return OPTD_NO_MEMORY;
 	}
 	cutter_walk(&cutter, layout, whole);
+	layout_trim(layout);
 	layout->blocks = cutter.blocks;
 	layout->segments = cutter.segments;
 	layout->block_count = cutter.block_count;
@@ -295,6 +308,18 @@ int layout_cut(struct layout *layout, const uint8_t *whole)
 	layout->hash = layout_digest(layout);
 	layout->cut = true;
 	return 0;
+}
+
+uint64_t layout_bytes(const struct layout *layout)
+{
+	uint64_t bytes = sizeof(*layout);
+
+	for (const struct name_chunk *chunk = layout->names; chunk; chunk = chunk->next)
+		bytes += sizeof(*chunk);
+	bytes += layout->tensor_room * (uint64_t)sizeof(*layout->tensors);
+	bytes += layout->slot_count * (uint64_t)sizeof(*layout->slots);
+	bytes += layout->block_count * (uint64_t)sizeof(*layout->blocks);
+	return bytes + layout->segment_count * (uint64_t)sizeof(*layout->segments);
 }
 
 uint32_t layout_tensor_count(const struct layout *layout)

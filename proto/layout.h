@@ -53,7 +53,7 @@ void layout_free(struct layout *layout);
 /* Appends a tensor; copies name and shape.  OPTD_INVALID for a bad or repeated
  * name or rank, OPTD_TOO_LARGE beyond a limit, OPTD_NO_MEMORY; the layout is
  * then as before.  Only before layout_cut.  Pointers from layout_tensor are
- * good until the next layout_add, names until layout_free. */
+ * good until the next layout_add or layout_cut, names until layout_free. */
 int layout_add(struct layout *layout, const char *name, size_t name_bytes,
                const uint64_t *shape, uint32_t rank, uint32_t group);
 
@@ -64,6 +64,9 @@ int layout_add(struct layout *layout, const char *name, size_t name_bytes,
  * Takes 24 bytes a block and 12 a segment, whatever a peer has put into a
  * shape: compare layout_elements with what is allowed before cutting. */
 int layout_cut(struct layout *layout, const uint8_t *whole);
+
+/* Memory that the layout takes, with the tables that it has by now. */
+uint64_t layout_bytes(const struct layout *layout);
 
 uint32_t layout_tensor_count(const struct layout *layout);
 const struct layout_tensor *layout_tensor(const struct layout *layout, uint32_t index);
@@ -96,6 +99,10 @@ struct layout_run {
 	uint32_t first;
 	uint32_t count;
 };
+
+/* Elements and segments of a run of blocks. */
+uint64_t layout_run_elements(const struct layout *layout, struct layout_run run);
+uint32_t layout_run_segments(const struct layout *layout, struct layout_run run);
 
 /* Owner `index` of `count` gets this run of [whole.first, +whole.count).  Runs
  * follow one another, differ by at most one block, and owner 0 is never empty

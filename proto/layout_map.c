@@ -26,6 +26,22 @@ struct layout_run layout_owned(uint32_t block_count, uint32_t daemon, uint32_t d
 	return layout_share(layout_share(all, daemon, daemons), lane, lanes);
 }
 
+uint64_t layout_run_elements(const struct layout *layout, struct layout_run run)
+{
+	if (run.count == 0)
+		return 0;
+	const struct layout_block *last = layout_block(layout, run.first + run.count - 1);
+	return last->begin + last->count - layout_block(layout, run.first)->begin;
+}
+
+uint32_t layout_run_segments(const struct layout *layout, struct layout_run run)
+{
+	if (run.count == 0)
+		return 0;
+	const struct layout_block *last = layout_block(layout, run.first + run.count - 1);
+	return last->first_segment + last->segment_count - layout_block(layout, run.first)->first_segment;
+}
+
 uint64_t layout_id(const struct layout *layout, uint32_t daemon, uint32_t daemons, uint32_t lanes)
 {
 	uint64_t parts[] = {layout_hash(layout), daemon, daemons, lanes, LIMIT_BLOCK_ELEMENTS,

@@ -41,6 +41,13 @@ void *mem_new(size_t bytes)
 	return memory;
 }
 
+size_t mem_bytes(size_t bytes)
+{
+	if (bytes > SIZE_MAX - 2 * HUGE_PAGE)
+		return SIZE_MAX;
+	return bytes >= HUGE_PAGE ? mapped_bytes(bytes) : (bytes + 63) & ~(size_t)63;
+}
+
 void mem_free(void *memory, size_t bytes)
 {
 	if (memory == NULL)

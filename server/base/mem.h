@@ -10,8 +10,14 @@
 
 #include <stddef.h>
 
+/* What the allocator takes for itself with each piece that it gives. */
+#define MALLOC_BYTES 16u
+
 /* Zeroed memory, aligned to at least 64 bytes; NULL without memory or for 0 bytes. */
 void *mem_new(size_t bytes);
+
+/* Memory that mem_new takes for so many bytes: from 2 MiB on, whole huge pages. */
+size_t mem_bytes(size_t bytes);
 
 /* Gives back what mem_new returned for the same number of bytes; NULL is fine. */
 void mem_free(void *memory, size_t bytes);

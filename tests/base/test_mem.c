@@ -32,6 +32,17 @@ static void test_large_memory_begins_on_a_huge_page(void **state)
 	mem_free(memory, 3 << 20);
 }
 
+static void test_bytes_are_whole_huge_pages_where_memory_is(void **state)
+{
+	(void)state;
+	assert_int_equal(mem_bytes(0), 0);
+	assert_int_equal(mem_bytes(1), 64);
+	assert_int_equal(mem_bytes(1000000), 1000000);
+	assert_int_equal(mem_bytes(2 << 20), 2 << 20);
+	assert_int_equal(mem_bytes((2 << 20) + 1), 4 << 20);
+	assert_true(mem_bytes(SIZE_MAX) == SIZE_MAX);
+}
+
 static void test_nothing_and_too_much_give_null(void **state)
 {
 	(void)state;
@@ -46,6 +57,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_memory_is_zeroed_and_aligned),
 	        cmocka_unit_test(test_large_memory_begins_on_a_huge_page),
+	        cmocka_unit_test(test_bytes_are_whole_huge_pages_where_memory_is),
 	        cmocka_unit_test(test_nothing_and_too_much_give_null),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
