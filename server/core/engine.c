@@ -300,6 +300,11 @@ struct shard *engine_find(const struct engine *engine, const char *name)
 	return NULL;
 }
 
+struct shard_window engine_window(const struct engine *engine)
+{
+	return (struct shard_window){engine->options.window_bytes, engine->options.message_bytes};
+}
+
 uint64_t engine_bytes(const struct engine *engine)
 {
 	return engine->bytes + engine->pull_bytes;
@@ -308,8 +313,10 @@ uint64_t engine_bytes(const struct engine *engine)
 int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes)
 {
 	const struct model *m = *model;
-	uint64_t bytes =
-	        shard_bytes(&m->settings, m->layout, m->place, engine->options.window_bytes);
+	uint64_t bytes = shard_bytes(&m->settings, m->layout, m->place, engine_window(engine));
+	/* A checkpoint brings the steps of all ranks that ever pushed. */
+	if (m->seats > m->settings.workers)
+		bytes += (m->seats - m->settings.workers) * (uint64_t)m->owned.count * sizeof(uint64_t);
 
 	if (engine_find(engine, m->name) != NULL) {
 		snprintf(why, why_bytes, "model '%s' is there already", m->name);

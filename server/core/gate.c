@@ -59,7 +59,7 @@ struct gate {
 	struct heap folded; /* waits to be told so, by arrival */
 	/* What gate_next hands out. */
 	struct commit_contributor *contributors;
-	struct commit_scalars *scalars; /* [LIMIT_BLOCK_SEGMENTS] */
+	struct commit_scalars *scalars; /* [segments of a block, at most] */
 };
 
 static bool settings_direct(const struct model_settings *settings)
@@ -67,18 +67,41 @@ static bool settings_direct(const struct model_settings *settings)
 	return settings->mode == MSG_ASYNC || settings->workers == 1;
 }
 
+/* The most segments that a block of the run has. */
+static uint32_t most_segments(const struct layout *layout, struct layout_run run)
+{
+	uint32_t most = 0;
+
+	for (uint32_t i = 0; i < run.count; i++) {
+		uint32_t count = layout_block(layout, run.first + i)->segment_count;
+		most = count > most ? count : most;
+	}
+	return most;
+}
+
 uint64_t gate_bytes(const struct model_settings *settings, const struct layout *layout,
                     struct model_place place)
 {
 	struct layout_run run = layout_owned(layout_block_count(layout), place.daemon, place.daemons,
 	                                     place.lane, place.lanes);
-	uint64_t bytes = run.count * sizeof(struct gate_block);
-	if (settings_direct(settings) || run.count == 0)
+	uint64_t blocks = run.count;
+	uint64_t bytes = sizeof(struct gate) + (blocks + 1) * sizeof(struct gate_block) +
+	                 (most_segments(layout, run) + 1u) * sizeof(struct commit_scalars);
+
+	if (settings_direct(settings))
 		return bytes;
-	const struct layout_block *first = layout_block(layout, run.first);
-	const struct layout_block *last = layout_block(layout, run.first + run.count - 1);
-	bytes += (last->begin + last->count - first->begin) * sizeof(float);
-	return bytes + (uint64_t)run.count * settings->workers * sizeof(struct seat);
+	return bytes + mem_bytes(layout_run_elements(layout, run) * sizeof(float)) +
+	       blocks * LIMIT_MASK_BYTES;
+}
+
+uint64_t gate_rank_bytes(const struct layout *layout, struct layout_run run)
+{
+	/* One contribution a block, its mask behind it; a parcel can be one's own. */
+	uint64_t each = sizeof(struct contribution) + sizeof(struct parcel) + 2 * MALLOC_BYTES +
+	                sizeof(struct seat) + 1;
+
+	return sizeof(struct commit_contributor) + run.count * each +
+	       layout_run_segments(layout, run) / 8;
 }
 
 static bool gate_allocate(struct gate *gate)
@@ -88,7 +111,8 @@ static bool gate_allocate(struct gate *gate)
 
 	gate->blocks = calloc(blocks + 1, sizeof(*gate->blocks));
 	gate->contributors = calloc(gate->workers, sizeof(*gate->contributors));
-	gate->scalars = calloc(LIMIT_BLOCK_SEGMENTS, sizeof(*gate->scalars));
+	gate->scalars =
+	        calloc(most_segments(model->layout, model->owned) + 1u, sizeof(*gate->scalars));
 	if (gate->blocks == NULL || gate->contributors == NULL || gate->scalars == NULL)
 		return false;
 	if (gate->direct || blocks == 0)

@@ -30,10 +30,12 @@
 struct gate;
 struct wait;
 
-/* Bytes gate_new would take for this model's settings, without what waits in
- * windows. */
+/* Bytes that gate_new would take for this model's settings, without what it keeps
+ * about each rank. */
 uint64_t gate_bytes(const struct model_settings *settings, const struct layout *layout,
                     struct model_place place);
+/* What it keeps about one rank's step, beside the payloads that wait. */
+uint64_t gate_rank_bytes(const struct layout *layout, struct layout_run run);
 
 /* model is kept and must outlive the gate.  NULL without memory. */
 struct gate *gate_new(struct model *model, enum optim_isa isa);

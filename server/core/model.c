@@ -16,36 +16,19 @@ static struct layout_run place_run(const struct layout *layout, struct model_pla
 	                    place.lanes);
 }
 
-static uint64_t run_elements(const struct layout *layout, struct layout_run run)
-{
-	if (run.count == 0)
-		return 0;
-	const struct layout_block *first = layout_block(layout, run.first);
-	const struct layout_block *last = layout_block(layout, run.first + run.count - 1);
-	return last->begin + last->count - first->begin;
-}
-
-static uint32_t run_segments(const struct layout *layout, struct layout_run run)
-{
-	if (run.count == 0)
-		return 0;
-	const struct layout_block *last = layout_block(layout, run.first + run.count - 1);
-	return last->first_segment + last->segment_count - layout_block(layout, run.first)->first_segment;
-}
+_Static_assert(LIMIT_ELEMENTS < UINT64_MAX / sizeof(float) / (2 + OPTIM_SLOTS_MAX),
+               "no model's bytes overflow");
 
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place)
 {
 	struct layout_run run = place_run(layout, place);
 	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
-	uint64_t elements = run_elements(layout, run);
-	uint64_t tables = (uint64_t)run.count * 9 + (uint64_t)run_segments(layout, run) * 8;
-	uint64_t bytes;
+	uint64_t vector = mem_bytes(layout_run_elements(layout, run) * sizeof(float));
+	uint64_t tables = mem_bytes(run.count * sizeof(uint64_t)) + mem_bytes(run.count) +
+	                  mem_bytes(layout_run_segments(layout, run) * sizeof(uint64_t));
 
-	if (__builtin_mul_overflow(elements, vectors * sizeof(float), &bytes) ||
-	    __builtin_add_overflow(bytes, tables, &bytes))
-		return UINT64_MAX;
-	return bytes;
+	return sizeof(struct model) + vectors * vector + tables + layout_bytes(layout);
 }
 
 /* mem_new gives NULL for nothing, which an empty shard has a right to. */
@@ -84,8 +67,8 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 	model->settings = *settings;
 	model->place = place;
 	model->owned = place_run(*layout, place);
-	model->elements = run_elements(*layout, model->owned);
-	model->segment_count = run_segments(*layout, model->owned);
+	model->elements = layout_run_elements(*layout, model->owned);
+	model->segment_count = layout_run_segments(*layout, model->owned);
 	if (model->owned.count > 0) {
 		const struct layout_block *first = layout_block(*layout, model->owned.first);
 		model->begin = first->begin;

@@ -58,7 +58,7 @@ struct model {
 	                    which is before the lane began and so may be negative */
 };
 
-/* Bytes that model_new would take; UINT64_MAX if that overflows. */
+/* Bytes that model_new would take, and the layout takes, whose tables each lane has. */
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place);
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/base/mem.h"
+
 struct shard *shard_new(struct model **model, enum optim_isa isa)
 {
 	struct shard *shard = calloc(1, sizeof(*shard));
@@ -18,6 +20,7 @@ struct shard *shard_new(struct model **model, enum optim_isa isa)
 		return NULL;
 	}
 	shard->model = *model;
+	shard->ranks = shard->model->settings.workers;
 	*model = NULL;
 	return shard;
 }
@@ -40,18 +43,51 @@ void shard_free(struct shard *shard)
 	free(shard);
 }
 
-uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
-                     struct model_place place, uint32_t window_bytes)
+/* A rank has at most one step under way, so it cannot fill a window that is larger
+ * than the shard. */
+static uint64_t smaller(uint64_t elements, uint32_t bytes)
 {
-	uint64_t bytes = model_bytes(settings, layout, place);
-	if (bytes == UINT64_MAX)
-		return bytes;
-	/* A rank has at most one step under way, so it cannot fill a window that
-	 * is larger than the shard. */
-	uint64_t shard = bytes / (1 + optim_slot_count(&settings->optim));
-	uint64_t window = shard < window_bytes ? shard : window_bytes;
+	return elements * sizeof(float) < bytes ? elements * sizeof(float) : bytes;
+}
+
+uint64_t shard_allows(const struct shard *shard, struct shard_window window)
+{
+	uint64_t elements = shard->model->elements;
+
+	/* Each rank keeps to its own window; a message more is in memory already. */
+	return shard->ranks * smaller(elements, window.bytes) + smaller(elements, window.message_bytes);
+}
+
+static struct layout_run run_of(const struct layout *layout, struct model_place place)
+{
+	return layout_owned(layout_block_count(layout), place.daemon, place.daemons, place.lane,
+	                    place.lanes);
+}
+
+uint64_t shard_rank_bytes(const struct layout *layout, struct model_place place,
+                          struct shard_window window)
+{
+	struct layout_run run = run_of(layout, place);
+	/* Which of its steps each block has, and a wait for each: no message is about less. */
+	uint64_t each = sizeof(uint64_t) + sizeof(struct wait) + sizeof(struct msg_part) + MALLOC_BYTES + 1;
+
 	/* Twice: what was pushed waits for others, and answers wait to be sent. */
-	return bytes + gate_bytes(settings, layout, place) + 2 * settings->workers * window;
+	return 2 * smaller(layout_run_elements(layout, run), window.bytes) + sizeof(struct holder) +
+	       sizeof(uint64_t *) + run.count * each + layout_run_segments(layout, run) / 8 +
+	       gate_rank_bytes(layout, run);
+}
+
+uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
+                     struct model_place place, struct shard_window window)
+{
+	struct layout_run run = run_of(layout, place);
+	/* Who waits for a block, and what a checkpoint has of it. */
+	uint64_t each = sizeof(struct heap) + 2;
+
+	return model_bytes(settings, layout, place) + gate_bytes(settings, layout, place) +
+	       sizeof(struct shard) + (run.count + 1) * each +
+	       smaller(layout_run_elements(layout, run), window.message_bytes) +
+	       settings->workers * shard_rank_bytes(layout, place, window);
 }
 
 static uint64_t masked_elements(const struct shard *shard, const struct msg_part *part)

@@ -49,6 +49,7 @@ struct shard {
 	bool ready; /* first weights are complete, on all lanes as far as this one knows */
 	struct holder *holders; /* [holder_count], by rank */
 	uint32_t holder_count;
+	uint32_t ranks; /* counted in bytes: in async they come as they like */
 	struct grant grant;
 	struct wait_list waits;
 	struct heap *watched; /* [blocks] the waits that look at each: server/core/watch.h */
@@ -67,10 +68,20 @@ struct shard {
 struct shard *shard_new(struct model **model, enum optim_isa isa);
 void shard_free(struct shard *shard);
 
-/* Bytes a shard of these settings will take, with its ranks' windows
- * for pushes and for answers. */
+/* What one rank may have under way to one lane, and the longest message. */
+struct shard_window {
+	uint32_t bytes, message_bytes;
+};
+
+/* Bytes a shard of these settings will take with the ranks that they name. */
 uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
-                     struct model_place place, uint32_t window_bytes);
+                     struct model_place place, struct shard_window window);
+/* What one more rank takes: its window for pushes, as much for answers, its tables. */
+uint64_t shard_rank_bytes(const struct layout *layout, struct model_place place,
+                          struct shard_window window);
+
+/* Bytes of pushes that may wait for this shard. */
+uint64_t shard_allows(const struct shard *shard, struct shard_window window);
 
 /* Elements behind a part; 0 for a part that does not fit the model, with a
  * sentence in why. */

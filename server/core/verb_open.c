@@ -131,7 +131,7 @@ static bool memory_allows(struct call *call, const char *name, const struct mode
 		return false;
 	}
 	if (need <= free_bytes)
-		need = shard_bytes(settings, layout, place, engine->options.window_bytes);
+		need = shard_bytes(settings, layout, place, engine_window(engine));
 	if (need <= free_bytes)
 		return true;
 	call_refuse(call, OPTD_TOO_LARGE,
@@ -374,6 +374,35 @@ static bool rank_fits(struct call *call, const struct model *model)
 	return false;
 }
 
+/* In async ranks come as they like: one beyond those that the model's bytes have, if it
+ * never came before, is counted from here on, also when it is gone. */
+static bool rank_counts(struct call *call, struct shard *shard, uint32_t rank)
+{
+	struct engine *engine = call->engine;
+	const struct model *model = shard->model;
+	uint64_t taken = engine_bytes(engine), limit = engine->options.memory_bytes;
+	uint64_t need = shard_rank_bytes(model->layout, model->place, engine_window(engine));
+	uint32_t ever = 0;
+
+	for (uint32_t i = 0; i < shard->holder_count; i++)
+		ever += shard->holders[i].ever;
+	if (ever < shard->ranks || (rank < shard->holder_count && shard->holders[rank].ever))
+		return true;
+	if (taken > limit || need > limit - taken) {
+		call_refuse(call, OPTD_TOO_LARGE,
+		            "rank %u would be worker %u of model '%s': what it may have under way takes %" PRIu64
+		            " bytes here, %" PRIu64 " are left of %" PRIu64
+		            ", this lane's share of limits.memory (1 of %u lanes)",
+		            rank, ever + 1, model->name, need, limit > taken ? limit - taken : 0, limit,
+		            engine->options.lanes);
+		return false;
+	}
+	shard->ranks++;
+	shard->bytes += need;
+	engine->bytes += need;
+	return true;
+}
+
 static bool claim_rank(struct call *call, struct shard *shard)
 {
 	const struct msg *request = call->request;
@@ -383,6 +412,8 @@ static bool claim_rank(struct call *call, struct shard *shard)
 	if (!rank_fits(call, shard->model))
 		return false;
 	uint32_t rank = (uint32_t)request->rank;
+	if (!rank_counts(call, shard, rank))
+		return false;
 	struct holder *holder = shard_holder(shard, rank);
 	if (holder == NULL || (shard->model->settings.mode == MSG_ASYNC &&
 	                       model_seat(shard->model, rank) < 0)) {

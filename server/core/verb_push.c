@@ -342,13 +342,8 @@ static bool blocks_allow(struct call *call)
 static bool window_allows(struct call *call)
 {
 	uint64_t held = gate_waiting_bytes(call->shard->gate);
-	uint32_t workers = call->shard->model->settings.workers;
-	if (workers < call->shard->holder_count)
-		workers = call->shard->holder_count;
-	uint64_t allowed = (uint64_t)call->engine->options.window_bytes * workers +
-	                   call->engine->options.message_bytes;
+	uint64_t allowed = shard_allows(call->shard, engine_window(call->engine));
 
-	/* Each rank keeps to its own window; together they keep to this. */
 	if (held + call->request->payload_bytes <= allowed)
 		return true;
 	call_refuse(call, OPTD_BUSY,

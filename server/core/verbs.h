@@ -29,6 +29,9 @@ struct engine {
 	uint64_t pull_bytes; /* of all pulls that wait: at most LIMIT_PULLS_BYTES */
 };
 
+/* What one rank may have under way to this lane. */
+struct shard_window engine_window(const struct engine *engine);
+
 /* One request on its way through a verb. */
 struct call {
 	struct engine *engine;

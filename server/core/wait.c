@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the allocator takes for itself. */
-#define MALLOC_BYTES 16u
+#include "server/base/mem.h"
 
 static size_t mask_bytes(const struct msg *request)
 {

@@ -2,7 +2,8 @@
  * A daemon's resident memory keeps to the formula: parameters x (1 + state
  * vectors) x 4; in sync an accumulator and a window for each rank where there
  * are several; and a window of replies in flight for each rank.  Ten percent and
- * 32 MiB on top of it are for the program itself.
+ * 32 MiB on top of it are for the program itself.  With many tensors, and where
+ * ranks come as they like, the formula is what STATUS says that the models take.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,6 +30,7 @@ struct giant {
 	const char *endpoint;
 	int32_t rank;
 	uint32_t workers;
+	optd_mode mode; /* sync if not set */
 	optd_client *client;
 	optd_model *model;
 	float *weights, *gradient;
@@ -38,7 +40,8 @@ static int giant_open(struct giant *giant)
 {
 	optd_options options = { .rank = giant->rank, .timeout_ms = 30000 };
 	optd_open_options open = { .optimizer = "adam", .workers = giant->workers,
-		                   .mode = OPTD_SYNC, .step_timeout_ms = STEP_TIMEOUT_MS };
+		                   .mode = giant->mode ? giant->mode : OPTD_SYNC,
+		                   .step_timeout_ms = STEP_TIMEOUT_MS };
 	optd_layout *layout = optd_layout_new();
 
 	giant->weights = malloc(MODEL_BYTES);
@@ -184,6 +187,94 @@ static void test_a_stopped_worker_keeps_to_the_formula(void **state)
 	giant_close(&mine);
 }
 
+/* ---- what STATUS says --------------------------------------------------- */
+
+#define SCALARS 100000u
+#define MODELS 6
+
+static void add_bytes(void *sum, const optd_status_row *row)
+{
+	*(uint64_t *)sum += row->bytes;
+}
+
+static uint64_t said_bytes(optd_client *client)
+{
+	uint64_t sum = 0;
+
+	assert_int_equal(optd_get_status(client, add_bytes, &sum), OPTD_OK);
+	return sum;
+}
+
+static void assert_said(const struct daemon_process *daemon, optd_client *client)
+{
+	uint64_t said = said_bytes(client), peak = daemon_peak_rss(daemon);
+
+	print_message("# at most %.1f MiB resident, %.1f said\n", (double)peak / 1048576.0,
+	              (double)said / 1048576.0);
+	if (!daemon_sanitized())
+		assert_true(peak <= said + said / 10 + (32u << 20));
+}
+
+static optd_model *open_scalars(optd_client *client, int number)
+{
+	optd_layout *layout = optd_layout_new();
+	optd_open_options open = { .optimizer = "sgd", .mode = OPTD_SYNC, .workers = 1 };
+	optd_model *model = NULL;
+	char name[16];
+
+	for (uint32_t i = 0; i < SCALARS; i++) {
+		snprintf(name, sizeof(name), "%x", i);
+		assert_true(optd_layout_add(layout, name, NULL, 0) >= 0);
+	}
+	snprintf(name, sizeof(name), "m%d", number);
+	assert_int_equal(optd_open(client, name, layout, &open, &model), OPTD_OK);
+	optd_layout_free(layout);
+	return model;
+}
+
+static void test_many_tensors_take_what_the_daemon_says(void **state)
+{
+	struct daemon_process *daemon = *state;
+	optd_options options = { .rank = 0, .timeout_ms = 30000 };
+	float *weights = calloc(SCALARS, sizeof(float));
+	optd_client *client = NULL;
+
+	daemon_start_tcp(daemon, 1);
+	assert_int_equal(optd_connect(daemon->endpoints[0], &options, &client), OPTD_OK);
+	for (int i = 0; i < MODELS; i++) {
+		optd_model *model = open_scalars(client, i);
+		assert_true(optd_init(model, weights) >= 0);
+		assert_int_equal(optd_push_pull(model, weights, weights), OPTD_OK);
+	}
+	assert_said(daemon, client);
+	optd_close(&client);
+	free(weights);
+}
+
+static void test_ranks_of_an_async_model_take_what_the_daemon_says(void **state)
+{
+	struct daemon_process *daemon = *state;
+	struct giant giants[4] = { { 0 } };
+	uint64_t one = 0;
+
+	daemon_start_tcp(daemon, 1);
+	for (int i = 0; i < 4; i++) {
+		giants[i] = (struct giant){ .endpoint = daemon->endpoints[0], .rank = i,
+			                    .mode = OPTD_ASYNC };
+		assert_int_equal(giant_open(&giants[i]), OPTD_OK);
+		if (i == 0)
+			one = said_bytes(giants[i].client);
+	}
+	/* Two windows each. */
+	uint64_t more = said_bytes(giants[0].client) - one;
+	assert_in_range(more, 3 * 2 * WINDOW_BYTES, 3 * 2 * WINDOW_BYTES + 1000000);
+	for (int i = 0; i < STEPS; i++)
+		assert_int_equal(giant_step(&giants[i % 4]), OPTD_OK);
+	assert_said(daemon, giants[0].client);
+	for (int i = 0; i < 4; i++)
+		giant_close(&giants[i]);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -193,6 +284,8 @@ int main(void)
 		TEST(test_one_worker_on_two_lanes_keeps_to_the_formula),
 		TEST(test_a_restart_keeps_to_the_formula),
 		TEST(test_a_stopped_worker_keeps_to_the_formula),
+		TEST(test_many_tensors_take_what_the_daemon_says),
+		TEST(test_ranks_of_an_async_model_take_what_the_daemon_says),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
