@@ -158,6 +158,16 @@ static void fail_followers(optd_client *client, struct call *failed)
 	}
 }
 
+/* What a reader knows the whole model to have reached.  In sync the blocks that it did
+ * not ask for may be a step behind. */
+static uint64_t seen_version(const optd_model *model, const struct call *call)
+{
+	if (call->whole || model->info.mode != OPTD_SYNC || call->version == 0)
+		return call->version;
+	uint64_t sure = call->version - 1;
+	return sure > model->seen_step ? sure : model->seen_step;
+}
+
 void call_complete(optd_client *client, struct call *call)
 {
 	optd_model *model = call->model;
@@ -171,7 +181,7 @@ void call_complete(optd_client *client, struct call *call)
 		model->version_max = call->version_max;
 		/* A reader has no steps of its own; what it has seen tells a rollback. */
 		if (client->rank == MSG_NO_RANK)
-			model_advance(model, call->version);
+			model_advance(model, seen_version(model, call));
 	}
 	if (!is_push(call))
 		return;

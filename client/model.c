@@ -228,8 +228,11 @@ static void open_failed(optd_model *model, const struct lane *lane,
 /* A lane whose daemon restarted is open again with its state. */
 static void came_back(optd_model *model, struct lane *lane, const struct msg *reply)
 {
-	client_tell(model->client, "model '%s' on %s: the server restarted with the same state, step %" PRIu64,
-	            model->name, lane->endpoint, reply->opened.step);
+	bool reader = model->client->rank == MSG_NO_RANK;
+
+	client_tell(model->client, "model '%s' on %s: the server restarted with the same state, %s %" PRIu64,
+	            model->name, lane->endpoint, reader ? "version" : "step",
+	            reader ? reply->version : reply->opened.step);
 	call_recall(model->client, model, lane);
 }
 

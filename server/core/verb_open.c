@@ -265,8 +265,11 @@ static uint64_t next_step(const struct shard *shard, uint32_t rank)
 	return step;
 }
 
-/* What seen_step is to be compared with.  Versions count the pushes of all ranks in
- * async, and a rank may leave steps out: there a worker's own steps tell. */
+/* What seen_step is to be compared with.  In sync a step that was seen complete is one
+ * of all blocks, so a checkpoint in which one of them is behind has lost it.  In async
+ * versions count the pushes of all ranks, blocks go on by themselves, and a rank may
+ * leave steps out: a worker's own steps tell, and a reader's only the block that is
+ * furthest. */
 static uint64_t reached(const struct call *call, const struct shard *shard)
 {
 	uint64_t lowest, highest;
@@ -274,7 +277,7 @@ static uint64_t reached(const struct call *call, const struct shard *shard)
 	if (shard->model->settings.mode == MSG_ASYNC && call->request->rank != MSG_NO_RANK)
 		return next_step(shard, (uint32_t)call->request->rank);
 	model_versions(shard->model, &lowest, &highest);
-	return highest;
+	return shard->model->settings.mode == MSG_SYNC ? lowest : highest;
 }
 
 static bool run_agrees(struct call *call, const struct shard *shard)
@@ -298,7 +301,7 @@ static bool run_agrees(struct call *call, const struct shard *shard)
 	}
 	model_versions(model, &lowest, &highest);
 	if (open->expect_run != 0 && reached(call, shard) < open->seen_step) {
-		uint64_t step = model->settings.mode == MSG_ASYNC ? reached(call, shard) : lowest;
+		uint64_t step = reached(call, shard);
 		struct outbox_entry *entry = call_reply(call, OPTD_ROLLBACK);
 		entry->head.step = step;
 		entry->head.version = lowest;

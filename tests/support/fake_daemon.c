@@ -204,6 +204,7 @@ static void open_model(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m
 		.elements = layout_elements(d->layout),
 		.tensors = layout_tensor_count(d->layout),
 	};
+	d->reply.version = d->reply.version_max = d->step;
 	size_t bytes = m->payload_bytes ? 0 : wire_layout_bytes(d->layout);
 	void *payload = malloc(bytes + 1);
 	if (bytes)
