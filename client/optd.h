@@ -7,11 +7,12 @@
  *
  *     optd_client *client;
  *     optd_model *model;
- *     optd_connect("tcp://127.0.0.1:16783", NULL, &client);
+ *     optd_connect("tcp://127.0.0.1:16783", &(optd_options){.rank = 0}, &client);
  *     optd_layout *layout = optd_layout_new();
  *     optd_layout_add(layout, "w", (const uint64_t[]){784, 10}, 2);
  *     optd_open(client, "demo", layout, &(optd_open_options){.optimizer = "adam"}, &model);
- *     optd_init(model, weights);
+ *     if (optd_init(model, weights) == 0)
+ *             optd_pull(model, weights, 0);   // somebody else's were taken
  *     while (training) {
  *             compute(weights, gradient);
  *             optd_push_pull(model, gradient, weights);
@@ -193,7 +194,8 @@ typedef struct optd_open_options {
 	optd_mode mode;        /* default: sync */
 	optd_reduce reduce;    /* default: mean */
 	uint32_t workers;      /* ranks that make a step in sync; default 1 */
-	uint32_t step_timeout_ms; /* sync: how long a step may wait for a rank */
+	uint32_t step_timeout_ms; /* sync: how long a step may wait for a rank; and how
+	                             long a pull for its min_version */
 	optd_resume resume;
 	const char *run;       /* a name all workers of this job share; default none */
 } optd_open_options;
@@ -210,11 +212,15 @@ typedef struct optd_model_info {
 	uint64_t age_s;     /* since it was created, or since that checkpoint */
 	int ready;          /* it has weights */
 	char optimizer[256]; /* "adam match=torch2 lr=0.001 ..." */
-	char attached[256]; /* "" or "exists at step 9380, run ab12, 14 h old" */
+	/* "exists at step 9380, run ab12, 14 h old" where optd_open found what an earlier
+	 * run has left, from a checkpoint or not; "" where it made the model or joined
+	 * workers that are at it. */
+	char attached[256];
 } optd_model_info;
 
-/* Opens a model, creating it if need be.  layout is borrowed for the call; a
- * reader may pass NULL and take the model's own.  OPTD_LAYOUT names the first
+/* Opens a model; a worker creates it if need be.  layout is borrowed for the call; a
+ * reader may pass NULL and take the model's own, and gets OPTD_NO_MODEL until a worker
+ * has made it.  OPTD_LAYOUT names the first
  * tensor that differs, OPTD_RANK_HELD the holder's host and pid, OPTD_WRONG_MAP
  * the place this server has in the model's list, OPTD_TOO_LARGE both numbers: a layout
  * must fit one message (4 MiB; about 150,000 tensors), the model the server's memory

@@ -465,7 +465,7 @@ static void grant_init(struct call *call, struct shard *shard, struct msg_opened
 	opened->lease_ms = call->engine->options.lease_ms;
 }
 
-static void opened(struct call *call, struct shard *shard, bool created)
+static void opened(struct call *call, struct shard *shard, bool created, bool earlier)
 {
 	const struct model *model = shard->model;
 	struct outbox_entry *entry = call_reply(call, OPTD_OK);
@@ -492,7 +492,7 @@ static void opened(struct call *call, struct shard *shard, bool created)
 	grant_init(call, shard, o);
 	model_versions(model, &entry->head.version, &entry->head.version_max);
 	o->optimizer = outbox_printf(call->out, "%s", optimizer);
-	if (!created && !same_run(&call->request->open, shard))
+	if (earlier)
 		entry->head.text = exists_text(call, model);
 }
 
@@ -523,7 +523,9 @@ static bool may_create(struct call *call, const char *name)
 		            name, open->expect_run);
 		return false;
 	}
-	if (open->resume == MSG_RESUME_MUST || open->layout_hash == 0 || *call->layout == NULL) {
+	/* A reader attaches to what there is: a typo of its must not become a model. */
+	if (open->resume == MSG_RESUME_MUST || open->layout_hash == 0 || *call->layout == NULL ||
+	    call->request->rank == MSG_NO_RANK) {
 		refuse_unknown(call, name);
 		return false;
 	}
@@ -534,7 +536,7 @@ void verb_open(struct call *call)
 {
 	const struct msg_open *open = &call->request->open;
 	char name[LIMIT_NAME_BYTES];
-	bool created = false;
+	bool created = false, earlier;
 
 	if (open->model.size == 0 || !settings_text(open->model, name, sizeof(name)) ||
 	    open->run.size >= LIMIT_NAME_BYTES || open->daemons == 0 || open->daemon >= open->daemons) {
@@ -554,8 +556,10 @@ void verb_open(struct call *call)
 	           !layout_agrees(call, shard->model) || !settings_agree(call, shard->model)) {
 		return;
 	}
+	/* Before the rank is claimed: who opens does not keep a run going that had ended. */
+	earlier = !created && !same_run(open, shard);
 	if (claim_rank(call, shard))
-		opened(call, shard, created);
+		opened(call, shard, created, earlier);
 	else if (created)
 		engine_drop(call->engine, name, call->out); /* a refusal leaves nothing behind */
 }

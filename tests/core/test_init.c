@@ -133,17 +133,6 @@ static void test_grant_is_free_when_its_connection_is_gone(void **state)
 	core_world_end(&world);
 }
 
-static void test_reader_is_never_asked_for_weights(void **state)
-{
-	(void)state;
-	struct core_world world;
-	start(&world);
-	struct core_client reader = opened(&world, 0, MSG_NO_RANK);
-	assert_int_equal(reader.opened.state, MSG_MODEL_WAITING);
-	assert_int_equal(opened(&world, 1, 0).opened.state, MSG_MODEL_GRANTED);
-	core_world_end(&world);
-}
-
 static struct core_client opened_to_pull(struct core_world *world, uint32_t peer, int32_t rank)
 {
 	world->open.wants_init = false;
@@ -416,7 +405,6 @@ int main(void)
 	        cmocka_unit_test(test_lease_that_runs_out_goes_to_the_next_who_opens),
 	        cmocka_unit_test(test_lease_is_renewed_by_use),
 	        cmocka_unit_test(test_grant_is_free_when_its_connection_is_gone),
-	        cmocka_unit_test(test_reader_is_never_asked_for_weights),
 	        cmocka_unit_test(test_worker_that_opens_to_pull_leaves_the_grant_to_who_asks),
 	        cmocka_unit_test(test_open_that_does_not_ask_keeps_no_lease_alive),
 	        cmocka_unit_test(test_done_before_all_blocks_names_how_many),

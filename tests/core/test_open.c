@@ -74,31 +74,6 @@ static void test_second_worker_attaches_and_waits_for_weights(void **state)
 	core_world_end(&world);
 }
 
-static void test_reader_without_a_layout_attaches_and_holds_no_rank(void **state)
-{
-	(void)state;
-	struct core_world world;
-	start(&world);
-	core_join(&world, 0, 0);
-	world.open = (struct msg_open){
-	        .model = text_of("m"), .daemons = 1, .layout_hash = UINT64_MAX};
-	struct core_client reader = core_client_of(&world, 1, MSG_NO_RANK);
-	core_hello(&reader);
-	assert_int_equal(core_open(&reader)->head.status, OPTD_OK);
-	assert_int_equal(shard_workers_present(core_shard(&world)), 1);
-	core_world_end(&world);
-}
-
-static void test_reader_without_a_layout_creates_nothing(void **state)
-{
-	(void)state;
-	struct core_world world;
-	start(&world);
-	world.open.layout_hash = UINT64_MAX;
-	assert_refused(&world, OPTD_NO_MODEL, "no model 'm' here|nor any other");
-	core_world_end(&world);
-}
-
 static void test_model_without_a_name_is_refused(void **state)
 {
 	(void)state;
@@ -290,6 +265,22 @@ static void test_auto_attaches_to_an_earlier_run_and_says_so(void **state)
 	assert_int_equal(answer->head.opened.step, 9380);
 	assert_int_equal(answer->head.opened.age_s, 14 * 3600);
 	assert_string_equal(answer->text, "exists at step 9380, run ab12, 14 h old");
+	core_world_end(&world);
+}
+
+/* Also where it never left this daemon. */
+static void test_a_run_that_nobody_works_on_is_an_earlier_one(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world);
+	restore(&world);
+	core_shard(&world)->model->restored = false;
+	struct core_client client = core_client_of(&world, 2, 0), other = core_client_of(&world, 3, 1);
+	core_hello(&client);
+	assert_string_equal(core_open(&client)->text, "exists at step 9380, run ab12, 14 h old");
+	core_hello(&other);
+	assert_string_equal(core_open(&other)->text, "");
 	core_world_end(&world);
 }
 
@@ -538,8 +529,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_first_open_creates_and_grants),
 	        cmocka_unit_test(test_second_worker_attaches_and_waits_for_weights),
-	        cmocka_unit_test(test_reader_without_a_layout_attaches_and_holds_no_rank),
-	        cmocka_unit_test(test_reader_without_a_layout_creates_nothing),
 	        cmocka_unit_test(test_model_without_a_name_is_refused),
 	        cmocka_unit_test(test_place_beyond_the_list_is_refused),
 	        cmocka_unit_test(test_other_place_in_the_list_is_a_wrong_map),
@@ -554,6 +543,7 @@ int main(void)
 	        cmocka_unit_test(test_refused_rank_leaves_no_model_behind),
 	        cmocka_unit_test(test_never_refuses_a_model_of_an_earlier_run),
 	        cmocka_unit_test(test_auto_attaches_to_an_earlier_run_and_says_so),
+	        cmocka_unit_test(test_a_run_that_nobody_works_on_is_an_earlier_one),
 	        cmocka_unit_test(test_must_refuses_to_create),
 	        cmocka_unit_test(test_unknown_model_is_refused_with_the_nearest_name),
 	        cmocka_unit_test(test_must_attaches_to_what_is_there),
