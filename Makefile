@@ -233,7 +233,7 @@ deps: ## install the Debian packages that make run and make test need
 run: ## train Fashion-MNIST with two workers against a daemon
 	@deploy/deps.sh run
 	@$(MAKE) all
-	@BIN=$(B) deploy/run.sh
+	@exec env BIN=$(B) deploy/run.sh
 test: ## build and run every test, then the optimizer vectors
 	@deploy/deps.sh test
 	@$(MAKE) suite

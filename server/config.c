@@ -72,7 +72,7 @@ static const struct config_knob knobs[] = {
 	  RANGE(SECOND, 24 * HOUR),
 	  .about =
 	          "how long a step in sync mode waits for a missing worker before the others get an "
-	          "error" },
+	          "error; also how long a pull waits for the version it asks for" },
 	{ "waiting_notice", CONFIG_DURATION, AT(waiting_notice_ms), .initial = "5s",
 	  RANGE(100, HOUR),
 	  .about = "after how long waiting workers hear which ranks are missing" },
