@@ -5,6 +5,7 @@
  * main thread after.
  */
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "server/saver_parts.h"
@@ -13,19 +14,39 @@
  * one worker's step must not hold up every other model's checkpoint. */
 #define PATIENCE_MS 10000
 
-static void remember(struct saver *saver)
+/* A place for each model: those dropped are forgotten. */
+static struct saved *find_saved(struct saver *saver, const char *model)
 {
-	struct saved *free_one = &saver->saved[0];
+	struct saved *place = NULL;
+
 	for (uint32_t i = 0; i < LIMIT_MODELS; i++) {
 		struct saved *saved = &saver->saved[i];
-		if (saved->run_id == saver->about.run_id) {
-			free_one = saved;
-			break;
-		}
-		if (saved->run_id == 0)
-			free_one = saved;
+		if (strcmp(saved->model, model) == 0)
+			return saved;
+		if (saved->model[0] == '\0')
+			place = saved;
 	}
-	*free_one = (struct saved){saver->about.run_id, saver->lowest, saver->highest};
+	return place;
+}
+
+static void remember(struct saver *saver)
+{
+	const char *model = saver->first->model;
+	struct saved *saved = find_saved(saver, model);
+
+	if (saved == NULL)
+		return; /* it is written anew each time */
+	snprintf(saved->model, sizeof(saved->model), "%s", model);
+	saved->run_id = saver->about.run_id;
+	saved->updates = saver->updates;
+}
+
+void save_forget(struct saver *saver, const char *model)
+{
+	struct saved *saved = find_saved(saver, model);
+
+	if (saved != NULL)
+		*saved = (struct saved){0};
 }
 
 static void lane_cancelled(void *user, void *argument)
@@ -90,17 +111,19 @@ static const char *first_why(const struct saver *saver)
 	return NULL;
 }
 
-/* The lowest and the highest over the lanes that have blocks. */
+/* Over the lanes that have blocks. */
 static void gather_versions(struct saver *saver)
 {
 	saver->lowest = UINT64_MAX;
 	saver->highest = 0;
+	saver->updates = 0;
 	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
 		const struct part *part = &saver->parts[i];
 		if (part->shard == NULL)
 			continue;
 		saver->highest = part->highest > saver->highest ? part->highest : saver->highest;
 		saver->lowest = part->lowest < saver->lowest ? part->lowest : saver->lowest;
+		saver->updates += part->updates;
 	}
 }
 
@@ -144,6 +167,7 @@ static int put_block(void *user, const struct shard *shard, uint32_t block)
 
 	part->lowest = version < part->lowest ? version : part->lowest;
 	part->highest = version > part->highest ? version : part->highest;
+	part->updates += version;
 	for (uint32_t i = 0; i < model->slot_count; i++)
 		slots[i] = model->slots[i] + model_offset(model, block);
 	for (uint32_t i = 0; i < part->saver->about.seats; i++)
@@ -177,6 +201,7 @@ static void begin_cut(void *user, void *argument)
 	}
 	part->lowest = UINT64_MAX;
 	part->highest = 0;
+	part->updates = 0;
 	engine_cut_raise(lane_engine(user), part->shard, saver->highest, lane_outbox(user));
 	lane_send(user, lane_outbox(user));
 	lane_cut(user, &cut);
@@ -214,15 +239,15 @@ static void describe(struct saver *saver, const struct shard *shard)
 	};
 }
 
-/* Whether the newest file already holds just this. */
-static bool unchanged(const struct saver *saver)
+/* Whether the newest file already holds just this, and will: at the end a step in sync
+ * that stands still may yet be completed and acknowledged. */
+static bool unchanged(struct saver *saver)
 {
-	for (uint32_t i = 0; i < LIMIT_MODELS; i++) {
-		const struct saved *saved = &saver->saved[i];
-		if (saved->run_id == saver->about.run_id)
-			return saved->lowest == saver->lowest && saved->highest == saver->highest;
-	}
-	return false;
+	const struct saved *saved = find_saved(saver, saver->first->model);
+	bool whole = saver->about.mode == MSG_ASYNC || saver->lowest == saver->highest;
+
+	return saved != NULL && saved->run_id == saver->about.run_id &&
+	       saved->updates == saver->updates && (whole || !saver->first->last);
 }
 
 /* Adds up what the lanes said; how many blocks they have between them. */
@@ -269,6 +294,14 @@ static void lane_asked(void *user, void *argument)
 	each_lane(saver, begin_cut);
 }
 
+static void count_versions(const struct model *model, struct part *part)
+{
+	model_versions(model, &part->lowest, &part->highest);
+	part->updates = 0;
+	for (uint32_t i = 0; i < model->owned.count; i++)
+		part->updates += model->versions[i];
+}
+
 /* On the lane's thread: how far the model is; from here on it gets no further than that
  * until its blocks are saved. */
 static void ask(void *user, void *argument)
@@ -279,7 +312,7 @@ static void ask(void *user, void *argument)
 	part->shard = NULL;
 	part->status = OPTD_OK;
 	if (shard != NULL && shard->ready && shard->model->owned.count > 0) {
-		model_versions(shard->model, &part->lowest, &part->highest);
+		count_versions(shard->model, part);
 		part->seats = shard->model->settings.mode == MSG_ASYNC ? shard->model->seats : 0;
 		if (engine_cut_begin(shard, part->highest, part->saver->first->last) == OPTD_OK)
 			part->shard = shard;

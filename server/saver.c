@@ -110,6 +110,7 @@ static void lane_dropped(void *user, void *argument)
 	(void)argument;
 	if (!lanes_all_done(saver))
 		return;
+	save_forget(saver, job->model);
 	for (uint32_t i = 0; i < saver->options.lane_count; i++)
 		found |= saver->parts[i].status == OPTD_OK;
 	if (checkpoint_remove(saver->options.data_dir, job->model, why, sizeof(why)) < 0) {

@@ -39,7 +39,9 @@ struct job {
 struct part {
 	struct saver *saver;
 	struct shard *shard; /* NULL: the lane has nothing of it */
-	uint64_t lowest, highest; /* versions: when asked, then of what was written */
+	/* Versions of the blocks, when asked, then of what was written. */
+	uint64_t lowest, highest;
+	uint64_t updates; /* their sum, which every step's commit changes */
 	uint32_t seats;
 	int status;
 	char why[SAVER_WHY_BYTES];
@@ -47,10 +49,12 @@ struct part {
 	char names[LIMIT_MODELS][LIMIT_NAME_BYTES];
 };
 
-/* What the newest checkpoint of a model holds. */
+/* What the newest checkpoint of a model holds.  A version never goes back within a
+ * run, so the sum of all says whether any block has changed. */
 struct saved {
+	char model[LIMIT_NAME_BYTES]; /* "": free */
 	uint64_t run_id;
-	uint64_t lowest, highest;
+	uint64_t updates;
 };
 
 struct saver {
@@ -65,7 +69,7 @@ struct saver {
 	uint32_t waiting; /* lanes that have not answered */
 	struct checkpoint about;
 	struct checkpoint_writer *writer;
-	uint64_t lowest, highest; /* of the lanes together, as in their parts */
+	uint64_t lowest, highest, updates; /* of the lanes together, as in their parts */
 	uint64_t began_ms;
 	uv_work_t work;
 	int work_status;
@@ -86,5 +90,7 @@ bool lanes_all_done(struct saver *saver);
 
 /* Begins JOB_SAVE. */
 void save_begin(struct saver *saver);
+/* The model's file is gone, or is about to be. */
+void save_forget(struct saver *saver, const char *model);
 
 #endif

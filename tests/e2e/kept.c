@@ -8,14 +8,20 @@
 
 #include "server/disk/checkpoint.h"
 
-struct kept kept_versions(const char *path)
+static struct checkpoint_file *open_file(const char *path)
 {
-	struct kept kept = { UINT64_MAX, 0 };
 	struct checkpoint_file *file;
 	char why[512];
 
 	if (checkpoint_open(path, &file, why, sizeof(why)) < 0)
 		fail_msg("%s: %s", path, why);
+	return file;
+}
+
+struct kept kept_versions(const char *path)
+{
+	struct kept kept = { UINT64_MAX, 0 };
+	struct checkpoint_file *file = open_file(path);
 	struct layout_run owned = checkpoint_owned(checkpoint_about(file));
 	assert_true(owned.count > 1);
 	for (uint32_t i = 0; i < owned.count; i++) {
@@ -25,6 +31,15 @@ struct kept kept_versions(const char *path)
 	}
 	checkpoint_close(file);
 	return kept;
+}
+
+uint64_t kept_version(const char *path, uint32_t block)
+{
+	struct checkpoint_file *file = open_file(path);
+	uint64_t version = checkpoint_version(file, block);
+
+	checkpoint_close(file);
+	return version;
 }
 
 void kept_assert_at(const char *path, uint64_t lowest, uint64_t highest)

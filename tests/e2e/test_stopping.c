@@ -268,6 +268,23 @@ static void test_a_step_completed_after_a_forced_save_is_kept(void **state)
 	kept_assert_at(fixture->file, 2, 2);
 }
 
+/* The file has the step in part already, and nothing has changed since. */
+static void test_a_step_saved_in_part_and_completed_while_draining_is_kept(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_slow(fixture, "drain_timeout: 1h\n");
+	slow_push(&fixture->slow, 1, 0, 1);
+	operate(fixture);
+	assert_int_equal(optd_save(fixture->operator, "slow"), OPTD_OK);
+	kept_assert_at(fixture->file, 1, 2);
+	daemon_signal(&fixture->daemon, SIGTERM);
+	assert_true(daemon_wait_log(&fixture->daemon, "event=stop ", 1));
+	slow_push(&fixture->slow, 1, 1, 1);
+	assert_int_equal(daemon_wait(&fixture->daemon), 0);
+	kept_assert_at(fixture->file, 2, 2);
+}
+
 static void test_a_second_term_leaves_a_long_drain_at_once(void **state)
 {
 	struct fixture *fixture = *state;
@@ -382,6 +399,7 @@ int main(void)
 		TEST(test_a_step_that_stands_still_is_kept_in_part),
 		TEST(test_a_step_completed_while_draining_is_kept_whole),
 		TEST(test_a_step_completed_after_a_forced_save_is_kept),
+		TEST(test_a_step_saved_in_part_and_completed_while_draining_is_kept),
 		TEST(test_a_second_term_leaves_a_long_drain_at_once),
 		TEST(test_a_checkpoint_that_failed_at_the_end_is_the_exit_code),
 		TEST(test_term_writes_what_a_full_disk_refused),
