@@ -79,18 +79,14 @@ void each_lane(struct saver *saver, void (*run)(void *lane, void *part))
 {
 	saver->waiting = saver->options.lane_count;
 	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
-		if (lane_post(saver->options.lanes[i], run, &saver->parts[i]) < 0)
-			saver->waiting--;
-	}
-	if (saver->waiting == 0) {
-		job_fail(saver, OPTD_NO_MEMORY, "no memory to ask the lanes");
-		job_finish(saver);
+		struct part *part = &saver->parts[i];
+		lane_post_kept(saver->options.lanes[i], &part->there, run, part);
 	}
 }
 
 void lane_done(struct part *part, void (*then)(void *saver, void *part))
 {
-	mailbox_post(&part->saver->mailbox, then, part->saver, part);
+	mailbox_post_kept(&part->saver->mailbox, &part->back, then, part->saver, part);
 }
 
 bool lanes_all_done(struct saver *saver)

@@ -38,6 +38,7 @@ struct job {
 /* What one lane says of the model being saved. */
 struct part {
 	struct saver *saver;
+	struct mail there, back; /* one post at a time each way, which cannot fail */
 	struct shard *shard; /* NULL: the lane has nothing of it */
 	/* Versions of the blocks, when asked, then of what was written. */
 	uint64_t lowest, highest;

@@ -257,6 +257,12 @@ int lane_post(struct lane *lane, void (*run)(void *lane, void *argument), void *
 	return mailbox_post(&lane->mailbox, run, lane, argument);
 }
 
+void lane_post_kept(struct lane *lane, struct mail *mail, void (*run)(void *lane, void *argument),
+                    void *argument)
+{
+	mailbox_post_kept(&lane->mailbox, mail, run, lane, argument);
+}
+
 /* ---- thread ------------------------------------------------------------- */
 
 static void *lane_main(void *argument)

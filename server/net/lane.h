@@ -21,6 +21,7 @@
 
 struct lane;
 struct guard_counts;
+struct mail;
 
 struct lane_options {
 	void *context; /* ZeroMQ's */
@@ -56,6 +57,9 @@ int lane_run(struct lane *lane);
 /* Has run(lane, argument) done on the lane's thread, soon and in order.  Any thread,
  * once lane_run was called; OPTD_NO_MEMORY. */
 int lane_post(struct lane *lane, void (*run)(void *lane, void *argument), void *argument);
+/* The same with the caller's mail (server/net/mailbox.h), so that it cannot fail. */
+void lane_post_kept(struct lane *lane, struct mail *mail, void (*run)(void *lane, void *argument),
+                    void *argument);
 
 /* Sends the answer to an admin request.  On the lane's thread.  text is copied. */
 void lane_answer(struct lane *lane, uint32_t peer, const struct msg *request, int status,

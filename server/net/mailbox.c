@@ -5,13 +5,6 @@
 
 #include "proto/status.h"
 
-struct mail {
-	struct mail *next;
-	void (*run)(void *user, void *argument);
-	void *user;
-	void *argument;
-};
-
 static struct mail *take_all(struct mailbox *mailbox)
 {
 	pthread_mutex_lock(&mailbox->lock);
@@ -26,10 +19,12 @@ static void on_async(uv_async_t *async)
 {
 	struct mail *mail = take_all(async->data);
 	while (mail != NULL) {
-		struct mail *next = mail->next;
-		mail->run(mail->user, mail->argument);
-		free(mail);
-		mail = next;
+		/* A kept one may be posted again as soon as it runs. */
+		struct mail now = *mail;
+		if (!now.kept)
+			free(mail);
+		now.run(now.user, now.argument);
+		mail = now.next;
 	}
 }
 
@@ -46,19 +41,15 @@ void mailbox_close(struct mailbox *mailbox)
 	struct mail *mail = take_all(mailbox);
 	while (mail != NULL) {
 		struct mail *next = mail->next;
-		free(mail);
+		if (!mail->kept)
+			free(mail);
 		mail = next;
 	}
 	uv_close((uv_handle_t *)&mailbox->async, NULL);
 }
 
-int mailbox_post(struct mailbox *mailbox, void (*run)(void *user, void *argument), void *user,
-                 void *argument)
+static void append(struct mailbox *mailbox, struct mail *mail)
 {
-	struct mail *mail = malloc(sizeof(*mail));
-	if (mail == NULL)
-		return OPTD_NO_MEMORY;
-	*mail = (struct mail){NULL, run, user, argument};
 	pthread_mutex_lock(&mailbox->lock);
 	if (mailbox->last != NULL)
 		mailbox->last->next = mail;
@@ -67,5 +58,22 @@ int mailbox_post(struct mailbox *mailbox, void (*run)(void *user, void *argument
 	mailbox->last = mail;
 	pthread_mutex_unlock(&mailbox->lock);
 	uv_async_send(&mailbox->async);
+}
+
+int mailbox_post(struct mailbox *mailbox, void (*run)(void *user, void *argument), void *user,
+                 void *argument)
+{
+	struct mail *mail = malloc(sizeof(*mail));
+	if (mail == NULL)
+		return OPTD_NO_MEMORY;
+	*mail = (struct mail){NULL, run, user, argument, false};
+	append(mailbox, mail);
 	return OPTD_OK;
+}
+
+void mailbox_post_kept(struct mailbox *mailbox, struct mail *mail,
+                       void (*run)(void *user, void *argument), void *user, void *argument)
+{
+	*mail = (struct mail){NULL, run, user, argument, true};
+	append(mailbox, mail);
 }
