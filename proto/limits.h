@@ -65,6 +65,11 @@
  * 50 of each of 4,096 readers, where a window of whole messages is 4. */
 #define LIMIT_PULLS_BYTES (64u * 1024u * 1024u)
 
+/* SAVEs and DROPs that wait, of a session and of a daemon: they are done one after the
+ * other, and each may write a whole model.  Enough for one that names every model. */
+#define LIMIT_SESSION_JOBS 8u
+#define LIMIT_JOBS 64u
+
 /* Lanes of a daemon and daemons of a client. */
 #define LIMIT_LANES 64u
 #define LIMIT_DAEMONS 256u

@@ -7,12 +7,6 @@
 
 #include "server/saver_parts.h"
 
-static void job_free(struct job *job)
-{
-	free(job->asker);
-	free(job);
-}
-
 struct saver *saver_new(const struct saver_options *options)
 {
 	struct saver *saver = calloc(1, sizeof(*saver));
@@ -21,6 +15,7 @@ struct saver *saver_new(const struct saver_options *options)
 	saver->options = *options;
 	for (uint32_t i = 0; i < options->lane_count; i++)
 		saver->parts[i].saver = saver;
+	pthread_mutex_init(&saver->lock, NULL);
 	mailbox_open(&saver->mailbox, options->loop);
 	return saver;
 }
@@ -37,14 +32,15 @@ void saver_free(struct saver *saver)
 	while (saver->first != NULL) {
 		struct job *job = saver->first;
 		saver->first = job->next;
-		job_free(job);
+		free(job);
 	}
+	pthread_mutex_destroy(&saver->lock);
 	free(saver);
 }
 
 /* ---- the queue ---------------------------------------------------------- */
 
-static void queue(struct saver *saver, struct job *job)
+void job_queue(struct saver *saver, struct job *job)
 {
 	job->next = NULL;
 	if (saver->first != NULL)
@@ -54,7 +50,7 @@ static void queue(struct saver *saver, struct job *job)
 	saver->last = job;
 }
 
-static struct job *job_new(enum job_kind kind, const char *model)
+struct job *job_new(enum job_kind kind, const char *model)
 {
 	struct job *job = calloc(1, sizeof(*job));
 	if (job == NULL)
@@ -62,15 +58,6 @@ static struct job *job_new(enum job_kind kind, const char *model)
 	job->kind = kind;
 	snprintf(job->model, sizeof(job->model), "%s", model);
 	return job;
-}
-
-/* On the lane's thread. */
-static void answer(void *user, void *argument)
-{
-	struct job *job = argument;
-
-	lane_answer(user, job->asker->peer, &job->asker->request, job->status, job->why);
-	job_free(job);
 }
 
 /* ---- talking to lanes --------------------------------------------------- */
@@ -130,13 +117,29 @@ static void drop(void *user, void *argument)
 	lane_done(part, lane_dropped);
 }
 
-static bool is_queued(const struct saver *saver, const char *model)
+/* Whether another lane has listed it: by the jobs behind `all`, up to the last. */
+static bool is_listed(const struct job *all, const struct job *last, const char *model)
 {
-	for (const struct job *job = saver->first->next; job != NULL; job = job->next) {
-		if (job->kind == JOB_SAVE && strcmp(job->model, model) == 0)
+	for (const struct job *job = all; job != last; job = job->next) {
+		if (strcmp(job->next->model, model) == 0)
 			return true;
 	}
 	return false;
+}
+
+/* Right behind the job that lists, before the one that tells who asked. */
+static struct job *insert(const struct job *all, struct job *last, const char *model)
+{
+	struct job *job = job_new(JOB_SAVE, model);
+
+	if (job == NULL)
+		return NULL;
+	job->unchanged_too = all->unchanged_too;
+	job->last = all->last;
+	job->asked = all->asked;
+	job->next = last->next;
+	last->next = job;
+	return job;
 }
 
 static void lane_listed(void *user, void *argument)
@@ -148,18 +151,18 @@ static void lane_listed(void *user, void *argument)
 	(void)argument;
 	if (!lanes_all_done(saver))
 		return;
-	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
+	/* One that was at hand when the daemon began to stop: the end lists anew. */
+	bool left_out = saver->stopping && !all->last;
+	for (uint32_t i = 0; !left_out && i < saver->options.lane_count; i++) {
 		for (uint32_t j = 0; j < saver->parts[i].name_count; j++) {
 			const char *model = saver->parts[i].names[j];
-			struct job *job = is_queued(saver, model) ? NULL : job_new(JOB_SAVE, model);
-			if (job == NULL)
+			if (is_listed(all, last, model))
 				continue;
-			/* Right behind this job, before the one that tells who asked. */
-			job->unchanged_too = all->unchanged_too;
-			job->last = all->last;
-			job->next = last->next;
-			last->next = job;
-			last = job;
+			struct job *job = insert(all, last, model);
+			if (job == NULL)
+				job_fail(saver, OPTD_NO_MEMORY, "no memory to save all models");
+			else
+				last = job;
 		}
 	}
 	job_finish(saver);
@@ -182,7 +185,7 @@ static void list(void *user, void *argument)
 
 /* ---- jobs --------------------------------------------------------------- */
 
-static void next_job(struct saver *saver)
+void job_next(struct saver *saver)
 {
 	if (saver->busy || saver->stopped || saver->first == NULL)
 		return;
@@ -213,9 +216,11 @@ void job_finish(struct saver *saver)
 		job->done(job->user, job->status == OPTD_OK);
 	if (job->kind == JOB_DONE && job->last)
 		saver->stopped = true;
-	if (job->asker == NULL || lane_post(job->asker->lane, answer, job) < 0)
-		job_free(job);
-	next_job(saver);
+	if (job->asker != NULL)
+		asker_answer(job);
+	else
+		free(job);
+	job_next(saver);
 }
 
 void job_fail(struct saver *saver, int status, const char *why)
@@ -226,21 +231,21 @@ void job_fail(struct saver *saver, int status, const char *why)
 	snprintf(job->why, sizeof(job->why), "%s", why);
 	log_event(saver->options.log, LOG_ERROR, job->kind == JOB_DROP ? "drop" : "checkpoint",
 	          log_str("model", job->model), log_str("why", why));
+	if (job->asker != NULL)
+		return;
 	/* Whoever asked for all hears of the first that failed. */
-	for (struct job *later = job->next; later != NULL && job->asker == NULL; later = later->next) {
-		if (later->kind == JOB_DONE && later->status == OPTD_OK) {
-			later->status = status;
-			snprintf(later->why, sizeof(later->why), "%s", why);
-			break;
-		}
-	}
+	struct job *end = job->next;
+	while (end != NULL && end->kind != JOB_DONE)
+		end = end->next;
+	if (end == NULL || end->last != job->last || end->status != OPTD_OK)
+		return;
+	end->status = status;
+	snprintf(end->why, sizeof(end->why), "%s", why);
 }
 
-/* ---- asking ------------------------------------------------------------- */
+/* ---- all models --------------------------------------------------------- */
 
-/* Two jobs: one that queues the saves, and one behind them that tells of their end,
- * as `end` says. */
-static bool queue_all(struct saver *saver, bool unchanged_too, const struct job *end)
+bool job_queue_all(struct saver *saver, bool unchanged_too, const struct job *end)
 {
 	struct job *all = job_new(JOB_ALL, "");
 	struct job *last = job_new(JOB_DONE, "");
@@ -251,14 +256,14 @@ static bool queue_all(struct saver *saver, bool unchanged_too, const struct job 
 		return false;
 	}
 	all->unchanged_too = unchanged_too;
-	all->last = end->last;
-	last->last = end->last;
+	all->last = last->last = end->last;
+	all->asked = last->asked = end->asked;
 	last->asker = end->asker;
 	last->done = end->done;
 	last->user = end->user;
-	queue(saver, all);
-	queue(saver, last);
-	next_job(saver);
+	job_queue(saver, all);
+	job_queue(saver, last);
+	job_next(saver);
 	return true;
 }
 
@@ -266,15 +271,42 @@ void saver_all(struct saver *saver)
 {
 	const struct job end = {0};
 
+	if (saver->stopping)
+		return;
+	/* One that has not begun yet will find all that changed. */
+	for (const struct job *job = saver->first; job != NULL; job = job->next) {
+		if (job->kind == JOB_ALL && !job->asked && job != saver->first)
+			return;
+	}
 	/* Without memory it is left out: the next interval comes. */
-	queue_all(saver, false, &end);
+	job_queue_all(saver, false, &end);
+}
+
+/* Those who wait are told; what is at hand goes on. */
+static void turn_away(struct saver *saver)
+{
+	struct job *next;
+
+	if (saver->first == NULL)
+		return;
+	for (struct job *job = saver->first->next; job != NULL; job = next) {
+		next = job->next;
+		if (job->asker != NULL)
+			asker_turn_away(job);
+		else
+			free(job);
+	}
+	saver->first->next = NULL;
+	saver->last = saver->first;
 }
 
 void saver_stop(struct saver *saver, bool save, void (*done)(void *user, bool well), void *user)
 {
 	const struct job end = {.last = true, .done = done, .user = user};
 
-	if (save && queue_all(saver, false, &end))
+	saver->stopping = true;
+	turn_away(saver);
+	if (save && job_queue_all(saver, false, &end))
 		return;
 	struct job *last = job_new(JOB_DONE, "");
 	if (last == NULL) {
@@ -286,51 +318,6 @@ void saver_stop(struct saver *saver, bool save, void (*done)(void *user, bool we
 	last->done = done;
 	last->user = user;
 	last->status = save ? OPTD_NO_MEMORY : OPTD_OK;
-	queue(saver, last);
-	next_job(saver);
-}
-
-/* On the main thread. */
-static void admin(void *user, void *argument)
-{
-	struct saver *saver = user;
-	struct job *job = argument;
-
-	if (job->kind == JOB_ALL) {
-		const struct job end = {.asker = job->asker};
-		if (!queue_all(saver, true, &end))
-			free(job->asker);
-		free(job);
-		return;
-	}
-	queue(saver, job);
-	next_job(saver);
-}
-
-void saver_admin(void *user, struct lane *lane, const struct msg *request, uint32_t peer,
-                 const char *name)
-{
-	struct saver *saver = user;
-	enum job_kind kind = JOB_DROP;
-
-	if (request->verb == MSG_SAVE)
-		kind = name[0] != '\0' ? JOB_SAVE : JOB_ALL;
-	struct job *job = job_new(kind, name);
-	if (job != NULL)
-		job->asker = calloc(1, sizeof(*job->asker));
-	if (job == NULL || job->asker == NULL) {
-		free(job);
-		lane_answer(lane, peer, request, OPTD_NO_MEMORY, "no memory for this");
-		return;
-	}
-	job->unchanged_too = true;
-	/* Of the request only its numbers are needed: what it points to goes away. */
-	*job->asker = (struct asker){.lane = lane, .peer = peer};
-	job->asker->request.verb = request->verb;
-	job->asker->request.request = request->request;
-	job->asker->request.session = request->session;
-	if (mailbox_post(&saver->mailbox, admin, saver, job) < 0) {
-		job_free(job);
-		lane_answer(lane, peer, request, OPTD_NO_MEMORY, "no memory for this");
-	}
+	job_queue(saver, last);
+	job_next(saver);
 }

@@ -8,11 +8,15 @@
 /* A sentence with a model's name in it. */
 #define SAVER_WHY_BYTES (LIMIT_NAME_BYTES + 256)
 
-/* Who asked, if somebody did. */
+/* Who asked, if somebody did.  A place is taken before the request is queued and
+ * given back by its answer, so that neither can fail. */
 struct asker {
-	struct lane *lane;
+	struct saver *saver;
+	struct lane *lane; /* NULL: the place is free */
 	uint32_t peer;
-	struct msg request;
+	enum msg_verb verb;
+	uint64_t request, session;
+	struct mail mail; /* to the main thread, then back to the lane */
 };
 
 enum job_kind {
@@ -28,6 +32,7 @@ struct job {
 	char model[LIMIT_NAME_BYTES];
 	bool unchanged_too; /* somebody asked for a file: write one */
 	bool last;          /* the daemon stops after it */
+	bool asked;           /* by a peer, who could ask for ever */
 	struct asker *asker;
 	void (*done)(void *user, bool well); /* JOB_DONE */
 	void *user;
@@ -63,7 +68,11 @@ struct saver {
 	struct mailbox mailbox;
 	struct job *first, *last;
 	bool busy;
-	bool stopped; /* begin no job any more */
+	bool stopping; /* begin none but those of the end */
+	bool stopped;  /* begin no job any more */
+	pthread_mutex_t lock; /* of askers */
+	struct asker askers[LIMIT_JOBS];
+	struct log_limit log_limit;
 	struct saved saved[LIMIT_MODELS];
 	/* the job at hand */
 	struct part parts[LIMIT_LANES];
@@ -81,6 +90,20 @@ struct saver {
 void job_fail(struct saver *saver, int status, const char *why);
 /* The job at hand is over: answers who asked and begins the next one. */
 void job_finish(struct saver *saver);
+
+/* NULL without memory. */
+struct job *job_new(enum job_kind kind, const char *model);
+/* Takes the job, behind the others.  job_next begins it if none is at hand. */
+void job_queue(struct saver *saver, struct job *job);
+void job_next(struct saver *saver);
+/* Two jobs: one that queues the saves, and one behind them that tells of their end,
+ * as `end` says.  False without memory. */
+bool job_queue_all(struct saver *saver, bool unchanged_too, const struct job *end);
+
+/* Answers who asked for the job, which is taken. */
+void asker_answer(struct job *job);
+/* The same, because the daemon stops. */
+void asker_turn_away(struct job *job);
 
 /* Has run done on every lane's thread; each of them must end in lane_done. */
 void each_lane(struct saver *saver, void (*run)(void *lane, void *part));

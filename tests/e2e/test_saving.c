@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 #include "proto/status.h"
 #include "tests/e2e/blocks.h"
 #include "tests/e2e/kept.h"
+#include "tests/e2e/slow.h"
 #include "tests/support/daemon_process.h"
 
 #define MODEL "blocks"
@@ -23,6 +25,7 @@
 struct fixture {
 	struct daemon_process daemon;
 	struct speaker speaker;
+	struct speaker slow; /* the worker of model "slow" */
 	char file[128]; /* the checkpoint of the model */
 };
 
@@ -32,7 +35,7 @@ static int set_up(void **state)
 
 	assert_non_null(fixture);
 	*state = fixture;
-	fixture->speaker.fd = -1;
+	fixture->speaker.fd = fixture->slow.fd = -1;
 	daemon_init(&fixture->daemon);
 	snprintf(fixture->file, sizeof(fixture->file), "%s/models/" MODEL ".safetensors",
 	         fixture->daemon.data);
@@ -45,6 +48,8 @@ static int tear_down(void **state)
 
 	if (fixture->speaker.fd >= 0)
 		speak_close(&fixture->speaker);
+	if (fixture->slow.fd >= 0)
+		speak_close(&fixture->slow);
 	daemon_deinit(&fixture->daemon);
 	free(fixture);
 	return 0;
@@ -97,6 +102,82 @@ static void test_the_interval_saves_what_changed_since(void **state)
 	kept_assert_at(fixture->file, 1, 1);
 }
 
+/* ---- what may be asked -------------------------------------------------- */
+
+/* A step that stands still holds a SAVE up, and all behind it. */
+static void hold_up(struct fixture *fixture, const char *config)
+{
+	start(fixture, config);
+	slow_join(&fixture->slow, fixture->daemon.endpoints[0]);
+	slow_init(&fixture->slow);
+	slow_push(&fixture->slow, 0, 0, 1);
+	struct msg save = blocks_named(&fixture->slow, MSG_SAVE, SLOW_MODEL);
+	assert_true(speak_send(&fixture->slow, &save));
+	struct msg status = speak_request(&fixture->slow, MSG_STATUS);
+	assert_int_equal(speak_ask(&fixture->slow, &status), OPTD_OK);
+}
+
+static void test_a_session_that_asks_for_too_many_saves_is_told_so(void **state)
+{
+	struct fixture *fixture = *state;
+	struct speaker *speaker = &fixture->speaker;
+
+	hold_up(fixture, "");
+	for (uint32_t i = 0; i < LIMIT_SESSION_JOBS; i++) {
+		struct msg save = blocks_named(speaker, MSG_SAVE, MODEL);
+		assert_true(speak_send(speaker, &save));
+	}
+	assert_int_equal(blocks_ask(speaker, MSG_SAVE, MODEL), OPTD_BUSY);
+	assert_string_equal(speaker->text, "8 SAVEs and DROPs of this session wait and 8 may: "
+	                                   "ask again when one is answered");
+	slow_push(&fixture->slow, 0, 1, 1);
+	assert_true(daemon_wait_log(&fixture->daemon, "event=checkpoint model=" MODEL " ",
+	                            LIMIT_SESSION_JOBS));
+	/* The places are free again with the answers. */
+	assert_int_equal(blocks_ask(speaker, MSG_SAVE, MODEL), OPTD_OK);
+}
+
+static void test_sessions_that_ask_for_too_many_saves_are_told_so(void **state)
+{
+	enum { SESSIONS = LIMIT_JOBS / LIMIT_SESSION_JOBS };
+	struct speaker others[SESSIONS];
+	struct fixture *fixture = *state;
+
+	hold_up(fixture, "");
+	for (uint32_t i = 0; i < SESSIONS; i++) {
+		speak_hello(&others[i], fixture->daemon.endpoints[0]);
+		for (uint32_t j = 0; j < LIMIT_SESSION_JOBS; j++) {
+			struct msg save = blocks_named(&others[i], MSG_SAVE, "");
+			assert_true(speak_send(&others[i], &save));
+		}
+		struct msg status = speak_request(&others[i], MSG_STATUS);
+		assert_int_equal(speak_ask(&others[i], &status), OPTD_OK);
+	}
+	assert_int_equal(blocks_ask(&fixture->speaker, MSG_DROP, MODEL), OPTD_BUSY);
+	assert_string_equal(fixture->speaker.text, "64 SAVEs and DROPs of all sessions wait and no "
+	                                           "more may: try again later");
+	for (uint32_t i = 0; i < SESSIONS; i++)
+		speak_close(&others[i]);
+}
+
+static void test_the_end_does_not_wait_for_saves_that_wait(void **state)
+{
+	struct fixture *fixture = *state;
+	struct speaker *speaker = &fixture->speaker;
+
+	hold_up(fixture, "drain_timeout: 1h\n");
+	struct msg drop = blocks_named(speaker, MSG_DROP, MODEL);
+	assert_true(speak_send(speaker, &drop));
+	blocks_push(speaker, 0, 0);
+	daemon_signal(&fixture->daemon, SIGTERM);
+	assert_true(speak_answer(speaker, &drop, DAEMON_DEADLINE_MS));
+	assert_int_equal(speaker->status, OPTD_DRAINING);
+	assert_int_equal(blocks_ask(speaker, MSG_SAVE, MODEL), OPTD_DRAINING);
+	slow_push(&fixture->slow, 0, 1, 1);
+	assert_int_equal(daemon_wait(&fixture->daemon), 0);
+	kept_assert_at(fixture->file, 0, 1);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -104,6 +185,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_the_end_saves_a_block_that_is_between_the_others),
 		TEST(test_the_interval_saves_what_changed_since),
+		TEST(test_a_session_that_asks_for_too_many_saves_is_told_so),
+		TEST(test_sessions_that_ask_for_too_many_saves_are_told_so),
+		TEST(test_the_end_does_not_wait_for_saves_that_wait),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
