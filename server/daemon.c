@@ -217,9 +217,9 @@ static void on_end(uv_signal_t *handle, int signal_number)
 	if (daemon->stopping)
 		_exit(128 + signal_number);
 	daemon->stopping = true;
-	log_event(&daemon->log, LOG_INFO, "stop", log_str("signal", signal_number == SIGTERM ? "TERM" : "INT"));
 	uv_timer_stop(&daemon->checkpoint);
 	saver_stop(daemon->saver, daemon->config->checkpoint_on_exit, after_saving, daemon);
+	log_event(&daemon->log, LOG_INFO, "stop", log_str("signal", signal_number == SIGTERM ? "TERM" : "INT"));
 }
 
 static void on_usr1(uv_signal_t *handle, int signal_number)

@@ -279,19 +279,22 @@ static void lane_asked(void *user, void *argument)
 		return;
 	uint32_t blocks = gather(saver);
 	bool whole = blocks > 0 && blocks == checkpoint_owned(&saver->about).count;
-	if (!whole)
+	/* Of all models, one is passed over whose first weights are on some lanes only. */
+	bool passed = whole ? !job->unchanged_too && unchanged(saver) : job->asker == NULL;
+	int rc = OPTD_OK;
+	if (first_why(saver) != NULL) {
+		rc = OPTD_NO_MEMORY;
+		snprintf(why, sizeof(why), "%s", first_why(saver));
+	} else if (!whole && !passed) {
+		rc = OPTD_NO_MODEL;
 		snprintf(why, sizeof(why), "model '%s' is not here, or has no weights yet", job->model);
-	if (whole && !job->unchanged_too && unchanged(saver)) {
-		each_lane(saver, cancel_cut);
-		return;
+	} else if (!passed && checkpoint_begin(saver->options.data_dir, &saver->about, &saver->writer,
+	                                       why, sizeof(why)) < 0) {
+		rc = OPTD_IO;
 	}
-	if (!whole || checkpoint_begin(saver->options.data_dir, &saver->about, &saver->writer, why,
-	                               sizeof(why)) < 0) {
-		job_fail(saver, whole ? OPTD_IO : OPTD_NO_MODEL, why);
-		each_lane(saver, cancel_cut);
-		return;
-	}
-	each_lane(saver, begin_cut);
+	if (rc < 0)
+		job_fail(saver, rc, why);
+	each_lane(saver, rc < 0 || passed ? cancel_cut : begin_cut);
 }
 
 static void count_versions(const struct model *model, struct part *part)
@@ -314,8 +317,12 @@ static void ask(void *user, void *argument)
 	if (shard != NULL && shard->ready && shard->model->owned.count > 0) {
 		count_versions(shard->model, part);
 		part->seats = shard->model->settings.mode == MSG_ASYNC ? shard->model->seats : 0;
-		if (engine_cut_begin(shard, part->highest, part->saver->first->last) == OPTD_OK)
+		part->status = engine_cut_begin(shard, part->highest, part->saver->first->last);
+		if (part->status == OPTD_OK)
 			part->shard = shard;
+		else
+			snprintf(part->why, sizeof(part->why), "no memory for model '%s'",
+			         shard->model->name);
 	}
 	lane_done(part, lane_asked);
 }

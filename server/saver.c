@@ -282,6 +282,13 @@ void saver_all(struct saver *saver)
 	job_queue_all(saver, false, &end);
 }
 
+/* On the lane's thread. */
+static void drain(void *user, void *argument)
+{
+	(void)argument;
+	engine_drain(lane_engine(user));
+}
+
 /* Those who wait are told; what is at hand goes on. */
 static void turn_away(struct saver *saver)
 {
@@ -305,6 +312,9 @@ void saver_stop(struct saver *saver, bool save, void (*done)(void *user, bool we
 	const struct job end = {.last = true, .done = done, .user = user};
 
 	saver->stopping = true;
+	/* First: a model made after the lanes have listed theirs would be in no file. */
+	for (uint32_t i = 0; i < saver->options.lane_count; i++)
+		lane_post_kept(saver->options.lanes[i], &saver->parts[i].drain, drain, NULL);
 	turn_away(saver);
 	if (save && job_queue_all(saver, false, &end))
 		return;

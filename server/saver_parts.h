@@ -33,7 +33,7 @@ struct job {
 	bool unchanged_too; /* somebody asked for a file: write one */
 	bool last;          /* the daemon stops after it */
 	bool asked;           /* by a peer, who could ask for ever */
-	struct asker *asker;
+	struct asker *asker;  /* NULL: one of all models, or the daemon's own */
 	void (*done)(void *user, bool well); /* JOB_DONE */
 	void *user;
 	int status; /* OPTD_OK so far, or why it failed */
@@ -44,6 +44,7 @@ struct job {
 struct part {
 	struct saver *saver;
 	struct mail there, back; /* one post at a time each way, which cannot fail */
+	struct mail drain;
 	struct shard *shard; /* NULL: the lane has nothing of it */
 	/* Versions of the blocks, when asked, then of what was written. */
 	uint64_t lowest, highest;

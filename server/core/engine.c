@@ -305,6 +305,11 @@ struct shard_window engine_window(const struct engine *engine)
 	return (struct shard_window){engine->options.window_bytes, engine->options.message_bytes};
 }
 
+void engine_drain(struct engine *engine)
+{
+	engine->draining = true;
+}
+
 uint64_t engine_bytes(const struct engine *engine)
 {
 	return engine->bytes + engine->pull_bytes;

@@ -95,6 +95,10 @@ int engine_adopt(struct engine *engine, struct model **model, char *why, size_t 
 /* Forgets a model: requests that wait for it get MODEL_LOST.  OPTD_NO_MODEL. */
 int engine_drop(struct engine *engine, const char *name, struct outbox *out);
 
+/* The daemon stops: no model is made any more, nor given its first weights.  Those that
+ * are ready go on; a last cut holds them. */
+void engine_drain(struct engine *engine);
+
 /* Bytes the models take by the formula, and the pulls that wait. */
 uint64_t engine_bytes(const struct engine *engine);
 

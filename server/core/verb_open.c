@@ -529,6 +529,12 @@ static bool may_create(struct call *call, const char *name)
 		refuse_unknown(call, name);
 		return false;
 	}
+	if (call->engine->draining) {
+		call_refuse(call, OPTD_DRAINING,
+		            "the server is shutting down and makes no new model; '%s' can be opened when it is back",
+		            name);
+		return false;
+	}
 	return true;
 }
 

@@ -208,6 +208,13 @@ void verb_init(struct call *call)
 
 	if (!init_allowed(call))
 		return;
+	if (call->engine->draining && !init_repeats(call)) {
+		call_refuse(call, OPTD_DRAINING,
+		            "the server is shutting down and will not keep model '%s', which has no weights "
+		            "yet; it can be opened when the server is back",
+		            shard->model->name);
+		return;
+	}
 	if (request->part_count > 0 && !init_fits(call))
 		return;
 	shard->ready = init_repeats(call);

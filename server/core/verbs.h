@@ -27,6 +27,7 @@ struct engine {
 	uint64_t commits; /* the number of the last one */
 	uint64_t bytes;   /* of all shards, by the formula */
 	uint64_t pull_bytes; /* of all pulls that wait: at most LIMIT_PULLS_BYTES */
+	bool draining;    /* nothing new: it would be in no checkpoint */
 };
 
 /* What one rank may have under way to this lane. */
