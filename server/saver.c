@@ -93,12 +93,9 @@ static void lane_dropped(void *user, void *argument)
 	(void)argument;
 	if (!lanes_all_done(saver))
 		return;
-	save_forget(saver, job->model);
 	for (uint32_t i = 0; i < saver->options.lane_count; i++)
 		found |= saver->parts[i].status == OPTD_OK;
-	if (checkpoint_remove(saver->options.data_dir, job->model, why, sizeof(why)) < 0) {
-		job_fail(saver, OPTD_IO, why);
-	} else if (!found) {
+	if (!found) {
 		snprintf(why, sizeof(why), "no model '%s' here", job->model);
 		job_fail(saver, OPTD_NO_MODEL, why);
 	} else {
@@ -115,6 +112,22 @@ static void drop(void *user, void *argument)
 	part->status = engine_drop(lane_engine(user), part->saver->first->model, lane_outbox(user));
 	lane_send(user, lane_outbox(user));
 	lane_done(part, lane_dropped);
+}
+
+/* The file first: if it stays, so does the model, and DROP can be asked for again.  The
+ * other way round the next start would bring back what is gone. */
+static void drop_begin(struct saver *saver)
+{
+	const char *model = saver->first->model;
+	char why[SAVER_WHY_BYTES];
+
+	save_forget(saver, model);
+	if (checkpoint_remove(saver->options.data_dir, model, why, sizeof(why)) == OPTD_OK) {
+		each_lane(saver, drop);
+		return;
+	}
+	job_fail(saver, OPTD_IO, why);
+	job_finish(saver);
 }
 
 /* Whether another lane has listed it: by the jobs behind `all`, up to the last. */
@@ -195,7 +208,7 @@ void job_next(struct saver *saver)
 		save_begin(saver);
 		break;
 	case JOB_DROP:
-		each_lane(saver, drop);
+		drop_begin(saver);
 		break;
 	case JOB_ALL:
 		each_lane(saver, list);

@@ -102,6 +102,38 @@ static void test_the_interval_saves_what_changed_since(void **state)
 	kept_assert_at(fixture->file, 1, 1);
 }
 
+/* ---- what is dropped ---------------------------------------------------- */
+
+/* A directory in the file's place cannot be removed. */
+static void test_a_drop_that_the_disk_refuses_leaves_the_model(void **state)
+{
+	struct fixture *fixture = *state;
+	struct speaker *speaker = &fixture->speaker;
+
+	start(fixture, "");
+	assert_int_equal(mkdir(fixture->file, 0700), 0);
+	assert_int_equal(blocks_ask(speaker, MSG_DROP, MODEL), OPTD_IO);
+	blocks_push(speaker, 0, 0);
+	assert_int_equal(rmdir(fixture->file), 0);
+	assert_int_equal(blocks_ask(speaker, MSG_DROP, MODEL), OPTD_OK);
+	assert_int_equal(blocks_ask(speaker, MSG_SAVE, MODEL), OPTD_NO_MODEL);
+}
+
+static void test_a_drop_that_the_disk_refuses_leaves_the_file_to_be_written(void **state)
+{
+	struct fixture *fixture = *state;
+	struct speaker *speaker = &fixture->speaker;
+
+	start(fixture, "");
+	assert_int_equal(blocks_ask(speaker, MSG_SAVE, MODEL), OPTD_OK);
+	assert_int_equal(unlink(fixture->file), 0);
+	assert_int_equal(mkdir(fixture->file, 0700), 0);
+	assert_int_equal(blocks_ask(speaker, MSG_DROP, MODEL), OPTD_IO);
+	assert_int_equal(rmdir(fixture->file), 0);
+	assert_int_equal(daemon_stop(&fixture->daemon), 0);
+	kept_assert_at(fixture->file, 0, 0);
+}
+
 /* ---- what may be asked -------------------------------------------------- */
 
 /* A step that stands still holds a SAVE up, and all behind it. */
@@ -185,6 +217,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_the_end_saves_a_block_that_is_between_the_others),
 		TEST(test_the_interval_saves_what_changed_since),
+		TEST(test_a_drop_that_the_disk_refuses_leaves_the_model),
+		TEST(test_a_drop_that_the_disk_refuses_leaves_the_file_to_be_written),
 		TEST(test_a_session_that_asks_for_too_many_saves_is_told_so),
 		TEST(test_sessions_that_ask_for_too_many_saves_are_told_so),
 		TEST(test_the_end_does_not_wait_for_saves_that_wait),
