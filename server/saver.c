@@ -236,14 +236,31 @@ void job_finish(struct saver *saver)
 	job_next(saver);
 }
 
+/* A name that nobody knows is the asker's business.  Of what peers ask for, which they may
+ * do all day while a disk is full, a model's failure is told once a minute. */
+static void log_failure(struct saver *saver, const struct job *job)
+{
+	const char *event = job->kind == JOB_DROP ? "drop" : "checkpoint";
+	char key[LIMIT_NAME_BYTES + 16];
+	uint64_t left_out = 0;
+
+	if (job->status == OPTD_NO_MODEL)
+		return;
+	int bytes = snprintf(key, sizeof(key), "%s %s", event, job->model);
+	if (job->asked && !log_limit(&saver->log_limit, key, (size_t)bytes,
+	                             uv_hrtime() / 1000000, &left_out))
+		return;
+	log_event(saver->options.log, LOG_ERROR, event, log_str("model", job->model),
+	          log_str("why", job->why), log_u64("left_out", left_out));
+}
+
 void job_fail(struct saver *saver, int status, const char *why)
 {
 	struct job *job = saver->first;
 
 	job->status = status;
 	snprintf(job->why, sizeof(job->why), "%s", why);
-	log_event(saver->options.log, LOG_ERROR, job->kind == JOB_DROP ? "drop" : "checkpoint",
-	          log_str("model", job->model), log_str("why", why));
+	log_failure(saver, job);
 	if (job->asker != NULL)
 		return;
 	/* Whoever asked for all hears of the first that failed. */

@@ -19,6 +19,7 @@
 #include "tests/e2e/slow.h"
 #include "tests/support/daemon_process.h"
 
+#define EXIT_STORAGE 74
 #define MODEL "blocks"
 #define SAVED "event=checkpoint model=" MODEL " "
 
@@ -134,6 +135,32 @@ static void test_a_drop_that_the_disk_refuses_leaves_the_file_to_be_written(void
 	kept_assert_at(fixture->file, 0, 0);
 }
 
+/* ---- what is logged ----------------------------------------------------- */
+
+static void test_saves_that_fail_are_logged_once(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture, "");
+	assert_int_equal(mkdir(fixture->file, 0700), 0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(blocks_ask(&fixture->speaker, MSG_SAVE, i % 2 == 0 ? MODEL : ""), OPTD_IO);
+	assert_int_equal(daemon_log_count(&fixture->daemon, " error event=checkpoint model=" MODEL), 1);
+	/* The daemon's own failures are always told. */
+	assert_int_equal(daemon_stop(&fixture->daemon), EXIT_STORAGE);
+	assert_int_equal(daemon_log_count(&fixture->daemon, " error event=checkpoint model=" MODEL), 2);
+}
+
+static void test_a_name_that_nobody_knows_is_not_logged(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture, "");
+	assert_int_equal(blocks_ask(&fixture->speaker, MSG_SAVE, "nobody"), OPTD_NO_MODEL);
+	assert_int_equal(blocks_ask(&fixture->speaker, MSG_DROP, "nobody"), OPTD_NO_MODEL);
+	assert_int_equal(daemon_log_count(&fixture->daemon, "nobody"), 0);
+}
+
 /* ---- what may be asked -------------------------------------------------- */
 
 /* A step that stands still holds a SAVE up, and all behind it. */
@@ -219,6 +246,8 @@ int main(void)
 		TEST(test_the_interval_saves_what_changed_since),
 		TEST(test_a_drop_that_the_disk_refuses_leaves_the_model),
 		TEST(test_a_drop_that_the_disk_refuses_leaves_the_file_to_be_written),
+		TEST(test_saves_that_fail_are_logged_once),
+		TEST(test_a_name_that_nobody_knows_is_not_logged),
 		TEST(test_a_session_that_asks_for_too_many_saves_is_told_so),
 		TEST(test_sessions_that_ask_for_too_many_saves_are_told_so),
 		TEST(test_the_end_does_not_wait_for_saves_that_wait),
