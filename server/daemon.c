@@ -46,6 +46,7 @@ static int complain(struct daemon *daemon, const char *event, const char *why, i
 	return code;
 }
 
+/* Of the data directory's and the checkpoints' statuses. */
 static int exit_code(int status)
 {
 	switch (status) {
@@ -173,6 +174,8 @@ static int restore(struct daemon *daemon)
 	char why[CONFIG_WHY_BYTES + CONFIG_PATH_BYTES];
 	int rc = restore_all(daemon->config->data_dir, daemon->lanes, daemon->config->lanes, &daemon->log,
 	                     why, sizeof(why));
+	if (rc == OPTD_BUSY || rc == OPTD_TOO_LARGE)
+		return complain(daemon, "restore", why, EXIT_BAD_CONFIG); /* limits.* is too low */
 	return rc < 0 ? complain(daemon, "restore", why, exit_code(rc)) : 0;
 }
 

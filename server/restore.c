@@ -36,11 +36,15 @@ static struct layout *copy_layout(const struct layout *from)
 	return layout;
 }
 
-static struct model *make_model(const struct checkpoint *about, uint32_t lane, uint32_t lanes)
+static struct model_settings settings_of(const struct checkpoint *about)
 {
-	struct model_settings settings = {about->optim, about->mode, about->reduce, about->workers,
-	                                  about->step_timeout_ms};
-	struct model_place place = {about->daemon, about->daemons, lane, lanes};
+	return (struct model_settings){about->optim, about->mode, about->reduce, about->workers,
+	                               about->step_timeout_ms};
+}
+
+static struct model *make_model(const struct checkpoint *about, struct model_place place)
+{
+	struct model_settings settings = settings_of(about);
 	struct layout *layout = copy_layout(about->layout);
 	if (layout == NULL)
 		return NULL;
@@ -94,7 +98,9 @@ static int fill_model(struct model *model, const struct checkpoint_file *file, c
 static int restore_lane(struct restore *restore, const struct checkpoint_file *file, uint32_t lane,
                         char *why, size_t why_bytes)
 {
-	struct model *model = make_model(checkpoint_about(file), lane, restore->lane_count);
+	const struct checkpoint *about = checkpoint_about(file);
+	struct model_place place = {about->daemon, about->daemons, lane, restore->lane_count};
+	struct model *model = make_model(about, place);
 	if (model == NULL) {
 		snprintf(why, why_bytes, "no memory for the model");
 		return OPTD_NO_MEMORY;
@@ -116,11 +122,27 @@ static int restore_lane(struct restore *restore, const struct checkpoint_file *f
 	return rc;
 }
 
+/* Before it takes memory: what OPEN would refuse a start refuses. */
+static int admit(const struct restore *restore, const struct checkpoint *about, uint32_t lane,
+                 char *why, size_t why_bytes)
+{
+	const struct model_settings settings = settings_of(about);
+	struct model_place place = {about->daemon, about->daemons, lane, restore->lane_count};
+	char text[LIMIT_TEXT_BYTES];
+
+	int rc = engine_admits(lane_engine(restore->lanes[lane]), about->model, &settings,
+	                       about->layout, place, text, sizeof(text));
+	if (rc < 0)
+		snprintf(why, why_bytes, "%s; raise it, or move the file away to start without the model",
+		         text);
+	return rc;
+}
+
 static int restore_file(void *context, enum checkpoint_entry entry, const char *path)
 {
 	struct restore *restore = context;
 	struct checkpoint_file *file;
-	char why[700];
+	char why[LIMIT_TEXT_BYTES + 100];
 
 	if (entry == CHECKPOINT_LEFTOVER) {
 		log_event(restore->log, LOG_WARN, "leftover", log_str("removed", path));
@@ -137,6 +159,8 @@ static int restore_file(void *context, enum checkpoint_entry entry, const char *
 		snprintf(why, sizeof(why), "it holds no block of model '%s'", about->model);
 		rc = OPTD_CORRUPT;
 	}
+	for (uint32_t lane = 0; rc == OPTD_OK && lane < restore->lane_count; lane++)
+		rc = admit(restore, about, lane, why, sizeof(why));
 	for (uint32_t lane = 0; rc == OPTD_OK && lane < restore->lane_count; lane++)
 		rc = restore_lane(restore, file, lane, why, sizeof(why));
 	if (rc < 0)

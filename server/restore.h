@@ -12,7 +12,8 @@
 
 /* Reads every checkpoint of the data directory into the lanes, which share its
  * blocks whatever their number was when it was written.  Each model is logged; a
- * damaged file is an error: starting without it would lose it in silence.  Returns the
+ * damaged file is an error: starting without it would lose it in silence, and so is a
+ * model beyond limits.models (OPTD_BUSY) or limits.memory (OPTD_TOO_LARGE).  Returns the
  * number of models, or a negative status and a sentence in why that names the
  * file. */
 int restore_all(const char *data_dir, struct lane **lanes, uint32_t lane_count,

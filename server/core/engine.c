@@ -315,6 +315,39 @@ uint64_t engine_bytes(const struct engine *engine)
 	return engine->bytes + engine->pull_bytes;
 }
 
+bool engine_has_room(const struct engine *engine, const char *name, const struct layout *layout,
+                     uint64_t need, char *why, size_t why_bytes)
+{
+	const struct engine_options *options = &engine->options;
+	uint64_t taken = engine_bytes(engine), limit = options->memory_bytes;
+	uint64_t left = limit > taken ? limit - taken : 0;
+
+	if (need <= left)
+		return true;
+	snprintf(why, why_bytes,
+	         "model '%s' (%llu parameters) takes %llu bytes here, %llu are left of %llu, this "
+	         "lane's share of limits.memory (1 of %u lanes)",
+	         name, (unsigned long long)layout_elements(layout), (unsigned long long)need,
+	         (unsigned long long)left, (unsigned long long)limit, options->lanes);
+	return false;
+}
+
+int engine_admits(const struct engine *engine, const char *name,
+                  const struct model_settings *settings, const struct layout *layout,
+                  struct model_place place, char *why, size_t why_bytes)
+{
+	const struct engine_options *options = &engine->options;
+
+	if (engine->shard_count >= options->models) {
+		snprintf(why, why_bytes, "model '%s' would be number %u here, limits.models allows %u",
+		         name, engine->shard_count + 1, options->models);
+		return OPTD_BUSY;
+	}
+	uint64_t need = shard_bytes(settings, layout, place, engine_window(engine));
+	bool fits = engine_has_room(engine, name, layout, need, why, why_bytes);
+	return fits ? OPTD_OK : OPTD_TOO_LARGE;
+}
+
 int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes)
 {
 	const struct model *m = *model;
@@ -327,11 +360,9 @@ int engine_adopt(struct engine *engine, struct model **model, char *why, size_t 
 		snprintf(why, why_bytes, "model '%s' is there already", m->name);
 		return OPTD_EXISTS;
 	}
-	if (engine->shard_count == engine->options.models) {
-		snprintf(why, why_bytes, "%u models are open and limits.models allows no more",
-		         engine->shard_count);
-		return OPTD_BUSY;
-	}
+	int rc = engine_admits(engine, m->name, &m->settings, m->layout, m->place, why, why_bytes);
+	if (rc < 0)
+		return rc;
 	struct shard *shard = shard_new(model, engine->options.isa);
 	if (shard == NULL) {
 		snprintf(why, why_bytes, "no memory for the %llu bytes of model '%s'",

@@ -88,8 +88,15 @@ uint32_t engine_shard_count(const struct engine *engine);
 struct shard *engine_shard(const struct engine *engine, uint32_t index);
 struct shard *engine_find(const struct engine *engine, const char *name);
 
-/* Takes in a model read from a checkpoint.  OPTD_BUSY or OPTD_NO_MEMORY or
- * OPTD_EXISTS leave *model the caller's, with a sentence in why. */
+/* Whether a model of such settings may be taken in, by limits.models (OPTD_BUSY) and
+ * limits.memory (OPTD_TOO_LARGE): ask before it takes memory.  The sentence in why has
+ * both values. */
+int engine_admits(const struct engine *engine, const char *name,
+                  const struct model_settings *settings, const struct layout *layout,
+                  struct model_place place, char *why, size_t why_bytes);
+
+/* Takes in a model, made or read from a checkpoint, under these limits.  Those, and
+ * OPTD_NO_MEMORY and OPTD_EXISTS, leave *model the caller's, with a sentence in why. */
 int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes);
 
 /* Forgets a model: requests that wait for it get MODEL_LOST.  OPTD_NO_MODEL. */

@@ -114,32 +114,31 @@ static uint64_t draw_run(struct engine *engine)
 }
 
 /* Before anything is allocated for it: a peer may ask for 2^40 parameters. */
-static bool memory_allows(struct call *call, const char *name, const struct model_settings *settings,
+static bool limits_allow(struct call *call, const char *name, const struct model_settings *settings,
                           struct model_place place)
 {
-	struct engine *engine = call->engine;
+	const struct engine *engine = call->engine;
 	struct layout *layout = *call->layout;
-	uint64_t taken = engine_bytes(engine), limit = engine->options.memory_bytes;
-	uint64_t free_bytes = limit > taken ? limit - taken : 0;
 	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
-	uint64_t need = layout_elements(layout) / place.daemons / place.lanes * vectors * sizeof(float);
+	uint64_t elements = layout_elements(layout) / place.daemons / place.lanes;
+	uint64_t least = elements * vectors * sizeof(float);
+	char why[LIMIT_TEXT_BYTES];
 
-	int rc = need <= free_bytes ? layout_cut(layout, NULL) : OPTD_OK;
+	/* Cutting it takes memory too, so first without the tables. */
+	if (!engine_has_room(engine, name, layout, least, why, sizeof(why))) {
+		call_refuse(call, OPTD_TOO_LARGE, "%s", why);
+		return false;
+	}
+	int rc = layout_cut(layout, NULL);
 	if (rc < 0) {
 		call_refuse(call, rc, "model '%s': %s", name,
 		            rc == OPTD_INVALID ? "the layout has no elements" : "no memory for its tables");
 		return false;
 	}
-	if (need <= free_bytes)
-		need = shard_bytes(settings, layout, place, engine_window(engine));
-	if (need <= free_bytes)
-		return true;
-	call_refuse(call, OPTD_TOO_LARGE,
-	            "model '%s' (%" PRIu64 " parameters) takes %" PRIu64 " bytes here, %" PRIu64
-	            " are left of %" PRIu64 ", this lane's share of limits.memory (1 of %u lanes)",
-	            name, layout_elements(layout), need, free_bytes, engine->options.memory_bytes,
-	            engine->options.lanes);
-	return false;
+	rc = engine_admits(engine, name, settings, layout, place, why, sizeof(why));
+	if (rc < 0)
+		call_refuse(call, rc, "%s", why);
+	return rc == OPTD_OK;
 }
 
 /* A model that trains for days must not turn out then to be one that cannot be saved. */
@@ -174,7 +173,7 @@ static struct shard *create(struct call *call, const char *name)
 		call_refuse(call, rc, "model '%s': %s", name, why);
 		return NULL;
 	}
-	if (!memory_allows(call, name, &settings, place) ||
+	if (!limits_allow(call, name, &settings, place) ||
 	    !checkpoint_allows(call, name, &settings, place))
 		return NULL;
 	if (layout_hash(*call->layout) != open->layout_hash) {

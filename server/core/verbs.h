@@ -85,6 +85,10 @@ uint64_t call_elements(struct call *call);
 /* Likewise, and that the payload holds just these elements. */
 bool call_payload_fits(struct call *call);
 
+/* Whether so many bytes are left of limits.memory; else both are in why. */
+bool engine_has_room(const struct engine *engine, const char *name, const struct layout *layout,
+                     uint64_t need, char *why, size_t why_bytes);
+
 /* Frees the ranks and waits of a session. */
 void session_close(struct engine *engine, uint32_t peer);
 

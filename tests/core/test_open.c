@@ -194,7 +194,7 @@ static void test_number_of_models_is_bounded(void **state)
 	core_world_start(&world);
 	core_join(&world, 0, 0);
 	world.open.model = text_of("other");
-	assert_refused(&world, OPTD_BUSY, "1 models are open|limits.models");
+	assert_refused(&world, OPTD_BUSY, "'other' would be number 2|limits.models allows 1");
 	core_world_end(&world);
 }
 
