@@ -57,6 +57,7 @@ static struct model *make_model(const struct checkpoint *about, struct model_pla
 	snprintf(model->run, sizeof(model->run), "%s", about->run);
 	model->run_id = about->run_id;
 	model->restored = true;
+	model->created_s = about->created_s;
 	model->born_ms = (int64_t)(uv_hrtime() / 1000000) - (age_ms > 0 ? age_ms : 0);
 	return model;
 }

@@ -220,6 +220,7 @@ static void cancel_cut(void *user, void *argument)
 static void describe(struct saver *saver, const struct shard *shard)
 {
 	const struct model *model = shard->model;
+	int64_t now_s = (int64_t)time(NULL);
 	int64_t age_s = ((int64_t)(uv_hrtime() / 1000000) - model->born_ms) / 1000;
 
 	saver->about = (struct checkpoint){
@@ -234,8 +235,9 @@ static void describe(struct saver *saver, const struct shard *shard)
 	        .step_timeout_ms = model->settings.step_timeout_ms,
 	        .daemon = model->place.daemon,
 	        .daemons = model->place.daemons,
-	        .created_s = (int64_t)time(NULL) - age_s,
-	        .saved_s = (int64_t)time(NULL),
+	        /* The age of a restored model is its checkpoint's. */
+	        .created_s = model->restored ? model->created_s : now_s - age_s,
+	        .saved_s = now_s,
 	};
 }
 

@@ -56,6 +56,7 @@ struct model {
 	bool restored;
 	int64_t born_ms; /* lane time of creation; of a restored model, of its checkpoint,
 	                    which is before the lane began and so may be negative */
+	int64_t created_s; /* unix time of creation, of a restored model; else 0 */
 };
 
 /* Bytes that model_new would take, and the layout takes, whose tables each lane has. */

@@ -103,6 +103,43 @@ static void test_models_beyond_their_number_are_refused_with_both_numbers(void *
 	assert_true(start_limited(fixture, "models: 2"));
 }
 
+/* ---- the time of creation ----------------------------------------------- */
+
+/* Writes the file again as that of an older model. */
+static void make_older(const struct fixture *fixture)
+{
+	static float weights[BLOCKS * LIMIT_BLOCK_ELEMENTS];
+	uint64_t versions[BLOCKS], updates[BLOCKS];
+	const struct checkpoint_target all = { 0, BLOCKS, weights, NULL, versions, updates };
+	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, versions, updates, NULL };
+	struct checkpoint_file *file;
+	char why[512];
+
+	assert_int_equal(checkpoint_open(fixture->file, &file, why, sizeof(why)), 0);
+	struct checkpoint about = *checkpoint_about(file);
+	assert_int_equal(checkpoint_read(file, &all, why, sizeof(why)), 0);
+	about.created_s = CREATED_S;
+	about.seats = 0;
+	assert_int_equal(checkpoint_write(fixture->daemon.data, &about, &part, 1, why, sizeof(why)), 0);
+	checkpoint_close(file);
+}
+
+static void test_a_model_keeps_its_time_of_creation(void **state)
+{
+	struct fixture *fixture = *state;
+	struct checkpoint_file *file;
+	char why[512];
+
+	train(fixture, "a");
+	make_older(fixture);
+	train(fixture, "a");
+	assert_int_equal(checkpoint_open(fixture->file, &file, why, sizeof(why)), 0);
+	assert_int_equal(checkpoint_about(file)->created_s, CREATED_S);
+	assert_true(checkpoint_about(file)->saved_s > CREATED_S);
+	assert_int_equal(checkpoint_version(file, 0), 2);
+	checkpoint_close(file);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -110,6 +147,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_model_beyond_the_memory_is_refused_with_both_sizes),
 		TEST(test_models_beyond_their_number_are_refused_with_both_numbers),
+		TEST(test_a_model_keeps_its_time_of_creation),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
