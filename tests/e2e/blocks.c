@@ -12,17 +12,18 @@
 
 static const float zeros[BLOCKS * LIMIT_BLOCK_ELEMENTS];
 
-static void give_weights(struct speaker *speaker)
+void blocks_init(struct speaker *speaker, uint32_t first, uint32_t count)
 {
 	struct msg init = speak_request(speaker, MSG_INIT);
 
 	init.rank = 0;
 	init.token = speaker->token;
 	init.part_count = 1;
-	init.parts[0].count = BLOCKS;
+	init.parts[0].first = first;
+	init.parts[0].count = count;
 	init.payload = zeros;
-	init.payload_bytes = sizeof(zeros);
-	init.checksum = wire_checksum(zeros, sizeof(zeros));
+	init.payload_bytes = count * LIMIT_BLOCK_BYTES;
+	init.checksum = wire_checksum(zeros, init.payload_bytes);
 	assert_int_equal(speak_ask(speaker, &init), OPTD_OK);
 	/* One without blocks says that these were all. */
 	init = speak_request(speaker, MSG_INIT);
@@ -38,7 +39,7 @@ void blocks_join(struct speaker *speaker, const char *endpoint, const char *mode
 	speak_hello(speaker, endpoint);
 	assert_int_equal(speak_open(speaker, model, shape, 1, 0, 0), OPTD_OK);
 	if (speaker->token != 0)
-		give_weights(speaker);
+		blocks_init(speaker, 0, BLOCKS);
 }
 
 void blocks_push(struct speaker *speaker, uint32_t block, uint64_t step)

@@ -14,6 +14,8 @@
 /* Connects, opens the model and, if it is new, gives it its weights; ended by
  * speak_close. */
 void blocks_join(struct speaker *speaker, const char *endpoint, const char *model);
+/* Gives these blocks their weights, and says that they are all of this lane's. */
+void blocks_init(struct speaker *speaker, uint32_t first, uint32_t count);
 /* Pushes to one block; returns when it is acknowledged. */
 void blocks_push(struct speaker *speaker, uint32_t block, uint64_t step);
 /* SAVE or DROP of this model, or of all for ""; not answered yet. */

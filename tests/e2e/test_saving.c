@@ -103,6 +103,24 @@ static void test_the_interval_saves_what_changed_since(void **state)
 	kept_assert_at(fixture->file, 1, 1);
 }
 
+/* Nobody may push before the lead has its weights as well. */
+static void test_a_model_with_weights_on_one_lane_only_is_passed_over(void **state)
+{
+	const uint64_t shape[] = { BLOCKS * LIMIT_BLOCK_ELEMENTS };
+	struct fixture *fixture = *state;
+	struct speaker *speaker = &fixture->speaker;
+
+	daemon_start_tcp(&fixture->daemon, 2);
+	speak_hello(speaker, fixture->daemon.endpoints[1]);
+	assert_int_equal(speak_open(speaker, MODEL, shape, 1, 0, 0), OPTD_OK);
+	speaker->token = 1; /* the lead's */
+	blocks_init(speaker, 2, 1);
+	assert_int_equal(blocks_ask(speaker, MSG_SAVE, ""), OPTD_OK);
+	assert_int_equal(blocks_ask(speaker, MSG_SAVE, MODEL), OPTD_NO_MODEL);
+	assert_int_equal(daemon_stop(&fixture->daemon), 0);
+	assert_int_not_equal(access(fixture->file, F_OK), 0);
+}
+
 /* ---- what is dropped ---------------------------------------------------- */
 
 /* A directory in the file's place cannot be removed. */
@@ -219,6 +237,21 @@ static void test_sessions_that_ask_for_too_many_saves_are_told_so(void **state)
 		speak_close(&others[i]);
 }
 
+static void test_all_models_are_saved_even_if_one_is_asked_for_behind(void **state)
+{
+	struct fixture *fixture = *state;
+	struct speaker *speaker = &fixture->speaker;
+
+	hold_up(fixture, "");
+	struct msg all = blocks_named(speaker, MSG_SAVE, "");
+	struct msg one = blocks_named(speaker, MSG_SAVE, MODEL);
+	assert_true(speak_send(speaker, &all) && speak_send(speaker, &one));
+	slow_push(&fixture->slow, 0, 1, 1);
+	assert_true(speak_answer(speaker, &one, DAEMON_DEADLINE_MS));
+	assert_int_equal(speaker->status, OPTD_OK);
+	assert_int_equal(daemon_log_count(&fixture->daemon, "event=checkpoint model=" MODEL), 2);
+}
+
 static void test_the_end_does_not_wait_for_saves_that_wait(void **state)
 {
 	struct fixture *fixture = *state;
@@ -244,12 +277,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_the_end_saves_a_block_that_is_between_the_others),
 		TEST(test_the_interval_saves_what_changed_since),
+		TEST(test_a_model_with_weights_on_one_lane_only_is_passed_over),
 		TEST(test_a_drop_that_the_disk_refuses_leaves_the_model),
 		TEST(test_a_drop_that_the_disk_refuses_leaves_the_file_to_be_written),
 		TEST(test_saves_that_fail_are_logged_once),
 		TEST(test_a_name_that_nobody_knows_is_not_logged),
 		TEST(test_a_session_that_asks_for_too_many_saves_is_told_so),
 		TEST(test_sessions_that_ask_for_too_many_saves_are_told_so),
+		TEST(test_all_models_are_saved_even_if_one_is_asked_for_behind),
 		TEST(test_the_end_does_not_wait_for_saves_that_wait),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

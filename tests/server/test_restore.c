@@ -1,0 +1,209 @@
+/* Restore: checkpoints into the engines of lanes that do not run yet. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+#include <zmq.h>
+
+#include "server/disk/checkpoint.h"
+#include "server/restore.h"
+
+#define LANES 2u
+#define BLOCKS 3u
+#define MEMORY (64u << 20)
+#define CREATED_S 1700000000
+#define SAVED_S 1700000900
+
+static float weights[BLOCKS * LIMIT_BLOCK_ELEMENTS];
+
+struct fixture {
+	char dir[32], why[2048];
+	struct log log;
+	void *context;
+	struct lane *lanes[LANES];
+	const char *endpoints[LANES];
+};
+
+static int set_up(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	char path[64];
+
+	assert_non_null(fixture);
+	*state = fixture;
+	fixture->log = (struct log){ STDERR_FILENO, LOG_TEXT, LOG_ERROR };
+	strcpy(fixture->dir, "/tmp/optd-restore.XXXXXX");
+	assert_non_null(mkdtemp(fixture->dir));
+	snprintf(path, sizeof(path), "%s/models", fixture->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	fixture->context = zmq_ctx_new();
+	for (uint32_t i = 0; i < LANES; i++) {
+		const struct lane_options options = { .context = fixture->context,
+			                              .log = &fixture->log,
+			                              .index = i,
+			                              .listen = "tcp://127.0.0.1:*",
+			                              .message_bytes = LIMIT_MESSAGE_BYTES,
+			                              .window_bytes = LIMIT_WINDOW_BYTES,
+			                              .connections = 16 };
+		assert_int_equal(lane_open(&options, &fixture->lanes[i], path, sizeof(path)), OPTD_OK);
+		fixture->endpoints[i] = lane_endpoint(fixture->lanes[i]);
+	}
+	return 0;
+}
+
+static void remove_file(const struct fixture *fixture, const char *name)
+{
+	char why[512];
+
+	assert_int_equal(checkpoint_remove(fixture->dir, name, why, sizeof(why)), OPTD_OK);
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[64];
+
+	for (uint32_t i = 0; i < LANES; i++)
+		lane_close_socket(fixture->lanes[i]);
+	zmq_ctx_term(fixture->context);
+	for (uint32_t i = 0; i < LANES; i++)
+		lane_free(&fixture->lanes[i]);
+	remove_file(fixture, "a");
+	remove_file(fixture, "b");
+	snprintf(path, sizeof(path), "%s/models", fixture->dir);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rmdir(fixture->dir), 0);
+	free(fixture);
+	return 0;
+}
+
+static void start(struct fixture *fixture, uint64_t memory_bytes, uint32_t models)
+{
+	for (uint32_t i = 0; i < LANES; i++) {
+		const struct engine_options options = { .lane = i,
+			                                .lanes = LANES,
+			                                .endpoints = fixture->endpoints,
+			                                .epoch = 1,
+			                                .memory_bytes = memory_bytes,
+			                                .message_bytes = LIMIT_MESSAGE_BYTES,
+			                                .window_bytes = LIMIT_WINDOW_BYTES,
+			                                .models = models,
+			                                .workers = 4,
+			                                .step_timeout_ms = 1000 };
+		assert_int_equal(lane_start(fixture->lanes[i], &options), OPTD_OK);
+	}
+}
+
+/* A checkpoint of three blocks at versions 5, 6, 7. */
+static void write_file(const struct fixture *fixture, const char *name)
+{
+	const uint64_t shape = BLOCKS * LIMIT_BLOCK_ELEMENTS, counts[BLOCKS] = { 5, 6, 7 };
+	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, counts, counts, NULL };
+	struct checkpoint about = { .model = name,
+		                    .run = "",
+		                    .run_id = 1,
+		                    .mode = MSG_ASYNC,
+		                    .reduce = MSG_MEAN,
+		                    .workers = 1,
+		                    .step_timeout_ms = 1000,
+		                    .daemons = 1,
+		                    .created_s = CREATED_S,
+		                    .saved_s = SAVED_S };
+	struct layout *layout = layout_new();
+	const double lr = 1.0;
+	char why[512];
+
+	assert_int_equal(layout_add(layout, "w", 1, &shape, 1, 0), OPTD_OK);
+	assert_int_equal(layout_cut(layout, NULL), OPTD_OK);
+	about.layout = layout;
+	assert_int_equal(optim_init(&about.optim, optim_find("sgd"), OPTIM_TORCH2, why, sizeof(why)), 0);
+	assert_int_equal(optim_set(&about.optim, "lr", &lr, 1, why, sizeof(why)), 0);
+	if (checkpoint_write(fixture->dir, &about, &part, 1, why, sizeof(why)) < 0)
+		fail_msg("%s", why);
+	layout_free(layout);
+}
+
+static int restore(struct fixture *fixture)
+{
+	return restore_all(fixture->dir, fixture->lanes, LANES, &fixture->log, fixture->why,
+	                   sizeof(fixture->why));
+}
+
+static const struct model *model_of(const struct fixture *fixture, uint32_t lane)
+{
+	const struct shard *shard = engine_find(lane_engine(fixture->lanes[lane]), "a");
+
+	assert_non_null(shard);
+	assert_true(shard->ready);
+	return shard->model;
+}
+
+static void test_lanes_share_what_a_file_has(void **state)
+{
+	struct fixture *fixture = *state;
+
+	write_file(fixture, "a");
+	start(fixture, MEMORY, 1);
+	assert_int_equal(restore(fixture), 1);
+	assert_int_equal(model_of(fixture, 0)->owned.count, 2);
+	assert_int_equal(model_version(model_of(fixture, 0), 1), 6);
+	assert_int_equal(model_version(model_of(fixture, 1), 2), 7);
+}
+
+static void test_a_restored_model_has_the_times_of_its_file(void **state)
+{
+	struct fixture *fixture = *state;
+
+	write_file(fixture, "a");
+	start(fixture, MEMORY, 1);
+	assert_int_equal(restore(fixture), 1);
+	const struct model *model = model_of(fixture, 1);
+	assert_int_equal(model->created_s, CREATED_S);
+	/* Its age is that of what it holds: more than a year. */
+	assert_true(model->born_ms < (int64_t)(uv_hrtime() / 1000000) - INT64_C(31536000000));
+}
+
+static void test_a_model_too_large_is_in_no_lane(void **state)
+{
+	struct fixture *fixture = *state;
+
+	write_file(fixture, "a");
+	/* Enough for the block of the second lane, not for the two of the first. */
+	start(fixture, 2u << 20, 1);
+	assert_int_equal(restore(fixture), OPTD_TOO_LARGE);
+	assert_non_null(strstr(fixture->why, "a.safetensors: model 'a' (393216 parameters) takes "));
+	assert_non_null(strstr(fixture->why, " are left of 2097152, "));
+	for (uint32_t i = 0; i < LANES; i++)
+		assert_int_equal(engine_shard_count(lane_engine(fixture->lanes[i])), 0);
+}
+
+static void test_one_model_too_many_is_refused_by_name(void **state)
+{
+	struct fixture *fixture = *state;
+
+	write_file(fixture, "a");
+	write_file(fixture, "b");
+	start(fixture, MEMORY, 1);
+	assert_int_equal(restore(fixture), OPTD_BUSY);
+	assert_non_null(strstr(fixture->why, "model 'b' would be number 2 here, limits.models allows 1"));
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_lanes_share_what_a_file_has),
+		TEST(test_a_restored_model_has_the_times_of_its_file),
+		TEST(test_a_model_too_large_is_in_no_lane),
+		TEST(test_one_model_too_many_is_refused_by_name),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
