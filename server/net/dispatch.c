@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <zmq.h>
 
+#include "server/net/intake.h"
 #include "server/net/lane_parts.h"
 
 #define TURN_MESSAGES 64
@@ -36,7 +37,7 @@ static void arrival_release(struct buf *buf)
 struct frames {
 	zmq_msg_t id, header, payload;
 	size_t count;
-	size_t bytes;
+	size_t bytes; /* on the wire: the routing id is not */
 	int fd;
 };
 
@@ -66,7 +67,8 @@ static bool receive(struct lane *lane, struct frames *frames)
 		if (zmq_msg_recv(part, lane->socket, ZMQ_DONTWAIT) < 0)
 			return frames->count > 0;
 		next = more(part);
-		frames->bytes += zmq_msg_size(part);
+		if (frames->count > 0)
+			frames->bytes += intake_frame_bytes(zmq_msg_size(part));
 		if (frames->count == 1)
 			frames->fd = zmq_msg_get(part, ZMQ_SRCFD);
 		if (part == &spare)
@@ -361,14 +363,25 @@ static void handle(struct lane *lane, struct frames *frames)
 	lane_send(lane, &lane->out);
 }
 
+/* ZeroMQ gives messages of connections in turn, roughly: after twice as many messages
+ * as there are connections, each that has one has been asked. */
+static void count_round(struct lane *lane, uint32_t messages, bool empty)
+{
+	lane->round_messages += messages;
+	if (empty || lane->round_messages >= 2 * guard_connections(lane->guard))
+		lane->round_done = true;
+}
+
 bool dispatch_turn(void *user)
 {
 	struct lane *lane = user;
 	struct frames frames;
 	size_t bytes = 0;
+	uint32_t messages = 0;
+	bool got = true;
 
-	for (int i = 0; i < TURN_MESSAGES && bytes < TURN_BYTES; i++) {
-		bool got = receive(lane, &frames);
+	while (got && messages < TURN_MESSAGES && bytes < TURN_BYTES) {
+		got = receive(lane, &frames);
 		if (got)
 			guard_delivered(lane->guard, frames.fd, frames.bytes);
 		/* A lane that drains takes nothing more: clients ask its successor. */
@@ -376,9 +389,9 @@ bool dispatch_turn(void *user)
 			handle(lane, &frames);
 		bytes += frames.bytes;
 		frames_close(&frames);
-		if (!got)
-			break;
+		messages += got;
 	}
+	count_round(lane, messages, !got);
 	if (lane->queued)
 		send_queued(lane);
 	if (lane->cutting)

@@ -17,10 +17,9 @@
 #include <zmq.h>
 
 #include "proto/status.h"
+#include "server/net/intake.h"
 
 #define TICK_MS 50
-/* Turns of the lane without a message, while more than one must be there. */
-#define STALLED_TURNS 1
 /* How long after a flood its memory is given back: ZeroMQ frees it bit by bit. */
 #define TRIM_TICKS 10
 
@@ -29,10 +28,8 @@ struct connection {
 	bool shut;
 	struct sockaddr_storage address; /* of the peer at accept: descriptors are reused */
 	socklen_t address_bytes;
-	atomic_uint_least64_t delivered;
 	atomic_bool known;
-	uint64_t moved;      /* delivered, when it last was seen to change */
-	uint64_t moved_turn; /* the lane's turn then, or when there was no more than a message */
+	struct intake intake;
 };
 
 struct guard {
@@ -40,11 +37,11 @@ struct guard {
 	void *monitor;
 	pthread_t thread;
 	atomic_bool stop;
-	atomic_uint_least64_t turns;
+	atomic_uint_least64_t turns, empty_turns;
 	struct connection *connections; /* [room], by descriptor */
 	uint32_t room;
 	uint32_t highest; /* no open descriptor beyond it */
-	uint32_t open;
+	atomic_uint open;
 	atomic_uint_least64_t accepted, closed, refused, flooded, cut;
 };
 
@@ -57,7 +54,7 @@ void guard_delivered(struct guard *guard, int fd, size_t bytes)
 {
 	struct connection *c = find(guard, fd);
 	if (c != NULL)
-		atomic_fetch_add_explicit(&c->delivered, bytes, memory_order_relaxed);
+		intake_given(&c->intake, bytes);
 }
 
 void guard_known(struct guard *guard, int fd)
@@ -67,9 +64,15 @@ void guard_known(struct guard *guard, int fd)
 		atomic_store_explicit(&c->known, true, memory_order_relaxed);
 }
 
-void guard_turn(struct guard *guard)
+void guard_turn(struct guard *guard, bool empty)
 {
-	atomic_fetch_add_explicit(&guard->turns, 1, memory_order_relaxed);
+	atomic_fetch_add(&guard->turns, 1);
+	atomic_fetch_add(&guard->empty_turns, empty);
+}
+
+uint32_t guard_connections(const struct guard *guard)
+{
+	return atomic_load_explicit(&guard->open, memory_order_relaxed);
 }
 
 /* At once and here: a note for the guard's thread could be taken for one about the
@@ -118,11 +121,11 @@ static void on_accepted(struct guard *guard, int fd)
 	c->address_bytes = sizeof(c->address);
 	if (getpeername(fd, (struct sockaddr *)&c->address, &c->address_bytes) != 0)
 		c->address_bytes = 0;
-	guard->open += !c->open;
+	atomic_fetch_add(&guard->open, !c->open);
 	c->open = true;
 	if ((uint32_t)fd > guard->highest)
 		guard->highest = (uint32_t)fd;
-	if (guard->open > guard->options.connections)
+	if (atomic_load(&guard->open) > guard->options.connections)
 		cut(guard, fd, &guard->refused);
 }
 
@@ -135,15 +138,15 @@ static void on_closed(struct guard *guard, int fd)
 	 * of that one before the guard hears of it. */
 	c->open = false;
 	c->shut = false;
-	atomic_store(&c->delivered, 0);
+	intake_reset(&c->intake);
 	atomic_store(&c->known, false);
-	guard->open--;
+	atomic_fetch_sub(&guard->open, 1);
 	atomic_fetch_add(&guard->closed, 1);
 }
 
-/* Bytes of the connection that ZeroMQ holds and the lane has not been given.  Not
- * those that wait in the kernel: on a busy machine a worker's may wait there long. */
-static uint64_t undelivered(struct connection *c, int fd)
+/* Bytes that ZeroMQ has taken of this connection.  Not those that wait in the kernel:
+ * on a busy machine a worker's may wait there long.  False where it cannot be told. */
+static bool measure(const struct connection *c, int fd, struct intake_bytes *out)
 {
 	struct tcp_info info;
 	socklen_t bytes = sizeof(info);
@@ -151,24 +154,29 @@ static uint64_t undelivered(struct connection *c, int fd)
 
 	if (c->address.ss_family == AF_UNIX ||
 	    getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0 || ioctl(fd, FIONREAD, &waiting) != 0)
-		return 0;
-	/* Read in this order, what happens in between makes the difference too small,
-	 * never too large. */
-	uint64_t gone = atomic_load_explicit(&c->delivered, memory_order_relaxed) + (uint64_t)waiting;
-	return info.tcpi_bytes_received > gone ? info.tcpi_bytes_received - gone : 0;
+		return false;
+	/* Read in this order, what comes in between makes it too small, never too large. */
+	out->come = info.tcpi_bytes_received;
+	out->taken = out->come > (uint64_t)waiting ? out->come - (uint64_t)waiting : 0;
+	return true;
 }
 
-/* Whether more than a message has come without one of them being whole. */
-static bool stalled(const struct guard *guard, struct connection *c, uint64_t bytes)
+/* Bytes that ZeroMQ holds of this connection; *flood if they are too many. */
+static uint64_t inspect_one(const struct guard *guard, struct connection *c, int fd, bool *flood)
 {
-	uint64_t turn = atomic_load_explicit(&guard->turns, memory_order_relaxed);
-	uint64_t delivered = atomic_load_explicit(&c->delivered, memory_order_relaxed);
+	const struct guard_options *options = &guard->options;
+	const struct intake_turns turns = {atomic_load(&guard->turns), atomic_load(&guard->empty_turns)};
+	bool known = atomic_load_explicit(&c->known, memory_order_relaxed);
+	struct intake_bytes bytes = {.given_before = atomic_load(&c->intake.given)};
 
-	if (delivered != c->moved || bytes <= guard->options.message_bytes) {
-		c->moved = delivered;
-		c->moved_turn = turn;
-	}
-	return turn - c->moved_turn > STALLED_TURNS;
+	*flood = false;
+	if (!measure(c, fd, &bytes))
+		return 0;
+	intake_look(&c->intake, &bytes, &turns, options->message_bytes);
+	uint64_t held = intake_held(&c->intake, bytes.taken);
+	*flood = held > (known ? options->session_bytes : options->stranger_bytes) ||
+	         intake_stalled(&c->intake, held, &turns, options->message_bytes);
+	return held;
 }
 
 static void inspect(struct guard *guard)
@@ -180,10 +188,9 @@ static void inspect(struct guard *guard)
 		struct connection *c = &guard->connections[fd];
 		if (!c->open || c->shut)
 			continue;
-		uint64_t bytes = undelivered(c, (int)fd);
-		bool known = atomic_load_explicit(&c->known, memory_order_relaxed);
-		if (bytes > (known ? guard->options.session_bytes : guard->options.stranger_bytes) ||
-		    stalled(guard, c, bytes))
+		bool flood;
+		uint64_t bytes = inspect_one(guard, c, (int)fd, &flood);
+		if (flood)
 			cut(guard, (int)fd, &guard->flooded);
 		total += bytes;
 		if (bytes > largest) {

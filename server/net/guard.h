@@ -3,7 +3,7 @@
  *
  * ZeroMQ counts whole messages, so a peer that sends parts without end fills
  * memory while the application sees nothing.  The guard compares the bytes that
- * ZeroMQ has read from a connection with the bytes the lane has been given,
+ * ZeroMQ has read from a connection with the bytes the lane has been given (intake.h),
  * and shuts a connection down when the difference exceeds what its pipe may
  * hold; a connection that has not said HELLO gets very little.  A part without
  * bytes takes two on the wire and 64 in memory, so it also looks at progress.  It
@@ -43,12 +43,17 @@ int guard_open(void *context, void *socket, const char *name, const struct guard
 /* After the watched socket was closed. NULL is fine. */
 void guard_close(struct guard *guard);
 
-/* The lane was given bytes from this connection.  Any thread; cheap. */
+/* The lane was given a message of so many bytes on the wire (intake_frame_bytes) from
+ * this connection.  The lane's thread; cheap. */
 void guard_delivered(struct guard *guard, int fd, size_t bytes);
 /* The connection has said HELLO. */
 void guard_known(struct guard *guard, int fd);
-/* The lane has had a turn in which it takes what is there from every connection. */
-void guard_turn(struct guard *guard);
+/* The lane has had a turn in which it asked every connection for a message, and the
+ * last one, if there was none: empty.  Not more often than 20 times a second: ZeroMQ's
+ * thread needs time, too. */
+void guard_turn(struct guard *guard, bool empty);
+/* Connections now, refused ones among them. */
+uint32_t guard_connections(const struct guard *guard);
 /* Cuts the connection: what ZeroMQ holds for it is given back.  The descriptor of
  * an old message may be another's by now, who has to connect again: ask once, not for
  * each message that is still in ZeroMQ's hands.  heavy: it held much memory. */

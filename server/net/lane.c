@@ -12,6 +12,9 @@
 #include "server/net/lane_parts.h"
 
 #define TICK_MS 50
+/* A lane asks every connection for a message at least once a second: who keeps it busy
+ * is not to hide who sends parts without end. */
+#define ROUND_TICKS (1000 / TICK_MS)
 #define SWEEP_MS 1000
 #define PROBE_MS 10000
 /* All at once, when there is no room for a new one. */
@@ -234,12 +237,24 @@ static bool all_sent(const struct lane *lane)
 	return true;
 }
 
+static void tell_guard(struct lane *lane)
+{
+	bool empty = !zsock_readable(&lane->zsock);
+
+	lane->round_ticks++;
+	if (!empty && !lane->round_done && lane->round_ticks < ROUND_TICKS)
+		return;
+	guard_turn(lane->guard, empty);
+	lane->round_done = false;
+	lane->round_messages = lane->round_ticks = 0;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct lane *lane = timer->data;
 	uint64_t now_ms = lane_now_ms(lane);
 
-	guard_turn(lane->guard);
+	tell_guard(lane);
 	if (!lane->draining)
 		engine_tick(lane->engine, now_ms, &lane->out);
 	if (now_ms % SWEEP_MS < TICK_MS)

@@ -46,6 +46,9 @@ struct lane {
 	struct zsock zsock;
 	uv_timer_t timer;
 	struct mailbox mailbox;
+	uint32_t round_messages; /* taken since the guard was told of a turn */
+	uint32_t round_ticks;    /* of the timer since then */
+	bool round_done;         /* and every connection was asked */
 	bool draining, stopping;
 	uint64_t stop_by_ms;
 	uint64_t probed_ms; /* all peers, for want of room */
