@@ -74,6 +74,12 @@
 #define LIMIT_LANES 64u
 #define LIMIT_DAEMONS 256u
 
+/* Descriptors kept free of connections: for files, timers and threads of the daemon
+ * and of each lane (a lane has about a dozen), and for connections that are accepted
+ * faster than they are refused. */
+#define LIMIT_SPARE_DESCRIPTORS 256u
+#define LIMIT_LANE_DESCRIPTORS 16u
+
 /* An endpoint's text, and the text that travels with a status. */
 #define LIMIT_ENDPOINT_BYTES 256u
 #define LIMIT_TEXT_BYTES 1024u

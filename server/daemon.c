@@ -15,6 +15,7 @@
 #include <uv.h>
 #include <zmq.h>
 
+#include "server/descriptors.h"
 #include "server/disk/checkpoint.h"
 #include "server/disk/datadir.h"
 #include "server/net/lane.h"
@@ -36,6 +37,7 @@ struct daemon {
 	uv_loop_t loop;
 	uv_signal_t term, interrupt, usr1;
 	uv_timer_t checkpoint;
+	uint32_t connections; /* of a lane, that the system's limit allows */
 	bool stopping;
 	bool saved; /* all checkpoints at the end were written, or none was wanted */
 };
@@ -73,6 +75,32 @@ static void keep_memory_warm(void)
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 }
 
+/* Before the lanes: they make room for as many descriptors as there may be. */
+static int count_descriptors(struct daemon *daemon)
+{
+	const struct config *config = daemon->config;
+	uint64_t needed = descriptors_needed(config->lanes, config->connections);
+	uint64_t limit = descriptors_raise(needed);
+	char why[256];
+
+	daemon->connections = descriptors_share(limit, config->lanes, config->connections);
+	if (daemon->connections == 0) {
+		snprintf(why, sizeof(why),
+		         "RLIMIT_NOFILE allows %llu descriptors, %u lanes need %llu for one connection "
+		         "each: raise it (ulimit -Hn, LimitNOFILE)",
+		         (unsigned long long)limit, config->lanes,
+		         (unsigned long long)descriptors_needed(config->lanes, 1));
+		return complain(daemon, "descriptors", why, EXIT_SYSTEM);
+	}
+	if (daemon->connections < config->connections)
+		log_event(&daemon->log, LOG_WARN, "descriptors", log_u64("allowed", limit),
+		          log_u64("needed", needed), log_u64("connections", daemon->connections),
+		          log_u64("configured", config->connections),
+		          log_str("why", "fewer connections are let in than limits.connections says: "
+		                         "raise RLIMIT_NOFILE (ulimit -Hn, LimitNOFILE)"));
+	return 0;
+}
+
 static int open_lanes(struct daemon *daemon)
 {
 	const struct config *config = daemon->config;
@@ -87,7 +115,7 @@ static int open_lanes(struct daemon *daemon)
 		        .listen = endpoint,
 		        .message_bytes = (uint32_t)config->message_bytes,
 		        .window_bytes = (uint32_t)config->window_bytes,
-		        .connections = config->connections,
+		        .connections = daemon->connections,
 		        .admin = saver_admin,
 		        .user = daemon->saver,
 		};
@@ -323,7 +351,9 @@ static int bring_up(struct daemon *daemon)
 	daemon->saver = saver_new(&options);
 	if (daemon->context == NULL || daemon->saver == NULL)
 		return complain(daemon, "start", "no memory", EXIT_SYSTEM);
-	int rc = open_world(daemon);
+	int rc = count_descriptors(daemon);
+	if (rc == 0)
+		rc = open_world(daemon);
 	if (rc == 0)
 		rc = start_engines(daemon);
 	if (rc == 0)

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,12 +98,20 @@ static const char *program(void)
 	return path;
 }
 
+static void limit_descriptors(const struct daemon_process *daemon)
+{
+	const struct rlimit limit = { daemon->soft_descriptors, daemon->hard_descriptors };
+	if (limit.rlim_max > 0)
+		setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /* In the child: only what may be done between fork and exec. */
-static void become_daemon(const char *path, char *const *argv, int output, int log, pid_t parent,
-                          bool plain)
+static void become_daemon(const struct daemon_process *daemon, const char *path, char *const *argv,
+                          int output, int log, pid_t parent)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (plain) {
+	limit_descriptors(daemon);
+	if (daemon->plain) {
 		/* For who has no such rights this fails, and need not be. */
 		prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE);
 		prctl(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH);
@@ -128,7 +137,7 @@ static void spawn(struct daemon_process *daemon, char *const *argv)
 	daemon->pid = fork();
 	assert_true(daemon->pid >= 0);
 	if (daemon->pid == 0)
-		become_daemon(path, argv, pipe_ends[1], log, parent, daemon->plain);
+		become_daemon(daemon, path, argv, pipe_ends[1], log, parent);
 	close(pipe_ends[1]);
 	close(log);
 	daemon->output = pipe_ends[0];

@@ -29,6 +29,7 @@ struct daemon_process {
 	pid_t pid;              /* 0: not running */
 	int output;             /* standard output */
 	bool plain;             /* root's right to pass over permissions is left behind */
+	uint32_t soft_descriptors, hard_descriptors; /* its RLIMIT_NOFILE; 0: the test's */
 	int exit_code;          /* of the last one that ended; 128 + signal */
 	char said[DAEMON_TEXT_BYTES]; /* standard output up to READY, or all of it */
 	uint32_t endpoint_count;
