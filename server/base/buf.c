@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "server/base/mem.h"
@@ -39,6 +40,24 @@ void buf_drop(struct buf *buf)
 		return;
 	if (atomic_fetch_sub_explicit(&buf->holders, 1, memory_order_acq_rel) == 1)
 		buf->release(buf);
+}
+
+static void single_release(struct buf *buf)
+{
+	free(buf);
+}
+
+struct buf *buf_new(size_t bytes)
+{
+	struct buf *buf = bytes < SIZE_MAX / 2 ? malloc(sizeof(*buf) + bytes) : NULL;
+	if (buf == NULL)
+		return NULL;
+	atomic_init(&buf->holders, 1);
+	buf->bytes = bytes;
+	buf->room = sizeof(*buf) + bytes;
+	buf->data = buf + 1;
+	buf->release = single_release;
+	return buf;
 }
 
 static unsigned class_of(size_t bytes)
@@ -128,6 +147,7 @@ static struct pooled *pooled_new(struct buf_pool *pool, unsigned class)
 		free(pooled);
 		return NULL;
 	}
+	pooled->buf.room = class_bytes(class);
 	pooled->buf.release = pooled_release;
 	pooled->pool = pool;
 	pooled->class = class;

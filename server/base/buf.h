@@ -16,6 +16,7 @@
 struct buf {
 	atomic_uint holders;
 	size_t bytes;
+	size_t room; /* memory it takes, at least bytes */
 	void *data;
 	void (*release)(struct buf *buf); /* called once, by the last holder */
 };
@@ -23,6 +24,10 @@ struct buf {
 struct buf *buf_hold(struct buf *buf);
 /* NULL is fine. */
 void buf_drop(struct buf *buf);
+
+/* A buffer of just `bytes`, contents undefined, with one holder: for what is small and
+ * may be kept long.  NULL without memory. */
+struct buf *buf_new(size_t bytes);
 
 /* A pool keeps released buffers for the next taker, so that memory stays warm.
  * It may be used from several threads. */
@@ -33,7 +38,8 @@ struct buf_pool *buf_pool_new(size_t keep_bytes);
 /* Every buffer must have been dropped before. */
 void buf_pool_free(struct buf_pool *pool);
 
-/* A buffer of `bytes`, contents undefined, with one holder; NULL without memory. */
+/* A buffer of `bytes`, contents undefined, with one holder; NULL without memory.  It
+ * takes 4 KiB or the next power of two. */
 struct buf *buf_pool_take(struct buf_pool *pool, size_t bytes);
 
 #endif

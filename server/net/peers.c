@@ -107,25 +107,50 @@ void peers_remove(struct peers *peers, uint32_t number)
 	peers->count--;
 }
 
+/* A small payload may sit in a large buffer: a copy then waits in its place. */
+static struct buf *payload_to_keep(struct buf *payload, size_t bytes)
+{
+	if (payload == NULL || bytes > payload->room / 2)
+		return payload != NULL ? buf_hold(payload) : NULL;
+	struct buf *copy = buf_new(bytes);
+	if (copy == NULL)
+		return buf_hold(payload);
+	memcpy(copy->data, payload->data, bytes);
+	return copy;
+}
+
+static void parcel_free(struct parcel *parcel)
+{
+	buf_drop(parcel->payload);
+	free(parcel);
+}
+
 int peers_queue(struct peers *peers, uint32_t number, const void *header, size_t header_bytes,
-                struct buf *payload, size_t payload_bytes)
+                struct buf *payload, size_t payload_bytes, size_t limit)
 {
 	struct peer *peer = &peers->all[number];
 	struct parcel *parcel = malloc(sizeof(*parcel) + header_bytes);
 	if (parcel == NULL)
 		return OPTD_NO_MEMORY;
 	parcel->next = NULL;
-	parcel->payload = payload != NULL ? buf_hold(payload) : NULL;
+	parcel->payload = payload_to_keep(payload, payload_bytes);
 	parcel->payload_bytes = payload_bytes;
 	parcel->header_bytes = header_bytes;
+	parcel->room = sizeof(*parcel) + header_bytes;
+	if (parcel->payload != NULL)
+		parcel->room += parcel->payload->room;
+	if (peer->queued_bytes + parcel->room > limit) {
+		parcel_free(parcel);
+		return OPTD_BUSY;
+	}
 	memcpy(parcel->header, header, header_bytes);
 	if (peer->last != NULL)
 		peer->last->next = parcel;
 	else
 		peer->first = parcel;
 	peer->last = parcel;
-	peer->queued_bytes += header_bytes + payload_bytes;
-	peers->queued_bytes += header_bytes + payload_bytes;
+	peer->queued_bytes += parcel->room;
+	peers->queued_bytes += parcel->room;
 	return OPTD_OK;
 }
 
@@ -138,7 +163,12 @@ struct parcel *peers_unqueue(struct peers *peers, uint32_t number)
 	peer->first = parcel->next;
 	if (peer->first == NULL)
 		peer->last = NULL;
-	peer->queued_bytes -= parcel->header_bytes + parcel->payload_bytes;
-	peers->queued_bytes -= parcel->header_bytes + parcel->payload_bytes;
+	peer->queued_bytes -= parcel->room;
+	peers->queued_bytes -= parcel->room;
 	return parcel;
+}
+
+size_t peers_unread(const struct peers *peers, uint32_t number)
+{
+	return atomic_load(&peers->accounts[number]) + peers->all[number].queued_bytes;
 }

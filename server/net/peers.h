@@ -24,6 +24,7 @@ struct parcel {
 	struct parcel *next;
 	struct buf *payload; /* or NULL */
 	size_t payload_bytes;
+	size_t room; /* memory it takes */
 	size_t header_bytes;
 	unsigned char header[];
 };
@@ -35,12 +36,12 @@ struct peer {
 	uint64_t probed_ms;
 	int fd; /* of the last message, to cut the connection by */
 	struct parcel *first, *last;
-	size_t queued_bytes;
+	size_t queued_bytes; /* of memory */
 };
 
 struct peers {
 	struct peer *all; /* [room] */
-	atomic_size_t *accounts; /* [room]: bytes ZeroMQ holds for that number */
+	atomic_size_t *accounts; /* [room]: bytes of memory ZeroMQ holds for that number */
 	uint32_t room;
 	uint32_t count;
 	size_t queued_bytes;  /* of all peers */
@@ -65,10 +66,14 @@ uint32_t peers_add(struct peers *peers, uint32_t id);
 /* Forgets a peer and its queue. */
 void peers_remove(struct peers *peers, uint32_t number);
 
-/* Puts an answer behind those that wait; holds payload.  OPTD_NO_MEMORY. */
+/* Puts an answer behind those that wait; holds payload, or a copy where that takes
+ * much less memory.  OPTD_BUSY where the peer's answers would take more than limit
+ * bytes of memory, OPTD_NO_MEMORY. */
 int peers_queue(struct peers *peers, uint32_t number, const void *header, size_t header_bytes,
-                struct buf *payload, size_t payload_bytes);
+                struct buf *payload, size_t payload_bytes, size_t limit);
 /* Takes the first one off; the caller frees it and drops its payload. */
 struct parcel *peers_unqueue(struct peers *peers, uint32_t number);
+/* Bytes of memory that answers take which this peer has not read. */
+size_t peers_unread(const struct peers *peers, uint32_t number);
 
 #endif

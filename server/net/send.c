@@ -12,11 +12,11 @@
 
 #include "server/net/lane_parts.h"
 
-/* Bytes that ZeroMQ has until they are on the wire. */
+/* A payload that ZeroMQ has until it is on the wire.  What is accounted is the memory
+ * it takes. */
 struct loan {
 	struct buf *buf;
 	atomic_size_t *account, *whole;
-	size_t bytes;
 };
 
 /* Called by ZeroMQ's own thread: atomics and the pool's lock only. */
@@ -24,8 +24,8 @@ static void loan_end(void *data, void *hint)
 {
 	struct loan *loan = hint;
 	(void)data;
-	atomic_fetch_sub(loan->account, loan->bytes);
-	atomic_fetch_sub(loan->whole, loan->bytes);
+	atomic_fetch_sub(loan->account, loan->buf->room);
+	atomic_fetch_sub(loan->whole, loan->buf->room);
 	buf_drop(loan->buf);
 	free(loan);
 }
@@ -38,15 +38,14 @@ static int lend(struct lane *lane, uint32_t number, struct buf *payload, size_t 
 	struct loan *loan = malloc(sizeof(*loan));
 	if (loan == NULL)
 		return -1;
-	*loan = (struct loan){buf_hold(payload), &lane->peers.accounts[number], &lane->peers.lent_bytes,
-	                      bytes};
+	*loan = (struct loan){buf_hold(payload), &lane->peers.accounts[number], &lane->peers.lent_bytes};
 	if (zmq_msg_init_data(message, payload->data, bytes, loan_end, loan) != 0) {
 		buf_drop(payload);
 		free(loan);
 		return -1;
 	}
-	atomic_fetch_add(loan->account, bytes);
-	atomic_fetch_add(loan->whole, bytes);
+	atomic_fetch_add(loan->account, payload->room);
+	atomic_fetch_add(loan->whole, payload->room);
 	return 0;
 }
 
@@ -74,8 +73,10 @@ static int send_parts(struct lane *lane, uint32_t number, const void *header, si
 	return rc != 0 ? rc : errno;
 }
 
-static bool has_room(struct lane *lane, uint32_t number, size_t bytes)
+static bool has_room(struct lane *lane, uint32_t number, const struct buf *payload)
 {
+	size_t bytes = payload != NULL ? payload->room : 0;
+
 	/* Answers are never larger than what was asked for, and a client asks
 	 * within its window; twice that leaves room for those it asked again. */
 	size_t account = atomic_load(&lane->peers.accounts[number]);
@@ -86,15 +87,14 @@ static void peer_send(struct lane *lane, uint32_t number, const void *header, si
                       struct buf *payload, size_t payload_bytes)
 {
 	struct peer *peer = &lane->peers.all[number];
-	size_t limit = lane->options.window_bytes;
 	int rc = EAGAIN;
 
-	if (peer->first == NULL && has_room(lane, number, payload_bytes))
+	if (peer->first == NULL && has_room(lane, number, payload))
 		rc = send_parts(lane, number, header, header_bytes, payload, payload_bytes);
 	if (rc == 0)
 		return;
-	if (rc == EAGAIN && peer->queued_bytes + payload_bytes <= limit &&
-	    peers_queue(&lane->peers, number, header, header_bytes, payload, payload_bytes) == 0) {
+	if (rc == EAGAIN && peers_queue(&lane->peers, number, header, header_bytes, payload,
+	                                payload_bytes, lane->options.window_bytes) == OPTD_OK) {
 		lane->queued = true;
 		return;
 	}
@@ -111,7 +111,7 @@ static bool flush_peer(struct lane *lane, uint32_t number)
 
 	while (peer->first != NULL) {
 		struct parcel *parcel = peer->first;
-		if (!has_room(lane, number, parcel->payload_bytes))
+		if (!has_room(lane, number, parcel->payload))
 			return true;
 		int rc = send_parts(lane, number, parcel->header, parcel->header_bytes, parcel->payload,
 		                    parcel->payload_bytes);

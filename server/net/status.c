@@ -50,25 +50,38 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	return wire_status_encode(&status, buffer, room);
 }
 
-void status_answer(struct lane *lane, uint32_t peer, const struct msg *request)
+/* All records, in a buffer of their size; NULL without memory. */
+static struct buf *encode_all(struct lane *lane)
 {
 	uint32_t count = engine_shard_count(lane->engine);
-	struct buf *buf = buf_pool_take(lane->pool, (size_t)(count + 1) * RECORD_BYTES);
+	size_t room = (size_t)count * RECORD_BYTES, used = 0;
+	char *records = malloc(room + 1);
+
+	if (records == NULL)
+		return NULL;
+	for (uint32_t i = 0; i < count; i++)
+		used += encode_shard(engine_shard(lane->engine, i), records + used, room - used);
+	struct buf *buf = buf_new(used);
+	if (buf != NULL)
+		memcpy(buf->data, records, used);
+	free(records);
+	return buf;
+}
+
+void status_answer(struct lane *lane, uint32_t peer, const struct msg *request)
+{
+	struct buf *buf = encode_all(lane);
 
 	if (buf == NULL) {
 		lane_answer(lane, peer, request, OPTD_NO_MEMORY, "no memory for an answer");
 		return;
 	}
-	size_t used = 0;
-	for (uint32_t i = 0; i < count; i++)
-		used += encode_shard(engine_shard(lane->engine, i), (char *)buf->data + used,
-		                     buf->bytes - used);
 	struct outbox_entry *entry = outbox_add(&lane->out, peer);
 	entry->head.verb = MSG_STATUS;
 	entry->head.request = request->request;
 	entry->head.session = request->session;
 	entry->head.epoch = lane->engine_options.epoch;
-	entry->head.payload_bytes = used;
+	entry->head.payload_bytes = buf->bytes;
 	entry->payload = buf;
 	lane_send(lane, &lane->out);
 }

@@ -44,6 +44,21 @@ static void test_buffer_has_the_bytes_asked_for(void **state)
 	buf_pool_free(pool);
 }
 
+static void test_a_new_buffer_takes_little_more_than_its_bytes(void **state)
+{
+	(void)state;
+	static const size_t sizes[] = {0, 1, 4097};
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct buf *buf = buf_new(sizes[i]);
+		assert_non_null(buf);
+		assert_int_equal(buf->bytes, sizes[i]);
+		assert_in_range(buf->room, sizes[i], sizes[i] + 64);
+		memset(buf->data, 1, sizes[i]);
+		buf_drop(buf);
+	}
+	assert_null(buf_new(SIZE_MAX));
+}
+
 static void test_released_buffer_is_given_again(void **state)
 {
 	(void)state;
@@ -96,6 +111,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_last_holder_releases),
 	        cmocka_unit_test(test_buffer_has_the_bytes_asked_for),
+	        cmocka_unit_test(test_a_new_buffer_takes_little_more_than_its_bytes),
 	        cmocka_unit_test(test_released_buffer_is_given_again),
 	        cmocka_unit_test(test_pool_keeps_no_more_than_its_bound),
 	        cmocka_unit_test(test_absurd_size_is_refused),

@@ -27,6 +27,7 @@
 #define CUT_MS 5000
 #define LAYOUT_FLOOD 12
 #define UNREAD_PULLS 4000
+#define UNREAD_SMALL 200000
 #define WAITING_PULLS 9000 /* more than one session may have */
 #define WAITING_READERS 12
 
@@ -343,6 +344,33 @@ static void test_readers_that_never_read_are_let_go(void **state)
 		speak_close(&readers[reader]);
 }
 
+/* Short ones, of which none is read: what counts is the memory that each takes. */
+static void ask_for_small_answers(struct scene *scene, enum msg_verb verb)
+{
+	struct speaker speaker;
+
+	hello(scene, &speaker);
+	for (int i = 0; i < UNREAD_SMALL; i++) {
+		struct msg msg = speak_request(&speaker, verb);
+		if (verb == MSG_OPEN)
+			msg.open = (struct msg_open){ .model = { "steady", 6 }, .daemons = 1 };
+		if (!speak_send(&speaker, &msg))
+			break;
+	}
+	worker_wait(&scene->worker, 50);
+	speak_close(&speaker);
+}
+
+static void test_floods_of_status_are_borne(void **state)
+{
+	ask_for_small_answers(*state, MSG_STATUS);
+}
+
+static void test_floods_of_small_layouts_are_borne(void **state)
+{
+	ask_for_small_answers(*state, MSG_OPEN);
+}
+
 /* Ask for versions that will not come, in as many sessions as take what is there. */
 static void test_floods_of_waiting_pulls_are_borne(void **state)
 {
@@ -390,6 +418,8 @@ int main(void)
 		ATTACK(test_a_model_of_a_trillion_parameters_hears_both_sizes),
 		ATTACK(test_floods_of_layouts_are_borne),
 		ATTACK(test_readers_that_never_read_are_let_go),
+		ATTACK(test_floods_of_status_are_borne),
+		ATTACK(test_floods_of_small_layouts_are_borne),
 		ATTACK(test_floods_of_waiting_pulls_are_borne),
 		ATTACK(test_attacks_fill_no_log),
 	};

@@ -12,6 +12,7 @@
 #include "tests/support/rng_seed.h"
 
 #define ROOM 64
+#define ROOM_BYTES (1u << 20)
 
 static int set_up(void **state)
 {
@@ -80,9 +81,9 @@ static void test_answers_leave_in_the_order_they_came(void **state)
 	struct peers *peers = *state;
 	uint32_t number = peers_add(peers, 9);
 
-	assert_int_equal(peers_queue(peers, number, "first", 5, NULL, 0), OPTD_OK);
-	assert_int_equal(peers_queue(peers, number, "second", 6, NULL, 0), OPTD_OK);
-	assert_int_equal(peers->all[number].queued_bytes, 11);
+	assert_int_equal(peers_queue(peers, number, "first", 5, NULL, 0, ROOM_BYTES), OPTD_OK);
+	assert_int_equal(peers_queue(peers, number, "second", 6, NULL, 0, ROOM_BYTES), OPTD_OK);
+	assert_int_equal(peers_unread(peers, number), 2 * sizeof(struct parcel) + 11);
 	struct parcel *parcel = peers_unqueue(peers, number);
 	assert_int_equal(parcel->header_bytes, 5);
 	assert_memory_equal(parcel->header, "first", 5);
@@ -98,13 +99,58 @@ static void test_a_peer_that_leaves_lets_go_of_its_answers(void **state)
 {
 	struct peers *peers = *state;
 	struct buf_pool *pool = buf_pool_new(1 << 20);
-	struct buf *payload = buf_pool_take(pool, 1000);
+	struct buf *payload = buf_pool_take(pool, 3000);
 	uint32_t number = peers_add(peers, 9);
 
-	assert_int_equal(peers_queue(peers, number, "h", 1, payload, 1000), OPTD_OK);
+	assert_int_equal(peers_queue(peers, number, "h", 1, payload, 3000, ROOM_BYTES), OPTD_OK);
 	assert_int_equal(atomic_load(&payload->holders), 2);
 	peers_remove(peers, number);
 	assert_int_equal(atomic_load(&payload->holders), 1);
+	buf_drop(payload);
+	buf_pool_free(pool);
+}
+
+static void test_answers_beyond_the_limit_are_not_kept(void **state)
+{
+	struct peers *peers = *state;
+	uint32_t number = peers_add(peers, 9);
+	size_t limit = 10 * (sizeof(struct parcel) + 5);
+
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(peers_queue(peers, number, "empty", 5, NULL, 0, limit), OPTD_OK);
+	assert_int_equal(peers_queue(peers, number, "empty", 5, NULL, 0, limit), OPTD_BUSY);
+	assert_int_equal(peers_unread(peers, number), limit);
+}
+
+static void test_a_small_answer_keeps_no_large_buffer(void **state)
+{
+	struct peers *peers = *state;
+	struct buf_pool *pool = buf_pool_new(1 << 20);
+	struct buf *payload = buf_pool_take(pool, 100);
+	uint32_t number = peers_add(peers, 9);
+
+	memset(payload->data, 7, 100);
+	assert_int_equal(peers_queue(peers, number, "h", 1, payload, 100, 1000), OPTD_OK);
+	assert_int_equal(atomic_load(&payload->holders), 1);
+	assert_memory_equal(peers->all[number].first->payload->data, payload->data, 100);
+	buf_drop(payload);
+	peers_remove(peers, number);
+	buf_pool_free(pool);
+}
+
+static void test_a_large_answer_counts_with_all_its_buffer_takes(void **state)
+{
+	struct peers *peers = *state;
+	struct buf_pool *pool = buf_pool_new(1 << 20);
+	struct buf *payload = buf_pool_take(pool, ROOM_BYTES / 2 + 4);
+	uint32_t number = peers_add(peers, 9);
+
+	assert_int_equal(peers_queue(peers, number, "h", 1, payload, payload->bytes, ROOM_BYTES),
+	                 OPTD_BUSY);
+	assert_int_equal(peers_queue(peers, number, "h", 1, payload, payload->bytes, 2 * ROOM_BYTES),
+	                 OPTD_OK);
+	assert_true(peers_unread(peers, number) >= ROOM_BYTES);
+	peers_remove(peers, number);
 	buf_drop(payload);
 	buf_pool_free(pool);
 }
@@ -120,6 +166,9 @@ int main(void)
 		TEST(test_ids_that_collide_are_kept_apart),
 		TEST(test_answers_leave_in_the_order_they_came),
 		TEST(test_a_peer_that_leaves_lets_go_of_its_answers),
+		TEST(test_answers_beyond_the_limit_are_not_kept),
+		TEST(test_a_small_answer_keeps_no_large_buffer),
+		TEST(test_a_large_answer_counts_with_all_its_buffer_takes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
