@@ -19,6 +19,10 @@
 #define TURN_BYTES (8u << 20)
 #define STRIKES 3
 #define STRIKES_AGAIN 64
+#define ROOM_TEXT_BYTES 200
+/* Small answers are given to whoever has read all that he asked for. */
+#define SMALL_BYTES 65536
+#define SHARE_OF_SMALL 1
 
 /* A received payload, kept alive as long as someone holds it. */
 struct arrival {
@@ -218,7 +222,7 @@ static struct buf *payload_buf(struct lane *lane, struct frames *frames)
 	zmq_msg_init(&arrival->message);
 	zmq_msg_move(&arrival->message, &frames->payload);
 	atomic_store(&arrival->buf.holders, 1);
-	arrival->buf.bytes = bytes;
+	arrival->buf.bytes = arrival->buf.room = bytes;
 	arrival->buf.data = zmq_msg_data(&arrival->message);
 	arrival->buf.release = arrival_release;
 	return &arrival->buf;
@@ -228,6 +232,70 @@ static void refuse(struct lane *lane, uint32_t peer, const struct msg *request, 
                    const char *text)
 {
 	lane_answer(lane, peer, request, status, text);
+}
+
+/* What a peer may leave unread though all of them together leave too much.  Nobody
+ * else's greed is to stop training: a rank may leave the answers to a step, in buffers
+ * of up to twice their size.  In async a step's bytes return to the window when its
+ * answer has been read; in sync they do earlier. */
+static uint64_t own_share(struct lane *lane, uint32_t peer, const struct msg *request)
+{
+	uint64_t window = lane->options.window_bytes;
+
+	for (uint32_t i = 0; i < engine_shard_count(lane->engine); i++) {
+		const struct shard *shard = engine_shard(lane->engine, i);
+		uint32_t rank = (uint32_t)request->rank;
+		if (shard->handle != request->object || rank >= shard->holder_count ||
+		    !shard->holders[rank].held || shard->holders[rank].peer != peer)
+			continue;
+		uint64_t weights = (uint64_t)shard->model->owned.count * LIMIT_BLOCK_BYTES;
+		bool sync = shard->model->settings.mode == MSG_SYNC;
+		return 2 * (sync || weights < window ? weights : window);
+	}
+	return 0;
+}
+
+/* Readers are not in the models' formula: what they have not read may take what
+ * the models leave of limits.memory.  Beyond that a peer has its share.  False: text
+ * says why. */
+static bool has_room(struct lane *lane, uint32_t peer, uint64_t share, char text[static ROOM_TEXT_BYTES])
+{
+	uint64_t under_way = atomic_load(&lane->peers.lent_bytes) + lane->peers.queued_bytes;
+	uint64_t models = engine_bytes(lane->engine);
+	uint64_t limit = lane->engine_options.memory_bytes;
+	uint64_t left = limit > models ? limit - models : 0;
+
+	if (left < 2 * (uint64_t)lane->options.window_bytes)
+		left = 2 * (uint64_t)lane->options.window_bytes;
+	if (under_way < left || peers_unread(&lane->peers, peer) < share)
+		return true;
+	snprintf(text, ROOM_TEXT_BYTES,
+	         "answers of %llu bytes wait to be read and limits.memory leaves %llu: try again later",
+	         (unsigned long long)under_way, (unsigned long long)left);
+	return false;
+}
+
+static bool room_for_weights(struct lane *lane, uint32_t peer, const struct msg *request)
+{
+	char text[ROOM_TEXT_BYTES];
+
+	if (request->verb != MSG_PULL && request->verb != MSG_PUSH_PULL)
+		return true;
+	if (has_room(lane, peer, own_share(lane, peer, request), text))
+		return true;
+	refuse(lane, peer, request, OPTD_BUSY, text);
+	return false;
+}
+
+/* An operator's question is asked when there is trouble. */
+static void answer_status(struct lane *lane, uint32_t peer, const struct msg *request)
+{
+	char text[ROOM_TEXT_BYTES];
+
+	if (has_room(lane, peer, SHARE_OF_SMALL, text))
+		status_answer(lane, peer, request);
+	else
+		refuse(lane, peer, request, OPTD_BUSY, text);
 }
 
 static void admin(struct lane *lane, uint32_t peer, const struct msg *request)
@@ -244,7 +312,7 @@ static void admin(struct lane *lane, uint32_t peer, const struct msg *request)
 		return;
 	}
 	if (request->verb == MSG_STATUS) {
-		status_answer(lane, peer, request);
+		answer_status(lane, peer, request);
 		return;
 	}
 	if (model.size >= sizeof(name) || (model.size == 0 && request->verb == MSG_DROP)) {
@@ -257,6 +325,23 @@ static void admin(struct lane *lane, uint32_t peer, const struct msg *request)
 	lane->options.admin(lane->options.user, lane, request, peer, name);
 }
 
+static void attach(struct lane *lane, struct outbox_entry *entry, const struct layout *layout)
+{
+	char text[ROOM_TEXT_BYTES];
+	size_t bytes = wire_layout_bytes(layout);
+
+	if (!has_room(lane, entry->peer, bytes <= SMALL_BYTES ? SHARE_OF_SMALL : 0, text)) {
+		entry->head.status = OPTD_BUSY;
+		entry->head.text = outbox_printf(&lane->out, "%s", text);
+		return;
+	}
+	entry->payload = buf_pool_take(lane->pool, bytes);
+	if (entry->payload == NULL)
+		return;
+	wire_layout_encode(layout, entry->payload->data);
+	entry->head.payload_bytes = bytes;
+}
+
 /* One who opens a model without a layout is answered with the model's. */
 static void attach_layout(struct lane *lane, const struct msg *request)
 {
@@ -267,36 +352,11 @@ static void attach_layout(struct lane *lane, const struct msg *request)
 		return;
 	for (uint32_t i = 0; i < engine_shard_count(lane->engine); i++) {
 		const struct shard *shard = engine_shard(lane->engine, i);
-		if (shard->handle != entry->head.opened.model)
-			continue;
-		size_t bytes = wire_layout_bytes(shard->model->layout);
-		entry->payload = buf_pool_take(lane->pool, bytes);
-		if (entry->payload == NULL)
+		if (shard->handle == entry->head.opened.model) {
+			attach(lane, entry, shard->model->layout);
 			return;
-		wire_layout_encode(shard->model->layout, entry->payload->data);
-		entry->head.payload_bytes = bytes;
+		}
 	}
-}
-
-/* Readers are not in the models' formula: what they have not read may take what
- * the models leave of limits.memory. */
-static bool room_for_answers(struct lane *lane, uint32_t peer, const struct msg *request)
-{
-	char text[200];
-	uint64_t under_way = atomic_load(&lane->peers.lent_bytes) + lane->peers.queued_bytes;
-	uint64_t models = engine_bytes(lane->engine);
-	uint64_t limit = lane->engine_options.memory_bytes;
-	uint64_t left = limit > models ? limit - models : 0;
-
-	if (left < 2 * (uint64_t)lane->options.window_bytes)
-		left = 2 * (uint64_t)lane->options.window_bytes;
-	if (request->verb != MSG_PULL || under_way < left)
-		return true;
-	snprintf(text, sizeof(text),
-	         "answers of %llu bytes wait to be read and limits.memory leaves %llu: try again later",
-	         (unsigned long long)under_way, (unsigned long long)left);
-	refuse(lane, peer, request, OPTD_BUSY, text);
-	return false;
 }
 
 static void handle_model(struct lane *lane, uint32_t peer, const struct msg *request,
@@ -305,7 +365,7 @@ static void handle_model(struct lane *lane, uint32_t peer, const struct msg *req
 	struct layout *layout = NULL;
 	char why[512];
 
-	if (!room_for_answers(lane, peer, request))
+	if (!room_for_weights(lane, peer, request))
 		return;
 	if (request->verb == MSG_OPEN && request->payload_bytes > 0) {
 		int rc = wire_layout_decode(lane->arena, request->payload, request->payload_bytes, &layout,

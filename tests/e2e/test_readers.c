@@ -28,6 +28,11 @@
 #define READERS 40
 #define PULLS 5
 #define PULL_BLOCKS 2 /* limits.message */
+/* Workers that never read: 4.5 MiB of answers to each. */
+#define WORKERS 30
+#define STEPS 9
+/* A layout of nearly limits.message. */
+#define TENSORS 40000
 
 struct fixture {
 	struct daemon_process daemon;
@@ -142,6 +147,16 @@ static void pull_until(struct fixture *fixture, int status)
 		fail_msg("pulls are still answered %d, not %d: %s", rc, status, fixture->reader.text);
 }
 
+static void assert_keeps_to_memory(const struct fixture *fixture)
+{
+	uint64_t peak = daemon_peak_rss(&fixture->daemon);
+
+	print_message("# at most %.1f MiB resident, allowed %.1f\n", (double)peak / (double)MIB,
+	              (double)RESIDENT_BYTES / (double)MIB);
+	if (!daemon_sanitized())
+		assert_true(peak <= RESIDENT_BYTES);
+}
+
 static void test_pulls_hear_busy_with_what_waits_and_what_is_left(void **state)
 {
 	struct fixture *fixture = *state;
@@ -168,11 +183,7 @@ static void test_unread_answers_keep_to_limits_memory(void **state)
 	 * what one reader may leave. */
 	for (int i = 0; i < READERS; i++)
 		assert_true(speak_answer(&fixture->greedy[i], &fixture->last[i], DAEMON_DEADLINE_MS));
-	uint64_t peak = daemon_peak_rss(&fixture->daemon);
-	print_message("# at most %.1f MiB resident, allowed %.1f\n", (double)peak / (double)MIB,
-	              (double)RESIDENT_BYTES / (double)MIB);
-	if (!daemon_sanitized())
-		assert_true(peak <= RESIDENT_BYTES);
+	assert_keeps_to_memory(fixture);
 }
 
 static void test_pulls_are_answered_again_when_greedy_readers_left(void **state)
@@ -185,6 +196,106 @@ static void test_pulls_are_answered_again_when_greedy_readers_left(void **state)
 	pull_until(fixture, OPTD_OK);
 }
 
+static void test_status_is_answered_while_pulls_hear_busy(void **state)
+{
+	struct fixture *fixture = *state;
+
+	ask_and_never_read(fixture);
+	pull_until(fixture, OPTD_BUSY);
+	struct msg status = speak_request(&fixture->reader, MSG_STATUS);
+	assert_int_equal(speak_ask(&fixture->reader, &status), OPTD_OK);
+}
+
+/* ---- other answers with a payload ---------------------------------------- */
+
+static struct msg push_pull(struct speaker *speaker, int32_t rank, uint64_t step)
+{
+	static const float gradient[LIMIT_BLOCK_ELEMENTS];
+	struct msg msg = speak_push(speaker, gradient, LIMIT_BLOCK_BYTES);
+
+	msg.verb = MSG_PUSH_PULL;
+	msg.rank = rank;
+	msg.step = step;
+	return msg;
+}
+
+/* One of a model of one block, which rank 0 gives its first weights. */
+static void open_worker(struct speaker *speaker, const char *endpoint, int32_t rank)
+{
+	const uint64_t shape[] = { LIMIT_BLOCK_ELEMENTS };
+
+	speak_hello(speaker, endpoint);
+	assert_int_equal(speak_open(speaker, "w", shape, 1, rank, 0), OPTD_OK);
+	if (rank == 0)
+		assert_int_equal(speak_init(speaker, LIMIT_BLOCK_BYTES), OPTD_OK);
+}
+
+static void test_workers_that_never_read_keep_to_limits_memory_and_stop_nobody(void **state)
+{
+	struct fixture *fixture = *state;
+	const char *endpoint = fixture->daemon.endpoints[0];
+	struct speaker honest;
+	uint64_t step = 0;
+
+	open_worker(&honest, endpoint, 0);
+	for (int32_t i = 0; i < WORKERS; i++) {
+		struct speaker *greedy = &fixture->greedy[i];
+		open_worker(greedy, endpoint, i + 1);
+		for (uint64_t j = 0; j < STEPS; j++) {
+			struct msg msg = push_pull(greedy, i + 1, j);
+			assert_true(speak_send(greedy, &msg));
+		}
+		/* Answered in turn with them, and never BUSY. */
+		for (int j = 0; j < STEPS; j++) {
+			struct msg msg = push_pull(&honest, 0, step++);
+			assert_int_equal(speak_ask(&honest, &msg), OPTD_OK);
+		}
+	}
+	assert_keeps_to_memory(fixture);
+	speak_close(&honest);
+}
+
+static void make_model_of_many_tensors(const char *endpoint)
+{
+	const optd_options options = { .rank = 0, .timeout_ms = DAEMON_DEADLINE_MS };
+	const optd_open_options open = { .optimizer = "sgd", .workers = 1, .mode = OPTD_ASYNC };
+	optd_layout *layout = optd_layout_new();
+	optd_client *client;
+	optd_model *model;
+	char name[32];
+
+	for (int i = 0; i < TENSORS; i++) {
+		snprintf(name, sizeof(name), "tensor%06d", i);
+		assert_true(optd_layout_add(layout, name, (const uint64_t[]){ 1 }, 1) >= 0);
+	}
+	assert_int_equal(optd_connect(endpoint, &options, &client), OPTD_OK);
+	assert_true(optd_open(client, "many", layout, &open, &model) >= 0);
+	optd_close(&client);
+	optd_layout_free(layout);
+}
+
+static void test_layouts_that_are_never_read_keep_to_limits_memory(void **state)
+{
+	struct fixture *fixture = *state;
+	const char *endpoint = fixture->daemon.endpoints[0];
+	struct msg open, last[READERS];
+
+	make_model_of_many_tensors(endpoint);
+	for (int i = 0; i < READERS; i++) {
+		struct speaker *greedy = &fixture->greedy[i];
+		speak_hello(greedy, endpoint);
+		for (int j = 0; j < PULLS; j++) {
+			open = speak_request(greedy, MSG_OPEN);
+			open.open = (struct msg_open){ .model = { "many", 4 }, .daemons = 1 };
+			assert_true(speak_send(greedy, &open));
+		}
+		last[i] = open;
+	}
+	for (int i = 0; i < READERS; i++)
+		assert_true(speak_answer(&fixture->greedy[i], &last[i], DAEMON_DEADLINE_MS));
+	assert_keeps_to_memory(fixture);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -193,6 +304,9 @@ int main(void)
 		TEST(test_pulls_hear_busy_with_what_waits_and_what_is_left),
 		TEST(test_unread_answers_keep_to_limits_memory),
 		TEST(test_pulls_are_answered_again_when_greedy_readers_left),
+		TEST(test_status_is_answered_while_pulls_hear_busy),
+		TEST(test_workers_that_never_read_keep_to_limits_memory_and_stop_nobody),
+		TEST(test_layouts_that_are_never_read_keep_to_limits_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
