@@ -57,6 +57,7 @@ int optd_drop(optd_client *client, const char *name)
 struct report {
 	void *bytes;
 	size_t size;
+	struct msg_lane_status lane;
 };
 
 struct gathering {
@@ -75,7 +76,7 @@ static void keep_report(struct call *call, uint32_t index, const struct msg *rep
 	if (reply->payload_bytes)
 		memcpy(copy, reply->payload, reply->payload_bytes);
 	free(g->reports[index].bytes);
-	g->reports[index] = (struct report){copy, reply->payload_bytes};
+	g->reports[index] = (struct report){copy, reply->payload_bytes, reply->lane_status};
 }
 
 /* A row's texts, ended with NUL. */
@@ -133,24 +134,62 @@ static int tell_report(optd_client *client, const struct lane *lane, const struc
 	return rc;
 }
 
-int optd_get_status(optd_client *client, void (*row)(void *user, const optd_status_row *row), void *user)
+static void free_reports(struct gathering *g, uint32_t count)
+{
+	for (uint32_t i = 0; g->reports && i < count; i++)
+		free(g->reports[i].bytes);
+	free(g->reports);
+}
+
+/* A report of each lane; freed by free_reports whatever is returned. */
+static int gather(optd_client *client, struct gathering *g)
 {
 	uint32_t count = client->lane_count;
 	uint32_t *lanes = calloc(count, sizeof(*lanes));
-	struct gathering g = {.reports = calloc(count, sizeof(*g.reports))};
-	int rc = lanes && g.reports ? 0 : client_fail(client, OPTD_NO_MEMORY, "out of memory");
+	*g = (struct gathering){.reports = calloc(count, sizeof(*g->reports))};
+	int rc = lanes && g->reports ? 0 : client_fail(client, OPTD_NO_MEMORY, "out of memory");
 	for (uint32_t i = 0; rc == 0 && i < count; i++)
 		lanes[i] = i;
 	if (rc == 0)
-		rc = run(client, MSG_STATUS, "", lanes, count, keep_report, &g);
-	if (rc == 0 && g.failed)
+		rc = run(client, MSG_STATUS, "", lanes, count, keep_report, g);
+	if (rc == 0 && g->failed)
 		rc = client_fail(client, OPTD_NO_MEMORY, "out of memory");
+	free(lanes);
+	return rc;
+}
+
+int optd_get_status(optd_client *client, void (*row)(void *user, const optd_status_row *row), void *user)
+{
+	uint32_t count = client->lane_count;
+	struct gathering g;
+	int rc = gather(client, &g);
 	for (uint32_t i = 0; rc == 0 && i < count; i++)
 		rc = tell_report(client, client->lanes[i], &g.reports[i], row, user);
-	for (uint32_t i = 0; g.reports && i < count; i++)
-		free(g.reports[i].bytes);
-	free(g.reports);
-	free(lanes);
+	free_reports(&g, count);
+	return rc;
+}
+
+int optd_get_lanes(optd_client *client, void (*row)(void *user, const optd_lane_row *row), void *user)
+{
+	uint32_t count = client->lane_count;
+	struct gathering g;
+	int rc = gather(client, &g);
+	for (uint32_t i = 0; rc == 0 && i < count; i++) {
+		const struct msg_lane_status *lane = &g.reports[i].lane;
+		optd_lane_row told = {
+			.endpoint = client->lanes[i]->endpoint,
+			.connections = lane->connections,
+			.accepted = lane->accepted,
+			.refused = lane->refused,
+			.cut = lane->cut,
+			.flooded = lane->flooded,
+			.malformed = lane->malformed,
+			.strangers = lane->strangers,
+			.unsent = lane->unsent,
+		};
+		row(user, &told);
+	}
+	free_reports(&g, count);
 	return rc;
 }
 

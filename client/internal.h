@@ -12,7 +12,7 @@
  *     push.c     the public calls on a model: push, pull, tickets
  *     init.c     first weights
  *     check.c    what the wire would refuse
- *     admin.c    status, save, drop, goodbye
+ *     admin.c    status, lanes, save, drop, goodbye
  *     error.c    sentences
  *
  * The machine that decides what is sent (route, inflight, session) is pure;

@@ -1,6 +1,7 @@
 /*
  * optctl status: every lane reports its part of each model; here the parts are
- * put together, as a table for people or as JSON for programs.
+ * put together, as a table for people or as JSON for programs.  What a lane has
+ * counted is its own.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -51,6 +52,48 @@ static void rows_free(struct rows *rows)
 		for (int k = 0; k < 4; k++)
 			free(rows->all[i].texts[k]);
 	free(rows->all);
+}
+
+/* ---- lanes ------------------------------------------------------------------ */
+
+/* Lanes as they are told: printed for people, or an array for programs. */
+struct lanes {
+	json_t *array; /* NULL: print */
+};
+
+/* Nothing is said of a lane that has met no trouble. */
+static void print_lane(const optd_lane_row *row)
+{
+	if (row->refused + row->cut + row->flooded + row->malformed + row->strangers == 0)
+		return;
+	printf("lane ");
+	optctl_text(stdout, row->endpoint);
+	printf(": %" PRIu64 " connections\n", row->connections);
+	printf("  refused     %" PRIu64 " connections beyond the limit\n", row->refused);
+	printf("  cut         %" PRIu64 " connections for what they sent, %" PRIu64 " for how much\n",
+	       row->cut, row->flooded);
+	printf("  messages    %" PRIu64 " malformed, %" PRIu64 " without a session, %" PRIu64
+	       " answers not taken\n",
+	       row->malformed, row->strangers, row->unsent);
+}
+
+static json_t *lane_json(const optd_lane_row *row)
+{
+	return json_pack("{s:s s:I s:I s:I s:I s:I s:I s:I s:I}", "endpoint", row->endpoint,
+	                 "connections", (json_int_t)row->connections, "accepted",
+	                 (json_int_t)row->accepted, "refused", (json_int_t)row->refused, "cut",
+	                 (json_int_t)row->cut, "flooded", (json_int_t)row->flooded, "malformed",
+	                 (json_int_t)row->malformed, "strangers", (json_int_t)row->strangers, "unsent",
+	                 (json_int_t)row->unsent);
+}
+
+static void tell_lane(void *user, const optd_lane_row *row)
+{
+	struct lanes *lanes = user;
+	if (lanes->array)
+		json_array_append_new(lanes->array, lane_json(row));
+	else
+		print_lane(row);
 }
 
 /* ---- models ---------------------------------------------------------------- */
@@ -229,7 +272,8 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	return model;
 }
 
-static int print_json(const struct optctl *ctl, const struct rows *rows)
+/* Takes lanes. */
+static int print_json(const struct optctl *ctl, const struct rows *rows, json_t *lanes)
 {
 	json_t *document = json_object(), *models = json_array();
 	for (size_t i = 0; i < rows->count; i++)
@@ -237,6 +281,7 @@ static int print_json(const struct optctl *ctl, const struct rows *rows)
 			json_array_append_new(models, model_json(rows, i));
 	json_object_set_new(document, "server", json_string(ctl->server));
 	json_object_set_new(document, "models", models);
+	json_object_set_new(document, "lanes", lanes);
 	int rc = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	printf("\n");
 	json_decref(document);
@@ -246,11 +291,15 @@ static int print_json(const struct optctl *ctl, const struct rows *rows)
 int optctl_status(const struct optctl *ctl)
 {
 	struct rows rows = {0};
+	struct lanes lanes = {ctl->json ? json_array() : NULL};
 	int rc = optd_get_status(ctl->client, keep, &rows);
 	if (rc == 0 && !rows.failed && !ctl->json)
 		print_models(ctl, &rows);
-	if (rc == 0 && !rows.failed && ctl->json && print_json(ctl, &rows) != 0)
+	if (rc == 0)
+		rc = optd_get_lanes(ctl->client, tell_lane, &lanes);
+	if (rc == 0 && !rows.failed && ctl->json && print_json(ctl, &rows, json_incref(lanes.array)) != 0)
 		rows.failed = 1;
+	json_decref(lanes.array);
 	rows_free(&rows);
 	if (rc < 0)
 		return optctl_fail(rc, optd_error(ctl->client));

@@ -356,6 +356,22 @@ typedef struct optd_status_row {
 	uint64_t saved_version;
 } optd_status_row;
 
+/* What a lane has counted since its daemon started. */
+typedef struct optd_lane_row {
+	const char *endpoint;
+	uint64_t connections; /* now */
+	uint64_t accepted;    /* connections */
+	uint64_t refused;     /* connections beyond limits.connections */
+	uint64_t cut;         /* connections, for malformed messages */
+	uint64_t flooded;     /* connections that sent, or left unread, too much */
+	uint64_t malformed;   /* messages that are none of optd's */
+	uint64_t strangers;   /* requests without a session */
+	uint64_t unsent;      /* answers to peers that were gone or took none */
+} optd_lane_row;
+
+/* Calls row for each lane.  Texts are good during the call. */
+OPTD_API int optd_get_lanes(optd_client *client, void (*row)(void *user, const optd_lane_row *row), void *user);
+
 /* Calls row for each lane and model.  Texts are good during the call. */
 OPTD_API int optd_get_status(optd_client *client, void (*row)(void *user, const optd_status_row *row), void *user);
 

@@ -142,6 +142,18 @@ struct msg_named {
 	struct msg_text model; /* empty: all, where the verb allows it */
 };
 
+/* What a lane has counted since the daemon started. */
+struct msg_lane_status {
+	uint64_t connections; /* now */
+	uint64_t accepted;
+	uint64_t refused;   /* connections beyond limits.connections */
+	uint64_t cut;       /* connections, for malformed messages */
+	uint64_t flooded;   /* connections that sent, or left unread, too much */
+	uint64_t malformed; /* messages that are none */
+	uint64_t strangers; /* requests without a session */
+	uint64_t unsent;    /* answers to peers that were gone or took none, or without memory */
+};
+
 struct msg {
 	enum msg_verb verb;
 	bool reply;
@@ -175,6 +187,7 @@ struct msg {
 		struct msg_open open;
 		struct msg_opened opened;
 		struct msg_named named;
+		struct msg_lane_status lane_status;
 	};
 };
 

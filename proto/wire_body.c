@@ -1,5 +1,5 @@
 /*
- * Bodies: HELLO, WELCOME, OPEN, OPENED and models by name, between protobuf's
+ * Bodies: HELLO, WELCOME, OPEN, OPENED, a lane's counts and models by name, between protobuf's
  * structs and ours.  Nothing is judged here but what struct msg has no room
  * for; wire_check_body does the rest.
  */
@@ -97,6 +97,18 @@ static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
 	out->tensors = in->tensors;
 }
 
+static void lane_status_read(const Optd__V1__LaneStatus *in, struct msg_lane_status *out)
+{
+	out->connections = in->connections;
+	out->accepted = in->accepted;
+	out->refused = in->refused;
+	out->cut = in->cut;
+	out->flooded = in->flooded;
+	out->malformed = in->malformed;
+	out->strangers = in->strangers;
+	out->unsent = in->unsent;
+}
+
 static int missing(const struct msg *msg, const struct refusal *why)
 {
 	return refuse(why, OPTD_MALFORMED, "%s %s without its body", msg_verb_name(msg->verb),
@@ -122,6 +134,11 @@ int wire_body_read(const Optd__V1__Header *header, struct msg *out, const struct
 		if (!header->opened)
 			return missing(out, why);
 		opened_read(header->opened, &out->opened);
+		return 0;
+	case MSG_STATUS:
+		/* Daemons before it was there send none. */
+		if (out->reply && header->lane_status)
+			lane_status_read(header->lane_status, &out->lane_status);
 		return 0;
 	case MSG_SAVE:
 	case MSG_DROP:
@@ -225,6 +242,19 @@ static void named_write(const struct msg_named *in, Optd__V1__Named *out)
 	out->model = wire_clip(in->model, LIMIT_NAME_BYTES);
 }
 
+static void lane_status_write(const struct msg_lane_status *in, Optd__V1__LaneStatus *out)
+{
+	optd__v1__lane_status__init(out);
+	out->connections = in->connections;
+	out->accepted = in->accepted;
+	out->refused = in->refused;
+	out->cut = in->cut;
+	out->flooded = in->flooded;
+	out->malformed = in->malformed;
+	out->strangers = in->strangers;
+	out->unsent = in->unsent;
+}
+
 void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__Header *header)
 {
 	if (!wire_has_body(msg))
@@ -246,6 +276,12 @@ void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__He
 		} else {
 			open_write(&msg->open, body);
 			header->open = &body->open;
+		}
+		break;
+	case MSG_STATUS:
+		if (msg->reply) {
+			lane_status_write(&msg->lane_status, &body->lane_status);
+			header->lane_status = &body->lane_status;
 		}
 		break;
 	case MSG_SAVE:

@@ -14,6 +14,7 @@ struct wire_body {
 		Optd__V1__Open open;
 		Optd__V1__Opened opened;
 		Optd__V1__Named named;
+		Optd__V1__LaneStatus lane_status;
 	};
 	union {
 		ProtobufCBinaryData endpoints[LIMIT_LANES];

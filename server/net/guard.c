@@ -42,7 +42,7 @@ struct guard {
 	uint32_t room;
 	uint32_t highest; /* no open descriptor beyond it */
 	atomic_uint open;
-	atomic_uint_least64_t accepted, closed, refused, flooded, cut;
+	atomic_uint_least64_t accepted, refused, flooded, cut;
 };
 
 static struct connection *find(struct guard *guard, int fd)
@@ -86,7 +86,6 @@ void guard_cut(struct guard *guard, int fd, bool heavy)
 void guard_get_counts(struct guard *guard, struct guard_counts *counts)
 {
 	counts->accepted = atomic_load(&guard->accepted);
-	counts->closed = atomic_load(&guard->closed);
 	counts->refused = atomic_load(&guard->refused);
 	counts->flooded = atomic_load(&guard->flooded);
 	counts->cut = atomic_load(&guard->cut);
@@ -141,7 +140,6 @@ static void on_closed(struct guard *guard, int fd)
 	intake_reset(&c->intake);
 	atomic_store(&c->known, false);
 	atomic_fetch_sub(&guard->open, 1);
-	atomic_fetch_add(&guard->closed, 1);
 }
 
 /* Bytes that ZeroMQ has taken of this connection.  Not those that wait in the kernel:

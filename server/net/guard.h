@@ -32,8 +32,10 @@ struct guard_options {
 	uint64_t total_bytes;    /* undelivered over all: the largest is cut */
 };
 
+/* Of connections, since the start: refused beyond the limit, cut for what they said,
+ * flooded for how much they sent or left unread. */
 struct guard_counts {
-	uint64_t accepted, closed, refused, flooded, cut;
+	uint64_t accepted, refused, flooded, cut;
 };
 
 /* Watches `socket`, before it is bound.  The monitor's endpoint is named after

@@ -1,4 +1,4 @@
-/* STATUS: one record for each model of this lane. */
+/* STATUS: what this lane has counted, and one record for each of its models. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +68,23 @@ static struct buf *encode_all(struct lane *lane)
 	return buf;
 }
 
+static struct msg_lane_status count_lane(struct lane *lane)
+{
+	struct guard_counts guard;
+
+	guard_get_counts(lane->guard, &guard);
+	return (struct msg_lane_status){
+	        .connections = guard_connections(lane->guard),
+	        .accepted = guard.accepted,
+	        .refused = guard.refused,
+	        .cut = guard.cut,
+	        .flooded = guard.flooded,
+	        .malformed = lane->counts.malformed,
+	        .strangers = lane->counts.strangers,
+	        .unsent = lane->counts.unsent + lane->out.lost,
+	};
+}
+
 void status_answer(struct lane *lane, uint32_t peer, const struct msg *request)
 {
 	struct buf *buf = encode_all(lane);
@@ -81,6 +98,7 @@ void status_answer(struct lane *lane, uint32_t peer, const struct msg *request)
 	entry->head.request = request->request;
 	entry->head.session = request->session;
 	entry->head.epoch = lane->engine_options.epoch;
+	entry->head.lane_status = count_lane(lane);
 	entry->head.payload_bytes = buf->bytes;
 	entry->payload = buf;
 	lane_send(lane, &lane->out);

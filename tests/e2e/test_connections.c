@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tests/e2e/speak.h"
@@ -105,6 +106,70 @@ static void test_malformed_messages_of_one_address_are_logged_once(void **state)
 		close(fds[i]);
 }
 
+/* What optctl status prints; false if it was not let in. */
+static bool ask_status(const struct daemon_process *daemon, const char *arguments, char *out,
+                       size_t out_bytes)
+{
+	const char *program = getenv("OPTCTL_BIN");
+	char command[1024];
+
+	assert_non_null(program);
+	snprintf(command, sizeof(command), "%s -s %s status %s", program, daemon->endpoints[0],
+	         arguments);
+	FILE *pipe = popen(command, "r");
+	assert_non_null(pipe);
+	out[fread(out, 1, out_bytes - 1, pipe)] = '\0';
+	return pclose(pipe) == 0;
+}
+
+static void test_hostile_frames_are_counted_and_told_by_status(void **state)
+{
+	struct daemon_process *daemon = *state;
+	char out[4096];
+	int fd = zmtp_dealer(daemon->endpoints[0]);
+
+	assert_true(fd >= 0);
+	for (int i = 0; i < 3; i++)
+		zmtp_message(fd, "\xff", 1, NULL, 0);
+	assert_true(zmtp_wait_cut(fd, ROOM_MS));
+	close(fd);
+	assert_true(ask_status(daemon, "", out, sizeof(out)));
+	assert_non_null(strstr(out, "1 connections for what they sent, 0 for how much"));
+	assert_non_null(strstr(out, "3 malformed, 0 without a session"));
+	assert_true(ask_status(daemon, "--json", out, sizeof(out)));
+	assert_non_null(strstr(out, "\"malformed\": 3"));
+	assert_non_null(strstr(out, "\"cut\": 1"));
+}
+
+static void test_connections_beyond_the_limit_are_counted_and_told_by_status(void **state)
+{
+	struct daemon_process *daemon = *state;
+	int fds[CONNECTIONS + 1];
+	char out[4096];
+
+	for (int i = 0; i <= CONNECTIONS; i++)
+		fds[i] = zmtp_dealer(daemon->endpoints[0]);
+	assert_true(fds[CONNECTIONS] < 0 || zmtp_wait_cut(fds[CONNECTIONS], ROOM_MS));
+	for (int i = 0; i <= CONNECTIONS; i++)
+		close(fds[i]);
+	/* As soon as there is room for optctl. */
+	uint64_t began_ms = daemon_now_ms();
+	while (!ask_status(daemon, "2>&1", out, sizeof(out)) && daemon_now_ms() - began_ms < ROOM_MS)
+		;
+	assert_null(strstr(out, "refused     0 "));
+	assert_non_null(strstr(out, "connections beyond the limit"));
+}
+
+static void test_nothing_is_told_of_a_lane_that_met_no_trouble(void **state)
+{
+	char out[4096];
+
+	assert_true(ask_status(*state, "", out, sizeof(out)));
+	assert_null(strstr(out, "lane "));
+	assert_true(ask_status(*state, "--json", out, sizeof(out)));
+	assert_non_null(strstr(out, "\"malformed\": 0"));
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -113,6 +178,9 @@ int main(void)
 		TEST(test_sessions_that_left_make_room_for_new_ones),
 		TEST(test_sessions_that_stay_are_kept_when_there_is_no_room),
 		TEST(test_malformed_messages_of_one_address_are_logged_once),
+		TEST(test_hostile_frames_are_counted_and_told_by_status),
+		TEST(test_connections_beyond_the_limit_are_counted_and_told_by_status),
+		TEST(test_nothing_is_told_of_a_lane_that_met_no_trouble),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

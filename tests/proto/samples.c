@@ -236,6 +236,7 @@ static struct msg make_admin(enum sample which)
 		return common(MSG_STATUS, false, OPTD_OK);
 	case SAMPLE_STATUS_OK:
 		msg = common(MSG_STATUS, true, OPTD_OK);
+		msg.lane_status = (struct msg_lane_status){1, 2, 3, 4, 5, 6, 7, UINT64_MAX};
 		add_payload(&msg, records, sizeof(records) - 1);
 		return msg;
 	case SAMPLE_SAVE:

@@ -213,6 +213,14 @@ static void test_opened_comes_through(void **state)
 	SAME(tensors);
 }
 
+static void test_status_tells_what_a_lane_has_counted(void **state)
+{
+	(void)state;
+	struct msg msg = sample_make(SAMPLE_STATUS_OK);
+	struct msg out = through(&msg);
+	assert_memory_equal(&msg.lane_status, &out.lane_status, sizeof(out.lane_status));
+}
+
 static void test_drop_names_its_model(void **state)
 {
 	(void)state;
@@ -366,6 +374,7 @@ int main(void)
 	        cmocka_unit_test(test_welcome_comes_through),
 	        cmocka_unit_test(test_open_comes_through),
 	        cmocka_unit_test(test_opened_comes_through),
+	        cmocka_unit_test(test_status_tells_what_a_lane_has_counted),
 	        cmocka_unit_test(test_drop_names_its_model),
 	        cmocka_unit_test(test_save_without_a_name_is_about_all_models),
 	        cmocka_unit_test(test_a_body_does_not_travel_with_an_error),
