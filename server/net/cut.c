@@ -20,10 +20,10 @@ static void finish(struct lane *lane, int status)
 	cut.done(cut.user, lane, status);
 }
 
-bool cut_turn(struct lane *lane)
+void cut_turn(struct lane *lane)
 {
 	struct shard *shard = lane->cut.shard;
-	uint64_t now_ms = lane_now_ms(lane);
+	uint64_t now_ms = lane_now_ms();
 
 	for (int i = 0; i < BLOCKS_PER_TURN; i++) {
 		uint32_t block;
@@ -37,28 +37,27 @@ bool cut_turn(struct lane *lane)
 		if (state == ENGINE_CUT_WAIT) {
 			/* The next message may complete a step; the timer looks as well. */
 			uv_idle_stop(&lane->cut_idle);
-			return false;
+			return;
 		}
 		if (state == ENGINE_CUT_DONE) {
 			finish(lane, OPTD_OK);
-			return false;
+			return;
 		}
 		int rc = lane->cut.put(lane->cut.user, shard, block);
 		if (rc < 0) {
 			finish(lane, rc);
-			return false;
+			return;
 		}
 		engine_cut_saved(lane->engine, shard, block, &lane->out);
 		lane_send(lane, &lane->out);
 	}
 	uv_idle_start(&lane->cut_idle, on_idle);
-	return true;
 }
 
 void lane_cut(struct lane *lane, const struct lane_cut *cut)
 {
 	lane->cut = *cut;
 	lane->cutting = true;
-	lane->cut_began_ms = lane_now_ms(lane);
+	lane->cut_began_ms = lane_now_ms();
 	cut_turn(lane);
 }

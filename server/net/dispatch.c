@@ -136,7 +136,7 @@ static void malformed(struct lane *lane, struct frames *frames, const char *why)
 	lane->counts.malformed++;
 	if (is_struck(lane, &frames->id))
 		guard_cut(lane->guard, frames->fd, false);
-	if (log_limit(&lane->log_limit, key, key_bytes, lane_now_ms(lane), &left_out))
+	if (log_limit(&lane->log_limit, key, key_bytes, lane_now_ms(), &left_out))
 		log_event(lane->options.log, LOG_WARN, "malformed", log_u64("lane", lane->options.index),
 		          log_i64("connection", frames->fd), log_str("why", why),
 		          log_u64("left_out", left_out));
@@ -171,7 +171,7 @@ static uint32_t find_peer(struct lane *lane, struct frames *frames, const struct
 	if (number == PEERS_NONE && request->verb == MSG_HELLO)
 		number = add_peer(lane, key);
 	if (number != PEERS_NONE) {
-		lane->peers.all[number].heard_ms = lane_now_ms(lane);
+		lane->peers.all[number].heard_ms = lane_now_ms();
 		lane->peers.all[number].fd = frames->fd;
 	}
 	return number;
@@ -376,7 +376,7 @@ static void handle_model(struct lane *lane, uint32_t peer, const struct msg *req
 		}
 	}
 	engine_handle(lane->engine, peer, &PRINCIPAL_ANONYMOUS, request, payload, &layout,
-	              lane_now_ms(lane), &lane->out);
+	              lane_now_ms(), &lane->out);
 	layout_free(layout);
 	attach_layout(lane, request);
 }
@@ -432,7 +432,7 @@ static void count_round(struct lane *lane, uint32_t messages, bool empty)
 		lane->round_done = true;
 }
 
-bool dispatch_turn(void *user)
+void dispatch_turn(void *user)
 {
 	struct lane *lane = user;
 	struct frames frames;
@@ -456,5 +456,4 @@ bool dispatch_turn(void *user)
 		send_queued(lane);
 	if (lane->cutting)
 		cut_turn(lane);
-	return false;
 }

@@ -158,9 +158,8 @@ struct outbox *lane_outbox(struct lane *lane)
 	return &lane->out;
 }
 
-uint64_t lane_now_ms(const struct lane *lane)
+uint64_t lane_now_ms(void)
 {
-	(void)lane;
 	return uv_hrtime() / 1000000;
 }
 
@@ -201,7 +200,7 @@ static void probe(struct lane *lane, uint32_t number, uint64_t now_ms)
 
 void lane_probe_all(struct lane *lane)
 {
-	uint64_t now_ms = lane_now_ms(lane);
+	uint64_t now_ms = lane_now_ms();
 
 	if (now_ms - lane->probed_ms < PROBE_ALL_MS)
 		return;
@@ -252,7 +251,7 @@ static void tell_guard(struct lane *lane)
 static void on_timer(uv_timer_t *timer)
 {
 	struct lane *lane = timer->data;
-	uint64_t now_ms = lane_now_ms(lane);
+	uint64_t now_ms = lane_now_ms();
 
 	tell_guard(lane);
 	if (!lane->draining)
@@ -321,7 +320,7 @@ static void begin_stop(void *user, void *argument)
 	(void)argument;
 	lane->draining = true;
 	lane->stopping = true;
-	lane->stop_by_ms = lane_now_ms(lane) + STOP_MS;
+	lane->stop_by_ms = lane_now_ms() + STOP_MS;
 }
 
 void lane_stop(struct lane *lane)

@@ -61,7 +61,7 @@ struct lane {
 };
 
 /* One turn of the socket: receives within a budget, handles, sends. */
-bool dispatch_turn(void *lane);
+void dispatch_turn(void *lane);
 /* Tries to send what waits in the peers' queues. */
 void send_queued(struct lane *lane);
 /* Forgets a peer whose connection is gone. */
@@ -70,7 +70,7 @@ void lane_peer_gone(struct lane *lane, uint32_t number);
 void lane_probe_all(struct lane *lane);
 /* Answers a STATUS request. */
 void status_answer(struct lane *lane, uint32_t peer, const struct msg *request);
-/* Does a bit of the cut; returns whether more can be done at once. */
-bool cut_turn(struct lane *lane);
+/* Does a bit of the cut, and goes on when the loop is idle while there is more. */
+void cut_turn(struct lane *lane);
 
 #endif

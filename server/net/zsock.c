@@ -27,7 +27,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 static void on_prepare(uv_prepare_t *prepare)
 {
 	struct zsock *zsock = prepare->data;
-	if (zsock->more || zsock_readable(zsock))
+	if (zsock_readable(zsock))
 		uv_idle_start(&zsock->idle, on_idle);
 }
 
@@ -35,11 +35,11 @@ static void on_check(uv_check_t *check)
 {
 	struct zsock *zsock = check->data;
 	uv_idle_stop(&zsock->idle);
-	if (zsock->more || zsock_readable(zsock))
-		zsock->more = zsock->turn(zsock->user);
+	if (zsock_readable(zsock))
+		zsock->turn(zsock->user);
 }
 
-int zsock_open(struct zsock *zsock, uv_loop_t *loop, void *socket, bool (*turn)(void *user),
+int zsock_open(struct zsock *zsock, uv_loop_t *loop, void *socket, void (*turn)(void *user),
                void *user)
 {
 	uv_os_sock_t fd;

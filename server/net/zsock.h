@@ -19,15 +19,13 @@ struct zsock {
 	uv_prepare_t prepare;
 	uv_check_t check;
 	uv_idle_t idle;
-	/* Does work while there is some, within its budget; called once a turn.
-	 * Returns whether it has more to do that ZMQ_EVENTS does not show. */
-	bool (*turn)(void *user);
+	/* Does work while there is some, within its budget; called once a turn. */
+	void (*turn)(void *user);
 	void *user;
-	bool more;
 };
 
 /* Watches a socket.  0, or a negative libuv error. */
-int zsock_open(struct zsock *zsock, uv_loop_t *loop, void *socket, bool (*turn)(void *user),
+int zsock_open(struct zsock *zsock, uv_loop_t *loop, void *socket, void (*turn)(void *user),
                void *user);
 
 /* Begins to close the handles; the loop must run once more before the socket is
