@@ -187,8 +187,7 @@ bool client_pump(optd_client *client)
 		moved = true;
 	}
 	reach_turn(client, now_ms);
-	if (client->map_changed)
-		connect_remap(client);
+	client->map_status = client->map_changed ? connect_remap(client) : 0;
 	poke_first_lanes(client);
 	if (send_all(client, now_ms))
 		moved = true;

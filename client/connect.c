@@ -80,20 +80,18 @@ void connect_welcomed(optd_client *client, struct lane *lane, const struct msg *
 
 /* ---- lanes ------------------------------------------------------------ */
 
-/* Replaces the lanes of daemon d behind its first by what WELCOME named, in a
- * list `lanes` with `count` entries so far. */
-static int add_lanes(optd_client *client, struct daemon *d, uint32_t index, struct lane *first,
-                     struct lane **lanes, uint32_t *count)
+/* Appends the lanes of a daemon as WELCOME named them to a list: the first, which is
+ * there, and those behind it, made anew. */
+static int add_lanes(optd_client *client, struct lane *first, struct lane **lanes, uint32_t *count)
 {
 	int rc = 0;
-	d->first_lane = *count;
+	const struct daemon *d = &client->daemons[first->daemon];
 	lanes[(*count)++] = first;
 	for (uint32_t i = 1; i < d->endpoint_count && rc == 0; i++) {
-		struct lane *lane = lane_new(client, d->endpoints[i], index, i, &rc);
+		struct lane *lane = lane_new(client, d->endpoints[i], first->daemon, i, &rc);
 		if (lane)
 			lanes[(*count)++] = lane;
 	}
-	d->lane_count = *count - d->first_lane;
 	return rc;
 }
 
@@ -105,6 +103,30 @@ static uint32_t lanes_wanted(const optd_client *client)
 	return total;
 }
 
+/* These are the client's lanes from now on; the list is taken. */
+static void adopt(optd_client *client, struct lane **lanes, uint32_t count)
+{
+	free(client->lanes);
+	client->lanes = lanes;
+	client->lane_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		struct daemon *d = &client->daemons[lanes[i]->daemon];
+		if (lanes[i]->lane == 0)
+			d->first_lane = i;
+		d->lane_count = lanes[i]->lane + 1;
+	}
+}
+
+/* ---- other lanes after a restart -------------------------------------- */
+
+/* What takes the place of the client's lanes and of its models' runs: made as a whole
+ * before anything of the old is touched. */
+struct remap {
+	struct lane **lanes;
+	uint32_t count;
+	struct layout_run *runs[INFLIGHT_SLOTS]; /* by slot; NULL: no model, or not mapped yet */
+};
+
 static bool fits(const optd_client *client, const struct daemon *d)
 {
 	if (d->lane_count != d->endpoint_count)
@@ -115,59 +137,108 @@ static bool fits(const optd_client *client, const struct daemon *d)
 	return true;
 }
 
-/* Keeps the lanes of a daemon whose map is as it was, and the first lane of the
- * others. */
-static int rebuild(optd_client *client, struct lane **lanes, uint32_t *count)
+static int remap_lanes(optd_client *client, struct remap *remap)
 {
-	int rc = 0;
+	remap->lanes = calloc(lanes_wanted(client), sizeof(*remap->lanes));
+	if (!remap->lanes)
+		return client_fail(client, OPTD_NO_MEMORY, "out of memory");
 	for (uint32_t i = 0; i < client->daemon_count; i++) {
-		struct daemon *d = &client->daemons[i];
+		const struct daemon *d = &client->daemons[i];
 		struct lane **old = &client->lanes[d->first_lane];
 		if (fits(client, d)) {
-			memcpy(&lanes[*count], old, d->lane_count * sizeof(*lanes));
-			d->first_lane = *count;
-			*count += d->lane_count;
+			memcpy(&remap->lanes[remap->count], old, d->lane_count * sizeof(*old));
+			remap->count += d->lane_count;
 			continue;
 		}
 		client_tell(client, "%s: came back with other lanes; connecting to them", d->endpoint);
-		for (uint32_t j = 1; j < d->lane_count; j++)
-			lane_free(old[j]);
-		int added = add_lanes(client, d, i, old[0], lanes, count);
-		if (added < 0)
-			rc = added;
+		int rc = add_lanes(client, old[0], remap->lanes, &remap->count);
+		if (rc < 0)
+			return client_fail(client, rc, "%s came back with %u lanes: %s", d->endpoint,
+			                   d->endpoint_count, client->error);
 	}
-	return rc;
+	return 0;
 }
 
-void connect_remap(optd_client *client)
+static int remap_models(optd_client *client, struct remap *remap)
 {
-	struct lane **lanes = calloc(lanes_wanted(client), sizeof(*lanes));
-	uint32_t count = 0;
-	if (!lanes)
-		return; /* tried again in the next turn */
-	client->map_changed = false;
+	for (const optd_model *m = client->models; m; m = m->next) {
+		if (!m->runs)
+			continue; /* being opened: mapped when its layout is known */
+		int rc = model_runs(m, remap->lanes, remap->count, &remap->runs[m->slot]);
+		if (rc < 0)
+			return client_fail(client, rc, "out of memory");
+	}
+	return 0;
+}
+
+/* Frees what was made; what the client has goes on being its own. */
+static void remap_give_up(const optd_client *client, struct remap *remap)
+{
+	for (uint32_t i = 0; i < remap->count; i++) {
+		struct lane *lane = remap->lanes[i];
+		if (lane->lane > 0 && !fits(client, &client->daemons[lane->daemon]))
+			lane_free(lane);
+	}
+	free(remap->lanes);
+	for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++)
+		free(remap->runs[i]);
+}
+
+static void remap_adopt(optd_client *client, struct remap *remap)
+{
 	/* Before lanes go: nothing may be under way on them. */
 	for (struct call *call = client->calls; call; call = call->next)
 		for (uint32_t i = 0; i < client->lane_count; i++)
 			inflight_cancel(&client->lanes[i]->session.inflight, call);
-	int rc = rebuild(client, lanes, &count);
-	free(client->lanes);
-	client->lanes = lanes;
-	client->lane_count = count;
-	for (optd_model *m = client->models; m; m = m->next) {
-		if (rc == 0)
-			rc = model_map(m);
-		if (rc == 0)
-			model_attach(m);
-		if (rc == 0)
-			call_restart(client, m);
+	for (uint32_t i = 0; i < client->daemon_count; i++) {
+		const struct daemon *d = &client->daemons[i];
+		bool kept = fits(client, d);
+		for (uint32_t k = 1; k < d->lane_count && !kept; k++)
+			lane_free(client->lanes[d->first_lane + k]);
 	}
+	adopt(client, remap->lanes, remap->count);
+	for (optd_model *m = client->models; m; m = m->next) {
+		if (!remap->runs[m->slot])
+			continue;
+		model_map(m, remap->runs[m->slot]);
+		model_attach(m);
+		call_restart(client, m);
+	}
+}
+
+/* Fails all calls, or only those that are of no model. */
+static void fail_calls(optd_client *client, bool models, int status, const char *text)
+{
 	for (struct call *call = client->calls, *next; call; call = next) {
 		next = call->next;
-		if (rc < 0 || !call->model)
-			call_fail(client, call, rc < 0 ? rc : OPTD_CANCELLED,
-			          "the server came back with other lanes; make the call again");
+		if (models || !call->model)
+			call_fail(client, call, status, text);
 	}
+}
+
+int connect_remap(optd_client *client)
+{
+	struct remap remap = {0};
+	int rc = remap_lanes(client, &remap);
+	if (rc == 0)
+		rc = remap_models(client, &remap);
+	if (rc < 0) {
+		char why[CLIENT_ERROR_BYTES];
+		snprintf(why, sizeof(why), "%s", client->error);
+		remap_give_up(client, &remap);
+		fail_calls(client, true, rc, why);
+		/* The cure may be another start of the server, and no call gets as far as
+		 * noticing it. */
+		for (uint32_t i = 0; i < client->daemon_count; i++)
+			if (!fits(client, &client->daemons[i]))
+				session_poke(&client->lanes[client->daemons[i].first_lane]->session);
+		return client_fail(client, rc, "%s", why);
+	}
+	client->map_changed = false;
+	remap_adopt(client, &remap);
+	fail_calls(client, false, OPTD_CANCELLED,
+	           "the server came back with other lanes; make the call again");
+	return 0;
 }
 
 /* ---- connecting ------------------------------------------------------- */
@@ -224,6 +295,8 @@ static int await_welcome(optd_client *client, uint64_t deadline_ms)
 			                   down->endpoint, why, status_advice(OPTD_UNREACHABLE));
 		}
 		client_turn(client, deadline_ms);
+		if (client->map_status < 0)
+			return client->map_status;
 	}
 }
 
@@ -287,13 +360,11 @@ static int connect_rest(optd_client *client, uint64_t deadline_ms)
 		return client_fail(client, OPTD_NO_MEMORY, "out of memory");
 	/* Every first lane is taken over, also behind an error, so that none leaks. */
 	for (uint32_t i = 0; i < client->daemon_count; i++) {
-		int added = add_lanes(client, &client->daemons[i], i, firsts[i], lanes, &count);
+		int added = add_lanes(client, firsts[i], lanes, &count);
 		if (rc == 0)
 			rc = added;
 	}
-	client->lanes = lanes;
-	client->lane_count = count;
-	free(firsts);
+	adopt(client, lanes, count);
 	if (rc == 0)
 		rc = await_welcome(client, deadline_ms);
 	if (rc == 0)

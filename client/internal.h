@@ -163,6 +163,7 @@ struct optd_client {
 	struct lane **lanes;
 	uint32_t lane_count;
 	bool map_changed; /* a daemon came back with other lanes */
+	int map_status;   /* why they could not be connected to in the last turn; 0: they are */
 
 	optd_model *models;
 	uint64_t slots; /* taken */
@@ -217,16 +218,21 @@ struct lane *lane_new(optd_client *client, const char *endpoint, uint32_t daemon
 void lane_free(struct lane *lane);
 /* Takes a lane's WELCOME: notes the endpoints, and whether they changed. */
 void connect_welcomed(optd_client *client, struct lane *lane, const struct msg *reply);
-/* Makes the lanes of daemons that came back with other ones. */
-void connect_remap(optd_client *client);
+/* Makes the lanes of daemons that came back with other ones.  All of them or, on an
+ * error, none: then every call there is fails with the text, which is the client's
+ * error text too, and the next turn tries again. */
+int connect_remap(optd_client *client);
 
 /* ---- open.c, model.c ------------------------------------------------------- */
 
 optd_model *model_by_slot(const optd_client *client, uint32_t slot);
 /* The endpoint that errors about a model name: its lead. */
 const char *model_endpoint(const optd_model *model);
-/* Makes runs and routes fit the client's lanes. */
-int model_map(optd_model *model);
+/* Which blocks each lane of a list has. */
+int model_runs(const optd_model *model, struct lane *const *lanes, uint32_t count,
+               struct layout_run **out);
+/* Takes the runs, which fit the client's lanes; routes are made anew as needed. */
+void model_map(optd_model *model, struct layout_run *runs);
 /* Opens the model on every lane that has blocks of it. */
 void model_attach(optd_model *model);
 /* Waits until it is open everywhere.  Returns the first failure. */

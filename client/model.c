@@ -55,24 +55,30 @@ static int make_route(optd_model *model, const uint32_t *tensors, uint32_t count
 	return rc;
 }
 
-int model_map(optd_model *model)
+int model_runs(const optd_model *model, struct lane *const *lanes, uint32_t count,
+               struct layout_run **out)
 {
-	optd_client *client = model->client;
-	uint32_t blocks = layout_block_count(model->layout);
-	struct layout_run *runs = calloc(client->lane_count, sizeof(*runs));
+	uint32_t blocks = layout_block_count(model->layout), of;
+	struct layout_run *runs = calloc(count, sizeof(*runs));
 	if (!runs)
 		return OPTD_NO_MEMORY;
-	for (uint32_t i = 0; i < client->lane_count; i++) {
-		const struct lane *lane = client->lanes[i];
-		const struct daemon *d = &client->daemons[lane->daemon];
-		runs[i] = layout_owned(blocks, lane->daemon, client->daemon_count, lane->lane, d->lane_count);
+	for (uint32_t i = 0; i < count; i += of) {
+		for (of = 1; i + of < count && lanes[i + of]->daemon == lanes[i]->daemon; of++)
+			continue;
+		for (uint32_t k = 0; k < of; k++)
+			runs[i + k] = layout_owned(blocks, lanes[i]->daemon, model->client->daemon_count, k, of);
 	}
+	*out = runs;
+	return 0;
+}
+
+void model_map(optd_model *model, struct layout_run *runs)
+{
 	free(model->runs);
 	model->runs = runs;
 	route_free(model->whole);
 	route_free(model->some);
 	model->whole = model->some = NULL;
-	return 0;
 }
 
 int model_route(optd_model *model, const struct route **out)
@@ -188,6 +194,8 @@ int model_settle(optd_model *model, uint64_t deadline_ms)
 			                   model->name, waiting->endpoint, why);
 		}
 		client_turn(client, deadline_ms);
+		if (client->map_status < 0)
+			return client->map_status;
 	}
 }
 

@@ -172,9 +172,11 @@ static int open_rest(optd_model *model, uint64_t deadline_ms)
 	if (model->info.ready)
 		for (uint32_t i = 0; i < client->daemon_count; i++)
 			model->specs[i].open.resume = MSG_RESUME_MUST;
-	int rc = model_map(model);
+	struct layout_run *runs;
+	int rc = model_runs(model, client->lanes, client->lane_count, &runs);
 	if (rc < 0)
-		return rc;
+		return client_fail(client, rc, "out of memory");
+	model_map(model, runs);
 	for (uint32_t i = 1; i < client->lane_count; i++) {
 		struct session *session = &client->lanes[i]->session;
 		if (model->runs[i].count == 0)

@@ -149,6 +149,12 @@ static void welcome(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
 		.endpoint_count = 1,
 		.endpoints = {text_of(d->endpoint)},
 	};
+	int lanes = atomic_load(&d->lanes);
+	if (lanes > 1) {
+		d->reply.welcome.lanes = d->reply.welcome.endpoint_count = (uint32_t)lanes;
+		for (int i = 1; i < lanes; i++)
+			d->reply.welcome.endpoints[i] = text_of(i == lanes - 1 ? d->last_lane : d->endpoint);
+	}
 	answer(d, id, NULL, 0);
 }
 
