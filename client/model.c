@@ -236,11 +236,11 @@ static void open_failed(optd_model *model, const struct lane *lane,
 /* A lane whose daemon restarted is open again with its state. */
 static void came_back(optd_model *model, struct lane *lane, const struct msg *reply)
 {
-	bool reader = model->client->rank == MSG_NO_RANK;
-
+	/* A reader has no step: what it knows a model by is its version. */
+	bool reads = model->client->rank == MSG_NO_RANK;
 	client_tell(model->client, "model '%s' on %s: the server restarted with the same state, %s %" PRIu64,
-	            model->name, lane->endpoint, reader ? "version" : "step",
-	            reader ? reply->version : reply->opened.step);
+	            model->name, lane->endpoint, reads ? "version" : "step",
+	            reads ? reply->version : reply->opened.step);
 	call_recall(model->client, model, lane);
 }
 

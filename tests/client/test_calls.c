@@ -151,6 +151,28 @@ static void test_a_restart_with_the_same_state_is_survived(void **state)
 	assert_non_null(strstr(w->noticed, "same state, step 1"));
 }
 
+static void keep_text(void *user, const char *text)
+{
+	snprintf(user, 2048, "%s", text);
+}
+
+static void test_a_reader_is_told_the_version_that_a_restart_left(void **state)
+{
+	struct world *w = *state;
+	optd_client *client;
+	optd_model *model;
+	char noticed[2048] = "";
+	optd_options reader = {.rank = -1, .timeout_ms = 20000, .notice = keep_text, .user = noticed};
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), 0);
+	assert_int_equal(optd_connect(w->daemon.endpoint, &reader, &client), 0);
+	assert_int_equal(optd_open(client, "m", NULL, NULL, &model), 0);
+	atomic_store(&w->daemon.restart, 1);
+	assert_int_equal(optd_pull(model, w->weights, 0), 0);
+	assert_non_null(strstr(noticed, "same state, version 3"));
+	optd_close(&client);
+}
+
 static void test_a_restart_in_the_middle_of_a_step_resends_all_of_it(void **state)
 {
 	struct world *w = *state;
@@ -488,6 +510,7 @@ int main(void)
 		CASE(test_nonsense_from_the_server_is_ignored),
 		CASE(test_lost_answers_over_a_replaced_connection_come_again),
 		CASE(test_a_restart_with_the_same_state_is_survived),
+		CASE(test_a_reader_is_told_the_version_that_a_restart_left),
 		CASE(test_a_restart_in_the_middle_of_a_step_resends_all_of_it),
 		CASE(test_closing_blocks_carries_the_weight_too),
 		CASE(test_a_rollback_sticks_until_it_is_accepted),
