@@ -37,7 +37,10 @@
 
 #include "client/optd.h"
 
-#define CLIENT_TIMEOUT_MS 60000u
+/* Longer than a server's step_timeout (60 s unless its config says otherwise) by what a
+ * model's bytes may take on the way there: the server knows who is missing and why, and
+ * its error should come first. */
+#define CLIENT_TIMEOUT_MS 90000u
 #define CLIENT_ERROR_BYTES 2048u
 /* A notice that repeats is told again after this time. */
 #define CLIENT_NOTICE_MS 5000u

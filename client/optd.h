@@ -24,7 +24,7 @@
  * which model, both values, what to do.  Outputs are written on success only;
  * weights that were being pulled when a call failed may be partly new.
  *
- * Time.  Each blocking call returns within the client's timeout (60 s unless
+ * Time.  Each blocking call returns within the client's timeout (90 s unless
  * set).  Inside it, a lost connection is made again (optd_connect says when) and what
  * was not answered is sent again; the server counts each push once.
  *
@@ -116,7 +116,9 @@ typedef struct optd_options {
 	 * client that only reads.  A zeroed struct means rank 0; NULL options mean
 	 * a reader. */
 	int32_t rank;
-	/* Milliseconds that a blocking call may take; 0: 60,000. */
+	/* Milliseconds that a blocking call may take; 0: 90,000, which is longer than a server
+	 * waits for a step by default: what ends a wait for a dead worker is then
+	 * OPTD_STEP_TIMEOUT.  With a larger step_timeout give more, or cope with both. */
 	uint32_t timeout_ms;
 	/* Told, from inside calls, what the client waits for ("model 'm' on tcp://...:
 	 * waiting for 1 of 2 workers: rank 1"), and of a connection that is lost or
@@ -149,7 +151,7 @@ OPTD_API void optd_close(optd_client **client);
  * on this thread, for NULL); "" if there was none.  Good until the next call. */
 OPTD_API const char *optd_error(const optd_client *client);
 
-/* Changes the timeout of later calls, in milliseconds; 0: 60,000. */
+/* Changes the timeout of later calls, in milliseconds; 0: 90,000. */
 OPTD_API void optd_set_timeout(optd_client *client, uint32_t timeout_ms);
 
 /* ---- layouts ---------------------------------------------------------- */
@@ -248,7 +250,9 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_NOT_FINITE: names the tensor and index; nothing was sent.
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
  * in the step and counts once; the same call made again waits again.
- * OPTD_TIMEOUT: the same call may be made again, likewise.
+ * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's
+ * step_timeout, or that the server does not answer; the text says which, and names
+ * the rank if the server has.
  *
  * After a push that ended with OPTD_TIMEOUT or OPTD_STEP_TIMEOUT, or that optd_cancel gave
  * up, the next push is the SAME step.  Where the server already has the first one's

@@ -29,7 +29,7 @@ static const char USAGE[] =
         "  --hidden N          units of the hidden layer (128)\n"
         "  --seed N            of first weights and order of images (1)\n"
         "  --data DIR          (/usr/share/datasets/fashion-mnist)\n"
-        "  --timeout S         seconds a call may take (60)\n"
+        "  --timeout S         seconds a call may take (90)\n"
         "  --quiet             no progress\n"
         "  --help\n";
 
@@ -191,8 +191,7 @@ bool arguments_parse(int argc, char **argv, struct arguments *a, int *exit_code)
 	                        .epochs = 6,
 	                        .batch = 64,
 	                        .hidden = 128,
-	                        .seed = 1,
-	                        .timeout_s = 60};
+	                        .seed = 1};
 	*exit_code = EXIT_USAGE;
 	while ((option = getopt_long(argc, argv, "h", OPTIONS, NULL)) != -1) {
 		if (option == 'h') {

@@ -22,7 +22,7 @@ struct arguments {
 	uint32_t hidden;
 	uint64_t seed;
 	uint64_t steps; /* stop after so many; 0: after the epochs */
-	uint32_t timeout_s;
+	uint32_t timeout_s; /* 0: the library's */
 	bool quiet;
 	optd_open_options open;
 	optd_hyper hypers[HYPERS_MAX];

@@ -187,15 +187,23 @@ static int join(struct training *t, uint64_t *step)
 	return 0;
 }
 
+/* Whether a step only lacks another worker.  A timeout of ours may come before the
+ * server's, or because nobody is there any more: a pull of what there is tells. */
+static bool still_waits(struct training *t, int rc)
+{
+	if (rc != OPTD_STEP_TIMEOUT && rc != OPTD_TIMEOUT)
+		return false;
+	fprintf(stderr, "fashion_mnist: rank %d: %s\n", t->arguments.rank, optd_error(t->client));
+	return rc == OPTD_STEP_TIMEOUT || optd_pull(t->model, t->weights, 0) == OPTD_OK;
+}
+
 /* One push_pull, seen through what may happen to a server. */
 static int exchange(struct training *t, uint64_t *step)
 {
 	int rc = optd_push_pull(t->model, t->gradient, t->weights);
 
-	while (rc == OPTD_STEP_TIMEOUT) {
-		fprintf(stderr, "fashion_mnist: rank %d: %s\n", t->arguments.rank, optd_error(t->client));
+	while (still_waits(t, rc))
 		rc = optd_push_pull(t->model, t->gradient, t->weights);
-	}
 	if (rc == OPTD_OK) {
 		++*step;
 		return 0;

@@ -37,13 +37,16 @@ first=$(constant client/link.c LINK_RECONNECT_MS)
 last=$(constant client/link.c LINK_RECONNECT_MAX_MS)
 probe=$(constant client/session.h SESSION_PROBE_MS)
 answer=$(constant client/session.h SESSION_ANSWER_MS)
+timeout=$(constant client/internal.h CLIENT_TIMEOUT_MS)
 
-echo "1..4"
+echo "1..6"
 for page in client/optd.h client/README.md; do
 	says "$page" "first after $first ms, then each time after twice as long" &&
 		says "$page" "up to $((last / 1000)) s"
 	result $? "test_times_of_reconnecting_stand_in_$page"
 	says "$page" "is asked after $((probe / 1000)) s whether it lives, and connected to anew $((answer / 1000)) s later"
 	result $? "test_times_of_a_silent_server_stand_in_$page"
+	says "$page" "within the client's timeout ($((timeout / 1000)) s unless"
+	result $? "test_a_calls_default_timeout_stands_in_$page"
 done
 exit $failed
