@@ -3,7 +3,8 @@
  *
  * It runs on a thread of the test.  Connections through it can be cut after a
  * number of bytes, or swallowed: they stay up and nothing arrives any more.
- * Only for daemons of one lane: a client learns further lanes' own addresses.
+ * Of a daemon with several lanes a client learns the further ones' own addresses,
+ * unless it advertises forwarders.
  */
 #ifndef OPTD_TEST_DAEMON_PROXY_H
 #define OPTD_TEST_DAEMON_PROXY_H
