@@ -26,19 +26,25 @@ trap 'finish; exit 130' INT TERM HUP
 say() { printf '\n== %s\n' "$*"; }
 
 say "optd --config deploy/optd.yaml, on a free port"
+mkfifo "$dir/daemon"
 "$bin/optd" --config deploy/optd.yaml --listen tcp://127.0.0.1:0 --data-dir "$dir/state" \
 	>"$dir/daemon" 2>"$dir/log" &
 daemon=$!
-# The daemon prints READY and its endpoint when it can be reached.
-until grep -qs '^READY ' "$dir/daemon"; do
-	kill -0 "$daemon" 2>/dev/null || {
-		cat "$dir/daemon" "$dir/log" >&2
-		exit 1
-	}
-	sleep 0.05
+# The daemon prints READY and its endpoint when it can be reached.  Its standard output
+# stays open.
+exec 3<"$dir/daemon"
+server=
+while [ -z "$server" ] && read -r line <&3; do
+	printf '%s\n' "$line"
+	case $line in
+	'READY '*) server=${line#READY } ;;
+	esac
 done
-cat "$dir/daemon"
-server=$(sed -n 's/^READY \([^ ]*\).*/\1/p' "$dir/daemon")
+[ -n "$server" ] || {
+	cat "$dir/log" >&2
+	exit 1
+}
+server=${server%% *}
 
 set -- --server "$server" --workers "$workers" --epochs "$epochs" --mode sync --optimizer adam --set lr=0.001
 say "fashion_mnist, $workers of them: 60,000 images, each worker takes its part"

@@ -3,7 +3,8 @@
 # do what they say against a real daemon.  Prints TAP.
 set -u
 
-bin=$(dirname "${OPTD_BIN:?}")
+: "${OPTD_BIN:?}"
+bin=$(dirname "$OPTD_BIN")
 cc=${CC:-cc}
 # A program that uses a sanitized library must be sanitized itself.
 case $bin in
@@ -42,13 +43,15 @@ snippet() {
 }
 
 start_daemon() {
+	mkfifo "$dir/ready"
 	"$OPTD_BIN" --listen tcp://127.0.0.1:0 --data-dir "$dir/state" >"$dir/ready" 2>"$dir/log" &
 	daemon=$!
-	until grep -qs '^READY ' "$dir/ready"; do
-		kill -0 "$daemon" 2>/dev/null || return 1
-		sleep 0.02
+	# Stays open: the daemon's standard output.
+	exec 3<"$dir/ready"
+	while read -r word server _ <&3; do
+		[ "$word" != READY ] || return 0
 	done
-	server=$(sed -n 's/^READY \([^ ]*\).*/\1/p' "$dir/ready")
+	return 1
 }
 
 try() { # page, name of the source
