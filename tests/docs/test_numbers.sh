@@ -1,5 +1,6 @@
 #!/bin/sh
-# Times that the client's manual promises are those that it is built with.  Prints TAP.
+# Times that the client's manual promises are those that it is built with, and one version
+# stands in all places.  Prints TAP.
 set -u
 
 number=0
@@ -39,7 +40,7 @@ probe=$(constant client/session.h SESSION_PROBE_MS)
 answer=$(constant client/session.h SESSION_ANSWER_MS)
 timeout=$(constant client/internal.h CLIENT_TIMEOUT_MS)
 
-echo "1..6"
+echo "1..7"
 for page in client/optd.h client/README.md; do
 	says "$page" "first after $first ms, then each time after twice as long" &&
 		says "$page" "up to $((last / 1000)) s"
@@ -49,4 +50,14 @@ for page in client/optd.h client/README.md; do
 	says "$page" "within the client's timeout ($((timeout / 1000)) s unless"
 	result $? "test_a_calls_default_timeout_stands_in_$page"
 done
+
+# optd.h stands alone for those who install it, and the daemon does not include it.
+version=$(sed -n 's/^#define OPTD_VERSION "\(.*\)"/\1/p' client/optd.h)
+stated() { # pages: every version that they state
+	grep -hoE '"(optd )?[0-9]+\.[0-9]+\.[0-9]+"' "$@" | grep -oE '[0-9.]+'
+}
+others=$(stated client/optd.h server/options.h server/core/verb_open.c deploy/*.[158] | grep -vxF "$version")
+[ -n "$version" ] && [ -z "$others" ] || echo "# optd.h says $version, others say $others"
+[ -n "$version" ] && [ -z "$others" ]
+result $? "test_one_version_stands_in_all_places"
 exit $failed
