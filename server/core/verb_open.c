@@ -522,9 +522,10 @@ static bool may_create(struct call *call, const char *name)
 		            name, open->expect_run);
 		return false;
 	}
-	/* A reader attaches to what there is: a typo of its must not become a model. */
-	if (open->resume == MSG_RESUME_MUST || open->layout_hash == 0 || *call->layout == NULL ||
-	    call->request->rank == MSG_NO_RANK) {
+	/* A reader attaches to what there is: a typo of its must not become a model.  On a
+	 * lane that a worker of the run has not come to yet, it joins the lead's run. */
+	bool reads = call->request->rank == MSG_NO_RANK && open->expect_run == 0;
+	if (open->resume == MSG_RESUME_MUST || open->layout_hash == 0 || *call->layout == NULL || reads) {
 		refuse_unknown(call, name);
 		return false;
 	}

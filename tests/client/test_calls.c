@@ -240,28 +240,6 @@ static void test_a_reader_hears_of_a_rollback_too(void **state)
 	optd_close(&client);
 }
 
-static void keep_last(void *user, const char *text)
-{
-	snprintf(user, 256, "%s", text);
-}
-
-static void test_a_reader_hears_at_which_version_a_server_came_back(void **state)
-{
-	struct world *w = *state;
-	char said[256] = "";
-	const optd_options options = {.rank = -1, .notice = keep_last, .user = said};
-	optd_client *client;
-	optd_model *model;
-	for (int i = 0; i < 3; i++)
-		assert_int_equal(optd_push(w->model, w->gradient), 0);
-	assert_int_equal(optd_connect(w->daemon.endpoint, &options, &client), 0);
-	assert_int_equal(optd_open(client, "m", NULL, NULL, &model), 0);
-	atomic_store(&w->daemon.restart, 1);
-	assert_int_equal(optd_pull(model, w->weights, 0), 0);
-	assert_non_null(strstr(said, "restarted with the same state, version 3"));
-	optd_close(&client);
-}
-
 static void test_a_lost_model_sticks_until_it_is_opened_anew(void **state)
 {
 	struct world *w = *state;
@@ -515,7 +493,6 @@ int main(void)
 		CASE(test_closing_blocks_carries_the_weight_too),
 		CASE(test_a_rollback_sticks_until_it_is_accepted),
 		CASE(test_a_reader_hears_of_a_rollback_too),
-		CASE(test_a_reader_hears_at_which_version_a_server_came_back),
 		CASE(test_a_lost_model_sticks_until_it_is_opened_anew),
 		CASE(test_a_refusal_does_not_advance_the_step),
 		CASE(test_a_timeout_tells_what_the_server_waits_for),

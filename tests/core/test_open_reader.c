@@ -58,6 +58,22 @@ static void test_reader_with_a_layout_creates_nothing(void **state)
 	core_world_end(&world);
 }
 
+/* The lead has it; no worker has come to this lane yet. */
+static void test_reader_joins_the_leads_run_on_another_lane(void **state)
+{
+	(void)state;
+	struct core_world world;
+	struct core_client reader;
+	core_world_init(&world);
+	world.options.lane = 1;
+	world.options.lanes = 2;
+	core_world_start(&world);
+	world.open.expect_run = 77;
+	assert_int_equal(open_as_reader(&world, &reader)->head.status, OPTD_OK);
+	assert_int_equal(core_shard(&world)->model->run_id, 77);
+	core_world_end(&world);
+}
+
 static void test_reader_is_never_asked_for_weights(void **state)
 {
 	(void)state;
@@ -80,6 +96,7 @@ int main(void)
 	        cmocka_unit_test(test_reader_without_a_layout_attaches_and_holds_no_rank),
 	        cmocka_unit_test(test_reader_without_a_layout_creates_nothing),
 	        cmocka_unit_test(test_reader_with_a_layout_creates_nothing),
+	        cmocka_unit_test(test_reader_joins_the_leads_run_on_another_lane),
 	        cmocka_unit_test(test_reader_is_never_asked_for_weights),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,8 @@
 # asks, what it installs, and how it ends where it cannot.  Prints TAP.
 set -u
 
+# What whoever runs the tests has said about packages is not for these.
+unset DEPS
 dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-deps.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 # Nothing but these is found, so that no real apt-get or sudo is.

@@ -214,8 +214,9 @@ static void test_a_file_made_during_training_is_of_one_step(void **state)
 		trainer_assert_exact(file.weights, &pair, step);
 		exported_close(&file);
 	}
-	/* Ends the team, too. */
+	/* Ends the team, while there is a daemon to tell it so. */
 	assert_int_equal(optd_drop(fixture->trainer.client, "m"), OPTD_OK);
+	team_join(&fixture->team);
 }
 
 static void test_equal_weights_give_equal_files(void **state)

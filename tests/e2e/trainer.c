@@ -114,7 +114,10 @@ int trainer_open(struct trainer *trainer, const char *endpoints, const struct pl
 	if (rc < 0)
 		return rc;
 	optd_layout *layout = trainer_layout();
-	rc = optd_open(trainer->client, "m", layout, &open_options, &trainer->model);
+	/* A reader makes no model: one of the workers does, sooner or later. */
+	do {
+		rc = optd_open(trainer->client, "m", layout, &open_options, &trainer->model);
+	} while (rank < 0 && rc == OPTD_NO_MODEL);
 	optd_layout_free(layout);
 	if (rc == OPTD_OK && rank >= 0)
 		rc = optd_init(trainer->model, trainer->weights);

@@ -41,7 +41,8 @@ optd_open_options trainer_options(const struct plan *plan);
 /* The gradient of a rank at a step. */
 void trainer_gradient(float *gradient, const float *weights, uint64_t step, int32_t rank);
 
-/* Connects, opens model "m", gives it first weights (rank -1 only reads), and pulls those it has; the
+/* Connects, opens model "m", gives it first weights (rank -1 only reads, and waits for a worker to make
+ * it), and pulls those it has; the
  * step goes on where the server is.  A status: on error the trainer is there to
  * have its text read and be closed. */
 int trainer_open(struct trainer *trainer, const char *endpoints, const struct plan *plan,
