@@ -187,7 +187,7 @@ bool client_pump(optd_client *client)
 		moved = true;
 	}
 	reach_turn(client, now_ms);
-	client->map_status = client->map_changed ? connect_remap(client) : 0;
+	client->map_status = client->map_changed ? connect_remap(client, now_ms) : 0;
 	poke_first_lanes(client);
 	if (send_all(client, now_ms))
 		moved = true;
@@ -207,6 +207,8 @@ uint64_t client_deadline(const optd_client *client)
 		if (due < at)
 			at = due;
 	}
+	if (client->map_changed && client->map_retry_ms < at)
+		at = client->map_retry_ms;
 	return at;
 }
 

@@ -76,6 +76,7 @@ void connect_welcomed(optd_client *client, struct lane *lane, const struct msg *
 	/* Before the first map is made, connecting looks at this itself. */
 	if (d->lane_count > 0)
 		client->map_changed = true;
+	client->map_retry_ms = 0;
 }
 
 /* ---- lanes ------------------------------------------------------------ */
@@ -118,6 +119,8 @@ static void adopt(optd_client *client, struct lane **lanes, uint32_t count)
 }
 
 /* ---- other lanes after a restart -------------------------------------- */
+
+#define REMAP_RETRY_MS 1000u
 
 /* What takes the place of the client's lanes and of its models' runs: made as a whole
  * before anything of the old is touched. */
@@ -216,23 +219,32 @@ static void fail_calls(optd_client *client, bool models, int status, const char 
 	}
 }
 
-int connect_remap(optd_client *client)
+/* All calls fail with what was wrong when it was last tried. */
+static int remap_failed(optd_client *client, int rc)
+{
+	fail_calls(client, true, rc, client->map_why);
+	/* The cure may be another start of the server, and no call gets as far as
+	 * noticing it. */
+	for (uint32_t i = 0; i < client->daemon_count; i++)
+		if (!fits(client, &client->daemons[i]))
+			session_poke(&client->lanes[client->daemons[i].first_lane]->session);
+	return client_fail(client, rc, "%s", client->map_why);
+}
+
+int connect_remap(optd_client *client, uint64_t now_ms)
 {
 	struct remap remap = {0};
+	if (now_ms < client->map_retry_ms)
+		return remap_failed(client, client->map_status);
 	int rc = remap_lanes(client, &remap);
 	if (rc == 0)
 		rc = remap_models(client, &remap);
 	if (rc < 0) {
-		char why[CLIENT_ERROR_BYTES];
-		snprintf(why, sizeof(why), "%s", client->error);
+		snprintf(client->map_why, sizeof(client->map_why), "%s", client->error);
 		remap_give_up(client, &remap);
-		fail_calls(client, true, rc, why);
-		/* The cure may be another start of the server, and no call gets as far as
-		 * noticing it. */
-		for (uint32_t i = 0; i < client->daemon_count; i++)
-			if (!fits(client, &client->daemons[i]))
-				session_poke(&client->lanes[client->daemons[i].first_lane]->session);
-		return client_fail(client, rc, "%s", why);
+		/* Not in each turn: sockets that are closed take a while to be gone. */
+		client->map_retry_ms = now_ms + REMAP_RETRY_MS;
+		return remap_failed(client, rc);
 	}
 	client->map_changed = false;
 	remap_adopt(client, &remap);

@@ -167,6 +167,8 @@ struct optd_client {
 	uint32_t lane_count;
 	bool map_changed; /* a daemon came back with other lanes */
 	int map_status;   /* why they could not be connected to in the last turn; 0: they are */
+	uint64_t map_retry_ms; /* not before this, unless the map changes again */
+	char map_why[CLIENT_ERROR_BYTES];
 
 	optd_model *models;
 	uint64_t slots; /* taken */
@@ -223,8 +225,8 @@ void lane_free(struct lane *lane);
 void connect_welcomed(optd_client *client, struct lane *lane, const struct msg *reply);
 /* Makes the lanes of daemons that came back with other ones.  All of them or, on an
  * error, none: then every call there is fails with the text, which is the client's
- * error text too, and the next turn tries again. */
-int connect_remap(optd_client *client);
+ * error text too.  It is tried again after a second, or when a server names others. */
+int connect_remap(optd_client *client, uint64_t now_ms);
 
 /* ---- open.c, model.c ------------------------------------------------------- */
 

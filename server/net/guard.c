@@ -103,8 +103,9 @@ static void cut(struct guard *guard, int fd, atomic_uint_least64_t *why)
 	    bytes != c->address_bytes || memcmp(&now, &c->address, bytes) != 0)
 		return;
 	c->shut = true;
-	shutdown(fd, SHUT_RDWR);
+	/* First, so that who has seen the cut finds it counted. */
 	atomic_fetch_add(why, 1);
+	shutdown(fd, SHUT_RDWR);
 }
 
 static void on_accepted(struct guard *guard, int fd)
