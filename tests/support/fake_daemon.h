@@ -34,7 +34,7 @@ struct fake_daemon {
 	_Atomic int lose_model;      /* and the model is gone with the restart */
 	_Atomic int refuse_push;     /* status of the next push */
 	_Atomic int lanes;           /* so many are named by WELCOME, if any, and the last as */
-	const char *last_lane;       /* this */
+	_Atomic(const char *) last_lane; /* this */
 	_Atomic int step_answers;    /* of the model, while it runs */
 
 	/* Counts. */
