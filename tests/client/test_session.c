@@ -2,124 +2,7 @@
  * Session: HELLO, OPEN, requests, and each way in which a conversation is cut
  * off and taken up again, with the server played by hand.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "client/session.h"
-
-#define EPOCH 7
-
-static const struct msg_hello HELLO = {.protocol_min = 1, .protocol_max = 1};
-static const struct session_spec WORKER = {.rank = 0, .layout = "layout", .layout_bytes = 6};
-static int owner;
-
-/* A session and the last message it sent. */
-struct talk {
-	struct session session;
-	struct session_out out;
-	struct session_event event;
-	struct msg sent;
-	uint64_t epoch;
-	uint64_t now_ms;
-};
-
-static bool sends(struct talk *t)
-{
-	if (!session_next(&t->session, t->now_ms, &t->out))
-		return false;
-	session_fill(&t->session, &t->out, &t->sent);
-	session_sent(&t->session, &t->out, t->now_ms);
-	return true;
-}
-
-static void expect(struct talk *t, enum msg_verb verb)
-{
-	assert_true(sends(t));
-	assert_int_equal(t->sent.verb, verb);
-}
-
-/* An answer to the last message. */
-static struct msg reply_to(const struct talk *t, int status)
-{
-	return (struct msg){
-		.verb = t->sent.verb,
-		.reply = true,
-		.status = status,
-		.request = t->sent.request,
-		.session = t->sent.session,
-		.epoch = t->epoch,
-	};
-}
-
-static enum session_event_kind take(struct talk *t, const struct msg *reply)
-{
-	session_reply(&t->session, reply, t->now_ms, &t->event);
-	return t->event.kind;
-}
-
-static enum session_event_kind welcome(struct talk *t)
-{
-	struct msg m = reply_to(t, OPTD_OK);
-	m.welcome = (struct msg_welcome){.protocol = 1,
-	                                 .daemon_id = 42,
-	                                 .lanes = 1,
-	                                 .message_bytes = 1000,
-	                                 .window_bytes = 2000};
-	return take(t, &m);
-}
-
-static enum session_event_kind opened(struct talk *t, uint64_t run, uint64_t step)
-{
-	struct msg m = reply_to(t, OPTD_OK);
-	m.opened = (struct msg_opened){.model = 3,
-	                               .layout = 99,
-	                               .run_id = run,
-	                               .step = step,
-	                               .incarnation = 5,
-	                               .state = MSG_MODEL_READY};
-	return take(t, &m);
-}
-
-static struct talk *talk_new(void)
-{
-	struct talk *t = calloc(1, sizeof(*t));
-	session_init(&t->session, 1000, &HELLO);
-	t->epoch = EPOCH;
-	t->now_ms = 50000;
-	return t;
-}
-
-static void talk_free(struct talk *t)
-{
-	session_deinit(&t->session);
-	free(t);
-}
-
-/* A session with one model open at step 10 of run 11. */
-static struct talk *talk_open(void)
-{
-	struct talk *t = talk_new();
-	session_open(&t->session, 0, &WORKER, 0);
-	expect(t, MSG_HELLO);
-	assert_int_equal(welcome(t), SESSION_WELCOMED);
-	expect(t, MSG_OPEN);
-	assert_int_equal(opened(t, 11, 10), SESSION_OPENED);
-	t->session.slots[0].seen_step = 10;
-	return t;
-}
-
-static uint64_t ask(struct talk *t, uint64_t bytes)
-{
-	return inflight_add(&t->session.inflight, MSG_PUSH, 0, bytes, &owner, 0);
-}
+#include "tests/client/session_talk.h"
 
 /* ---- the way up --------------------------------------------------------- */
 
@@ -207,46 +90,6 @@ static void test_a_probe_from_the_server_changes_nothing(void **state)
 	welcome(t);
 	assert_int_equal(take(t, &m), SESSION_NOTHING);
 	assert_int_equal(t->session.state, SESSION_UP);
-	talk_free(t);
-}
-
-/* ---- ranks held by others ------------------------------------------------ */
-
-static void test_a_held_rank_is_asked_for_again_for_a_while(void **state)
-{
-	struct talk *t = talk_new();
-	uint32_t asked = 0;
-	(void)state;
-	session_open(&t->session, 0, &WORKER, 0);
-	expect(t, MSG_HELLO);
-	welcome(t);
-	for (;; asked++) {
-		expect(t, MSG_OPEN);
-		struct msg m = reply_to(t, OPTD_RANK_HELD);
-		if (take(t, &m) == SESSION_NOT_OPENED)
-			break;
-		assert_int_equal(t->event.kind, SESSION_HELD);
-		assert_false(sends(t));
-		assert_int_equal(session_deadline(&t->session), t->now_ms + SESSION_RETRY_MS);
-		t->now_ms += SESSION_RETRY_MS;
-	}
-	assert_int_equal(asked, SESSION_HELD_MS / SESSION_RETRY_MS);
-	assert_int_equal(t->session.slots[0].status, OPTD_RANK_HELD);
-	talk_free(t);
-}
-
-static void test_a_conflict_is_not_asked_for_again(void **state)
-{
-	struct talk *t = talk_new();
-	(void)state;
-	session_open(&t->session, 0, &WORKER, 0);
-	expect(t, MSG_HELLO);
-	welcome(t);
-	expect(t, MSG_OPEN);
-	struct msg m = reply_to(t, OPTD_CONFLICT);
-	assert_int_equal(take(t, &m), SESSION_NOT_OPENED);
-	t->now_ms += 10000;
-	assert_false(sends(t));
 	talk_free(t);
 }
 
@@ -561,8 +404,6 @@ int main(void)
 		cmocka_unit_test(test_a_refused_hello_is_final),
 		cmocka_unit_test(test_a_busy_server_is_greeted_again_a_little_later),
 		cmocka_unit_test(test_a_probe_from_the_server_changes_nothing),
-		cmocka_unit_test(test_a_held_rank_is_asked_for_again_for_a_while),
-		cmocka_unit_test(test_a_conflict_is_not_asked_for_again),
 		cmocka_unit_test(test_no_session_starts_again_and_resends),
 		cmocka_unit_test(test_a_stale_epoch_starts_again_and_resends),
 		cmocka_unit_test(test_a_draining_server_is_asked_again_later),
