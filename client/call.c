@@ -215,8 +215,8 @@ int call_result(optd_client *client, const struct call *call)
 /* What a late call waits for; names the server. */
 static void time_out(optd_client *client, struct call *call)
 {
-	char why[LIMIT_TEXT_BYTES + 256], text[CLIENT_ERROR_BYTES];
-	client_explain(client, call, why, sizeof(why));
+	char why[LIMIT_TEXT_BYTES + 512], text[CLIENT_ERROR_BYTES];
+	client_explain(client, call->waiting, why, sizeof(why));
 	if (call->model)
 		snprintf(text, sizeof(text), "model '%s' on %s: %s was not done in time: %s",
 		         call->model->name, model_endpoint(call->model), msg_verb_name(call->verb), why);

@@ -256,7 +256,7 @@ static void explain_waiting(const char *waiting, char *text, size_t text_bytes)
 		snprintf(text, text_bytes, "%s; start rank %.*s, or %s", waiting, digits, rank, again);
 }
 
-void client_explain(optd_client *client, const struct call *call, char *text, size_t text_bytes)
+void client_explain(optd_client *client, const char *heard, char *text, size_t text_bytes)
 {
 	char why[256];
 	for (uint32_t i = 0; i < client->lane_count; i++) {
@@ -264,11 +264,12 @@ void client_explain(optd_client *client, const struct call *call, char *text, si
 		if (lane->session.state == SESSION_UP && !lane->blocked)
 			continue;
 		link_diagnose(lane->endpoint, LINK_DIAGNOSE_MS, why, sizeof(why));
-		snprintf(text, text_bytes, "%s does not answer: %s", lane->endpoint, why);
+		snprintf(text, text_bytes, "%s does not answer: %s%s%s", lane->endpoint, why,
+		         heard[0] ? "; the last that was heard: " : "", heard);
 		return;
 	}
-	if (call && call->waiting[0])
-		explain_waiting(call->waiting, text, text_bytes);
+	if (heard[0])
+		explain_waiting(heard, text, text_bytes);
 	else
 		snprintf(text, text_bytes, "the server is there but has not answered this call");
 }

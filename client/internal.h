@@ -117,6 +117,9 @@ struct call {
 	char error[CLIENT_ERROR_BYTES];
 };
 
+/* Names of rules and hyper-parameters: one that is cut matches nothing. */
+#define MODEL_RULE_TEXT_BYTES 64u
+
 struct optd_model {
 	optd_client *client;
 	optd_model *next;
@@ -127,6 +130,8 @@ struct optd_model {
 	char *texts[3];             /* optimizer, match, run: what specs point to */
 	char **hyper_names;
 	uint32_t hyper_count;
+	struct msg_rule rule; /* the model's, as the lead answered */
+	char rule_texts[LIMIT_HYPERS + 2][MODEL_RULE_TEXT_BYTES];
 	void *layout_bytes;
 
 	struct layout_run *runs; /* by lane; count 0: not the model's */
@@ -145,6 +150,9 @@ struct optd_model {
 	/* Arrays of a step that was broken off, part gradient, part weights. */
 	struct inplace_array *spoiled;
 	uint32_t spoiled_count;
+	/* What a lane says that has OPEN asked again. */
+	const struct lane *held_by;
+	char held[LIMIT_TEXT_BYTES];
 	int broken; /* OPTD_ROLLBACK or OPTD_MODEL_LOST until resumed */
 	char broken_text[CLIENT_ERROR_BYTES];
 };
@@ -213,9 +221,9 @@ void client_turn(optd_client *client, uint64_t deadline_ms);
 /* Arms the descriptor; every public function that pumps ends with it. */
 void client_leave(optd_client *client);
 uint64_t client_deadline(const optd_client *client);
-/* Why a call is late, as one clause: the state of the first lane that is not up, or the
- * latest notice. */
-void client_explain(optd_client *client, const struct call *call, char *text, size_t text_bytes);
+/* Why a call is late, as one clause: the state of the first lane that is not up, with
+ * the last that was heard about the call (may be ""), or that alone. */
+void client_explain(optd_client *client, const char *heard, char *text, size_t text_bytes);
 
 /* ---- connect.c -------------------------------------------------------- */
 

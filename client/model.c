@@ -183,13 +183,13 @@ int model_settle(optd_model *model, uint64_t deadline_ms)
 				return client_fail(client, slot->status, "%s", model->broken_text);
 			if (lane->session.state == SESSION_FAILED)
 				return client_fail(client, lane->session.status, "%s: %s", lane->endpoint, lane->why);
-			if (slot->state == SESSION_OPENING)
+			if (slot->state == SESSION_OPENING && (!waiting || lane == model->held_by))
 				waiting = lane;
 		}
 		if (!waiting)
 			return 0;
 		if (hub_now_ms() >= deadline_ms) {
-			client_explain(client, NULL, why, sizeof(why));
+			client_explain(client, waiting == model->held_by ? model->held : "", why, sizeof(why));
 			return client_fail(client, OPTD_TIMEOUT, "model '%s' on %s was not opened in time: %s",
 			                   model->name, waiting->endpoint, why);
 		}
@@ -244,6 +244,22 @@ static void came_back(optd_model *model, struct lane *lane, const struct msg *re
 	call_recall(model->client, model, lane);
 }
 
+/* Copies a text to the model's n-th place for one. */
+static struct msg_text keep_text(optd_model *model, uint32_t n, struct msg_text text)
+{
+	return text_of(text_copy(text, model->rule_texts[n], MODEL_RULE_TEXT_BYTES));
+}
+
+static void take_rule(optd_model *model, const struct msg_rule *told)
+{
+	struct msg_rule *rule = &model->rule;
+	*rule = *told;
+	rule->name = keep_text(model, 0, told->name);
+	rule->match = keep_text(model, 1, told->match);
+	for (uint32_t i = 0; i < rule->hyper_count; i++)
+		rule->hypers[i].name = keep_text(model, i + 2, told->hypers[i].name);
+}
+
 /* What only the reply has: texts, and the layout for a reader. */
 static void take_lead(optd_model *model, const struct msg *reply)
 {
@@ -251,6 +267,7 @@ static void take_lead(optd_model *model, const struct msg *reply)
 	optd_model_info *info = &model->info;
 	text_copy(reply->opened.optimizer, info->optimizer, sizeof(info->optimizer));
 	text_copy(reply->text, info->attached, sizeof(info->attached));
+	take_rule(model, &reply->rule);
 	if (model->layout || reply->payload_bytes == 0)
 		return;
 	struct layout *layout = NULL;
@@ -265,12 +282,14 @@ static void take_lead(optd_model *model, const struct msg *reply)
 void model_opened(optd_model *model, struct lane *lane, const struct session_event *event,
                   const struct msg *reply)
 {
-	char text[LIMIT_TEXT_BYTES];
+	if (lane == model->held_by)
+		model->held_by = NULL;
 	switch (event->kind) {
 	case SESSION_HELD:
-		text_copy(reply->text, text, sizeof(text));
+		model->held_by = lane;
+		text_copy(reply->text, model->held, sizeof(model->held));
 		client_tell(model->client, "model '%s' on %s: %s; asking again", model->name, lane->endpoint,
-		            text);
+		            model->held);
 		break;
 	case SESSION_NOT_OPENED:
 		open_failed(model, lane, event, reply);

@@ -164,14 +164,37 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 	return 0;
 }
 
+/* What each lane is made with, or must agree with, is what the lead's model has: nothing
+ * is left to the daemon there, nor to who comes first. */
+static void adopt_settings(optd_model *model, const struct msg_opened *lead)
+{
+	const struct msg_rule *rule = &model->rule;
+	for (uint32_t i = 0; i < model->client->daemon_count; i++) {
+		struct msg_open *open = &model->specs[i].open;
+		open->mode = lead->mode;
+		open->reduce = lead->reduce;
+		open->workers = lead->workers;
+		/* No arithmetic hangs on it: daemons whose lanes are there may differ. */
+		if (!model->info.ready)
+			open->step_timeout_ms = lead->step_timeout_ms;
+		if (rule->name.size == 0)
+			continue; /* of a daemon that does not tell it */
+		open->optimizer = rule->name;
+		open->match = rule->match;
+		open->hyper_count = rule->hyper_count;
+		memcpy(open->hypers, rule->hypers, sizeof(open->hypers));
+	}
+}
+
 /* The other lanes belong to the run that the lead named.  Where that has weights
- * they have theirs, and must not make the model anew. */
+ * they have theirs, and must not make the model anew; where it has none, a worker may
+ * be the first to come to one of them, whatever it asked of the lead. */
 static int open_rest(optd_model *model, uint64_t deadline_ms)
 {
 	optd_client *client = model->client;
-	if (model->info.ready)
-		for (uint32_t i = 0; i < client->daemon_count; i++)
-			model->specs[i].open.resume = MSG_RESUME_MUST;
+	adopt_settings(model, &client->lanes[0]->session.slots[model->slot].opened);
+	for (uint32_t i = 0; i < client->daemon_count; i++)
+		model->specs[i].open.resume = model->info.ready ? MSG_RESUME_MUST : MSG_RESUME_AUTO;
 	struct layout_run *runs;
 	int rc = model_runs(model, client->lanes, client->lane_count, &runs);
 	if (rc < 0)

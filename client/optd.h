@@ -222,8 +222,9 @@ typedef struct optd_model_info {
 
 /* Opens a model; a worker creates it if need be.  layout is borrowed for the call; a
  * reader may pass NULL and take the model's own, and gets OPTD_NO_MODEL until a worker
- * has made it.  OPTD_LAYOUT names the first
- * tensor that differs, OPTD_RANK_HELD the holder's host and pid, OPTD_WRONG_MAP
+ * has made it; where one has made only some of its lanes, the call waits a few seconds
+ * for the others, and its error names the lane.  OPTD_LAYOUT names the first tensor that
+ * differs, OPTD_RANK_HELD the holder's host and pid, OPTD_WRONG_MAP
  * the place this server has in the model's list, OPTD_TOO_LARGE both numbers: a layout
  * must fit one message (4 MiB; about 150,000 tensors), the model the server's memory
  * and the header of a checkpoint.  One model may be opened once per client. */

@@ -283,15 +283,23 @@ static void take_opened(struct session *session, struct session_slot *s, const s
 	event->kind = SESSION_OPENED;
 }
 
-/* Errors of OPEN that pass by themselves are tried again for a while: a rank
- * whose holder has just died, a server that starts. */
+/* For how long an error of OPEN may pass by itself: a rank whose holder has just died, a
+ * server that starts; or a lane without the model that the lead has, whose workers come
+ * to this one next. */
+static uint64_t passes_within(const struct session_slot *s, int status)
+{
+	if (status == OPTD_RANK_HELD || status == OPTD_BUSY)
+		return SESSION_HELD_MS;
+	return status == OPTD_NO_MODEL && s->expect_run ? SESSION_HELD_MS : 0;
+}
+
 static void take_open_error(struct session_slot *s, const struct msg *reply, uint64_t now_ms,
                             struct session_event *event)
 {
-	bool passing = reply->status == OPTD_RANK_HELD || reply->status == OPTD_BUSY;
-	if (passing && s->held_ms == 0)
+	uint64_t within_ms = passes_within(s, reply->status);
+	if (within_ms > 0 && s->held_ms == 0)
 		s->held_ms = now_ms ? now_ms : 1;
-	if (passing && now_ms < s->held_ms + SESSION_HELD_MS) {
+	if (now_ms < s->held_ms + within_ms) {
 		s->retry_ms = now_ms + SESSION_RETRY_MS;
 		event->kind = SESSION_HELD;
 		return;

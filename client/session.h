@@ -32,8 +32,9 @@
 #define SESSION_PROBE_MS 1000u
 /* How long a HELLO, an OPEN or a probe may stay unanswered. */
 #define SESSION_ANSWER_MS 2000u
-/* A rank whose holder has just died is given up by the server within this
- * time, so OPEN asks again meanwhile. */
+/* A rank whose holder has just died is given up by the server within this time, and
+ * a worker that has opened a model at its lead comes to the other lanes, so OPEN asks
+ * again meanwhile. */
 #define SESSION_HELD_MS 3000u
 #define SESSION_RETRY_MS 100u
 
@@ -64,7 +65,7 @@ struct session_slot {
 	uint64_t number;   /* of the OPEN under way; 0: none */
 	uint64_t sent_ms;
 	uint64_t retry_ms; /* not before */
-	uint64_t held_ms;  /* since when the rank is held by another; 0: it is not */
+	uint64_t held_ms;  /* since when OPEN is asked again (SESSION_HELD); 0: it is not */
 	bool restarted;    /* the daemon restarted since the model was open here */
 	uint64_t expect_run;
 	uint64_t seen_step;
@@ -123,7 +124,7 @@ enum session_event_kind {
 	SESSION_REFUSED,   /* HELLO failed for good */
 	SESSION_OPENED,    /* slot is open: slots[slot].opened */
 	SESSION_NOT_OPENED, /* slot is broken: status */
-	SESSION_HELD,      /* OPEN is tried again: the rank has another holder */
+	SESSION_HELD,      /* OPEN is tried again: what the reply's text says may pass */
 	SESSION_NOTICE,    /* request is still under way; the reply's text says why */
 	SESSION_ANSWER,    /* request is over, with the reply's status */
 };

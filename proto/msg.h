@@ -133,9 +133,18 @@ struct msg_opened {
 	enum msg_reduce reduce;
 	uint32_t workers;
 	uint32_t step_timeout_ms;
-	struct msg_text optimizer; /* "adam" */
+	struct msg_text optimizer; /* "adam match=torch2 lr=0.001 ...", for people */
 	uint64_t elements;
 	uint32_t tensors;
+};
+
+/* OPENED's optimizer as OPEN takes it.  Beside struct msg_opened, which sessions keep
+ * for each model and lane: only the lead's is ever looked at. */
+struct msg_rule {
+	struct msg_text name; /* empty: a daemon before it was there */
+	struct msg_text match;
+	uint32_t hyper_count;
+	struct msg_hyper hypers[LIMIT_HYPERS];
 };
 
 struct msg_named {
@@ -185,7 +194,10 @@ struct msg {
 		struct msg_hello hello;
 		struct msg_welcome welcome;
 		struct msg_open open;
-		struct msg_opened opened;
+		struct {
+			struct msg_opened opened;
+			struct msg_rule rule;
+		};
 		struct msg_named named;
 		struct msg_lane_status lane_status;
 	};

@@ -35,21 +35,21 @@ static int welcome_read(const Optd__V1__Welcome *in, struct msg_welcome *out,
 	return 0;
 }
 
-static int hypers_read(const Optd__V1__Open *in, struct msg_open *out, const struct refusal *why)
+static int hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hyper *out,
+                       uint32_t *out_count, const struct refusal *why)
 {
-	if (in->n_hypers > LIMIT_HYPERS)
-		return refuse(why, OPTD_MALFORMED, "%zu hyper-parameters, at most %u are allowed",
-		              in->n_hypers, LIMIT_HYPERS);
-	out->hyper_count = (uint32_t)in->n_hypers;
-	for (size_t i = 0; i < in->n_hypers; i++) {
-		const Optd__V1__Hyper *hyper = in->hypers[i];
-		if (hyper->n_values > 2)
+	if (count > LIMIT_HYPERS)
+		return refuse(why, OPTD_MALFORMED, "%zu hyper-parameters, at most %u are allowed", count,
+		              LIMIT_HYPERS);
+	*out_count = (uint32_t)count;
+	for (size_t i = 0; i < count; i++) {
+		if (in[i]->n_values > 2)
 			return refuse(why, OPTD_MALFORMED, "a hyper-parameter of %zu values, at most 2",
-			              hyper->n_values);
-		out->hypers[i].name = wire_text(hyper->name);
-		out->hypers[i].count = (uint32_t)hyper->n_values;
-		for (size_t v = 0; v < hyper->n_values; v++)
-			out->hypers[i].values[v] = hyper->values[v];
+			              in[i]->n_values);
+		out[i].name = wire_text(in[i]->name);
+		out[i].count = (uint32_t)in[i]->n_values;
+		for (size_t v = 0; v < in[i]->n_values; v++)
+			out[i].values[v] = in[i]->values[v];
 	}
 	return 0;
 }
@@ -72,7 +72,7 @@ static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struc
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init != 0;
-	return hypers_read(in, out, why);
+	return hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 }
 
 static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
@@ -95,6 +95,13 @@ static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
 	out->optimizer = wire_text(in->optimizer);
 	out->elements = in->elements;
 	out->tensors = in->tensors;
+}
+
+static int rule_read(const Optd__V1__Opened *in, struct msg_rule *out, const struct refusal *why)
+{
+	out->name = wire_text(in->rule);
+	out->match = wire_text(in->match);
+	return hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 }
 
 static void lane_status_read(const Optd__V1__LaneStatus *in, struct msg_lane_status *out)
@@ -134,7 +141,7 @@ int wire_body_read(const Optd__V1__Header *header, struct msg *out, const struct
 		if (!header->opened)
 			return missing(out, why);
 		opened_read(header->opened, &out->opened);
-		return 0;
+		return rule_read(header->opened, &out->rule, why);
 	case MSG_STATUS:
 		/* Daemons before it was there send none. */
 		if (out->reply && header->lane_status)
@@ -180,6 +187,18 @@ static void welcome_write(const struct msg_welcome *in, struct wire_body *body)
 		body->endpoints[i] = wire_clip(in->endpoints[i], LIMIT_ENDPOINT_BYTES);
 }
 
+static void hypers_write(const struct msg_hyper *in, uint32_t count, struct wire_body *body)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		Optd__V1__Hyper *hyper = &body->hypers[i];
+		optd__v1__hyper__init(hyper);
+		hyper->name = wire_clip(in[i].name, LIMIT_NAME_BYTES);
+		hyper->values = (double *)in[i].values;
+		hyper->n_values = in[i].count;
+		body->hyper_pointers[i] = hyper;
+	}
+}
+
 static void open_write(const struct msg_open *in, struct wire_body *body)
 {
 	Optd__V1__Open *out = &body->open;
@@ -203,14 +222,18 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->wants_init = in->wants_init;
 	out->hypers = body->hyper_pointers;
 	out->n_hypers = in->hyper_count;
-	for (uint32_t i = 0; i < in->hyper_count; i++) {
-		Optd__V1__Hyper *hyper = &body->hypers[i];
-		optd__v1__hyper__init(hyper);
-		hyper->name = wire_clip(in->hypers[i].name, LIMIT_NAME_BYTES);
-		hyper->values = (double *)in->hypers[i].values;
-		hyper->n_values = in->hypers[i].count;
-		body->hyper_pointers[i] = hyper;
-	}
+	hypers_write(in->hypers, in->hyper_count, body);
+}
+
+static void rule_write(const struct msg_rule *in, struct wire_body *body)
+{
+	Optd__V1__Opened *out = &body->opened;
+
+	out->rule = wire_clip(in->name, LIMIT_NAME_BYTES);
+	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
+	out->hypers = body->hyper_pointers;
+	out->n_hypers = in->hyper_count;
+	hypers_write(in->hypers, in->hyper_count, body);
 }
 
 static void opened_write(const struct msg_opened *in, Optd__V1__Opened *out)
@@ -272,6 +295,7 @@ void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__He
 	case MSG_OPEN:
 		if (msg->reply) {
 			opened_write(&msg->opened, &body->opened);
+			rule_write(&msg->rule, body);
 			header->opened = &body->opened;
 		} else {
 			open_write(&msg->open, body);

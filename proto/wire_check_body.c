@@ -53,6 +53,14 @@ static int check_hyper(const struct msg_hyper *hyper, const struct refusal *why)
 	return 0;
 }
 
+static int check_hypers(const struct msg_hyper *hypers, uint32_t count, const struct refusal *why)
+{
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < count; i++)
+		rc = check_hyper(&hypers[i], why);
+	return rc;
+}
+
 static int check_open_settings(const struct msg_open *open, const struct refusal *why)
 {
 	int rc = wire_check_known(open->resume, MSG_RESUME_MUST, "resume", why);
@@ -63,9 +71,7 @@ static int check_open_settings(const struct msg_open *open, const struct refusal
 	if (rc == 0 && open->workers > LIMIT_WORKERS)
 		rc = refuse(why, OPTD_MALFORMED, "%" PRIu32 " workers, at most %u are allowed",
 		            open->workers, LIMIT_WORKERS);
-	for (uint32_t i = 0; rc == 0 && i < open->hyper_count; i++)
-		rc = check_hyper(&open->hypers[i], why);
-	return rc;
+	return rc == 0 ? check_hypers(open->hypers, open->hyper_count, why) : rc;
 }
 
 static int check_open(const struct msg *msg, const struct refusal *why)
@@ -94,8 +100,18 @@ static int check_open(const struct msg *msg, const struct refusal *why)
 	return check_open_settings(open, why);
 }
 
-static int check_opened(const struct msg_opened *opened, const struct refusal *why)
+static int check_rule(const struct msg_rule *rule, const struct refusal *why)
 {
+	int rc = wire_check_text(rule->name, LIMIT_NAME_BYTES, "rule", why);
+	if (rc == 0)
+		rc = wire_check_text(rule->match, LIMIT_NAME_BYTES, "match", why);
+	return rc == 0 ? check_hypers(rule->hypers, rule->hyper_count, why) : rc;
+}
+
+static int check_opened(const struct msg *msg, const struct refusal *why)
+{
+	const struct msg_opened *opened = &msg->opened;
+
 	if ((uint32_t)opened->state < MSG_MODEL_READY)
 		return refuse(why, OPTD_MALFORMED, "OPENED without a state");
 	int rc = wire_check_known(opened->state, MSG_MODEL_WAITING, "state", why);
@@ -118,7 +134,7 @@ static int check_opened(const struct msg_opened *opened, const struct refusal *w
 		return refuse(why, OPTD_MALFORMED, "a model of %" PRIu64 " elements, %" PRIu32
 		              " tensors and %" PRIu32 " workers is beyond the limits",
 		              opened->elements, opened->tensors, opened->workers);
-	return 0;
+	return check_rule(&msg->rule, why);
 }
 
 int wire_check_body(const struct msg *msg, const struct refusal *why)
@@ -129,7 +145,7 @@ int wire_check_body(const struct msg *msg, const struct refusal *why)
 	case MSG_HELLO:
 		return msg->reply ? check_welcome(&msg->welcome, why) : check_hello(&msg->hello, why);
 	case MSG_OPEN:
-		return msg->reply ? check_opened(&msg->opened, why) : check_open(msg, why);
+		return msg->reply ? check_opened(msg, why) : check_open(msg, why);
 	case MSG_SAVE:
 	case MSG_DROP:
 		if (msg->verb == MSG_DROP && !msg->reply && msg->named.model.size == 0)

@@ -170,3 +170,23 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		append(why, why_bytes, "; it is not made yet, the server's config says so (models)");
 	return rc;
 }
+
+static struct msg_text text_of(const char *s)
+{
+	return (struct msg_text){s, (uint32_t)strlen(s)};
+}
+
+void settings_tell(const struct model_settings *settings, struct msg_rule *out)
+{
+	const struct optim *optim = &settings->optim;
+
+	out->name = text_of(optim_rule_name(optim->rule));
+	out->match = text_of(optim_match_name(optim->match));
+	out->hyper_count = optim_hyper_count(optim->rule);
+	for (uint32_t i = 0; i < out->hyper_count; i++) {
+		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
+		out->hypers[i] = (struct msg_hyper){text_of(hyper->name),
+		                                    {optim->values[i][0], optim->values[i][1]},
+		                                    hyper->count};
+	}
+}

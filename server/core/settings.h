@@ -25,4 +25,9 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 /* Copies a text with a NUL behind it; false, and nothing copied, if it does not fit. */
 bool settings_text(struct msg_text text, char *to, size_t room);
 
+/* The optimizer as OPEN takes it, in constant texts: with mode to step_timeout_ms a client
+ * makes the other lanes' parts of it, where this daemon's config, or who came first, must
+ * not choose again. */
+void settings_tell(const struct model_settings *settings, struct msg_rule *out);
+
 #endif

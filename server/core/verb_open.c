@@ -491,6 +491,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	grant_init(call, shard, o);
 	model_versions(model, &entry->head.version, &entry->head.version_max);
 	o->optimizer = outbox_printf(call->out, "%s", optimizer);
+	settings_tell(&model->settings, &entry->head.rule);
 	if (earlier)
 		entry->head.text = exists_text(call, model);
 }
@@ -509,6 +510,18 @@ static void refuse_unknown(struct call *call, const char *name)
 		            engine->shard_count, nearest.best);
 }
 
+/* A reader that knows the run from the lead comes before every worker of it. */
+static void refuse_early(struct call *call, const char *name)
+{
+	const struct msg_open *open = &call->request->open;
+	const struct engine_options *options = &call->engine->options;
+
+	call_refuse(call, OPTD_NO_MODEL,
+	            "lane %u of %u (server %u of %u) has no part of model '%s' yet: a worker makes it when it "
+	            "opens the model",
+	            options->lane + 1, options->lanes, open->daemon + 1, open->daemons, name);
+}
+
 static bool may_create(struct call *call, const char *name)
 {
 	const struct msg_open *open = &call->request->open;
@@ -522,11 +535,13 @@ static bool may_create(struct call *call, const char *name)
 		            name, open->expect_run);
 		return false;
 	}
-	/* A reader attaches to what there is: a typo of its must not become a model.  On a
-	 * lane that a worker of the run has not come to yet, it joins the lead's run. */
-	bool reads = call->request->rank == MSG_NO_RANK && open->expect_run == 0;
+	/* A reader attaches to what there is: a typo of its must not become a model. */
+	bool reads = call->request->rank == MSG_NO_RANK;
 	if (open->resume == MSG_RESUME_MUST || open->layout_hash == 0 || *call->layout == NULL || reads) {
-		refuse_unknown(call, name);
+		if (open->expect_run != 0)
+			refuse_early(call, name);
+		else
+			refuse_unknown(call, name);
 		return false;
 	}
 	if (call->engine->draining) {

@@ -56,6 +56,25 @@ static void test_first_open_creates_and_grants(void **state)
 	core_world_end(&world);
 }
 
+static void test_opened_has_settings_that_open_takes(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world);
+	struct core_client client = core_client_of(&world, 0, 0);
+	core_hello(&client);
+	const struct msg_rule rule = core_open(&client)->head.rule;
+	assert_int_equal(rule.hyper_count, optim_hyper_count(optim_find("sgd")));
+	world.open.optimizer = rule.name;
+	world.open.match = rule.match;
+	world.open.hyper_count = rule.hyper_count;
+	memcpy(world.open.hypers, rule.hypers, sizeof(rule.hypers));
+	assert_int_equal(core_open(&client)->head.status, OPTD_OK);
+	world.open.hypers[0].values[0] += 1;
+	assert_int_equal(core_open(&client)->head.status, OPTD_CONFLICT);
+	core_world_end(&world);
+}
+
 static void test_second_worker_attaches_and_waits_for_weights(void **state)
 {
 	(void)state;
@@ -528,6 +547,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_first_open_creates_and_grants),
+	        cmocka_unit_test(test_opened_has_settings_that_open_takes),
 	        cmocka_unit_test(test_second_worker_attaches_and_waits_for_weights),
 	        cmocka_unit_test(test_model_without_a_name_is_refused),
 	        cmocka_unit_test(test_place_beyond_the_list_is_refused),

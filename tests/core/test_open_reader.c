@@ -59,7 +59,7 @@ static void test_reader_with_a_layout_creates_nothing(void **state)
 }
 
 /* The lead has it; no worker has come to this lane yet. */
-static void test_reader_joins_the_leads_run_on_another_lane(void **state)
+static void test_reader_that_knows_the_leads_run_creates_nothing_on_another_lane(void **state)
 {
 	(void)state;
 	struct core_world world;
@@ -69,8 +69,9 @@ static void test_reader_joins_the_leads_run_on_another_lane(void **state)
 	world.options.lanes = 2;
 	core_world_start(&world);
 	world.open.expect_run = 77;
-	assert_int_equal(open_as_reader(&world, &reader)->head.status, OPTD_OK);
-	assert_int_equal(core_shard(&world)->model->run_id, 77);
+	open_as_reader(&world, &reader);
+	core_assert_refused(&world, world.requests, OPTD_NO_MODEL, "lane 2 of 2|server 1 of 1|'m'");
+	assert_int_equal(engine_shard_count(world.engine), 0);
 	core_world_end(&world);
 }
 
@@ -96,7 +97,7 @@ int main(void)
 	        cmocka_unit_test(test_reader_without_a_layout_attaches_and_holds_no_rank),
 	        cmocka_unit_test(test_reader_without_a_layout_creates_nothing),
 	        cmocka_unit_test(test_reader_with_a_layout_creates_nothing),
-	        cmocka_unit_test(test_reader_joins_the_leads_run_on_another_lane),
+	        cmocka_unit_test(test_reader_that_knows_the_leads_run_creates_nothing_on_another_lane),
 	        cmocka_unit_test(test_reader_is_never_asked_for_weights),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

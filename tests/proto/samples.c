@@ -128,6 +128,13 @@ static void fill_opened(struct msg *msg)
 	        .elements = UINT64_C(1) << 40,
 	        .tensors = 12,
 	};
+	msg->rule = (struct msg_rule){
+	        .name = text("adam"),
+	        .match = text("torch1"),
+	        .hyper_count = 2,
+	        .hypers = {{.name = text("lr"), .values = {0.1}, .count = 1},
+	                   {.name = text("betas"), .values = {0.8, 0.99}, .count = 2}},
+	};
 }
 
 static struct msg make_session(enum sample which)

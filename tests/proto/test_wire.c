@@ -213,6 +213,23 @@ static void test_opened_comes_through(void **state)
 	SAME(tensors);
 }
 
+static void test_opened_has_the_optimizer_as_open_takes_it(void **state)
+{
+	(void)state;
+	struct msg msg = sample_make(SAMPLE_OPENED);
+	struct msg out = through(&msg);
+	const struct msg_rule *a = &msg.rule, *b = &out.rule;
+	same_text(a->name, b->name);
+	same_text(a->match, b->match);
+	SAME(hyper_count);
+	for (uint32_t i = 0; i < a->hyper_count; i++) {
+		same_text(a->hypers[i].name, b->hypers[i].name);
+		SAME(hypers[i].count);
+		SAME(hypers[i].values[0]);
+		SAME(hypers[i].values[1]);
+	}
+}
+
 static void test_status_tells_what_a_lane_has_counted(void **state)
 {
 	(void)state;
@@ -374,6 +391,7 @@ int main(void)
 	        cmocka_unit_test(test_welcome_comes_through),
 	        cmocka_unit_test(test_open_comes_through),
 	        cmocka_unit_test(test_opened_comes_through),
+	        cmocka_unit_test(test_opened_has_the_optimizer_as_open_takes_it),
 	        cmocka_unit_test(test_status_tells_what_a_lane_has_counted),
 	        cmocka_unit_test(test_drop_names_its_model),
 	        cmocka_unit_test(test_save_without_a_name_is_about_all_models),

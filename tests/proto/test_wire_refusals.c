@@ -283,6 +283,8 @@ REFUSES_RAW(a_hyper_of_three_values, OPEN,
 REFUSES_RAW(more_hypers_than_allowed, OPEN, for (uint32_t i = 0; i < LIMIT_HYPERS; i++)
             raw_bytes(&raw, FIELD_OPEN, "\x82\x01\x00", 3), MALFORMED, "34 hyper")
 REFUSES(opened_without_a_state, OPENED, msg.opened.state = (enum msg_model_state)0, MALFORMED, "state")
+REFUSES(an_opened_hyper_that_is_nan, OPENED, msg.rule.hypers[1].values[0] = (double)NAN, MALFORMED,
+        "'betas'")
 REFUSES(a_later_state, OPENED, msg.opened.state = (enum msg_model_state)4, UNSUPPORTED, "state 4")
 REFUSES(a_later_mode_of_the_model, OPENED, msg.opened.mode = (enum msg_mode)3, UNSUPPORTED, "mode 3")
 REFUSES(a_later_reduce_of_the_model, OPENED, msg.opened.reduce = (enum msg_reduce)3, UNSUPPORTED,
@@ -414,6 +416,7 @@ int main(void)
 	        cmocka_unit_test(test_refuses_a_later_state),
 	        cmocka_unit_test(test_refuses_a_later_mode_of_the_model),
 	        cmocka_unit_test(test_refuses_a_later_reduce_of_the_model),
+	        cmocka_unit_test(test_refuses_an_opened_hyper_that_is_nan),
 	        cmocka_unit_test(test_refuses_an_opened_step_beyond_counting),
 	        cmocka_unit_test(test_refuses_an_opened_incarnation_beyond_counting),
 	        cmocka_unit_test(test_refuses_an_opened_token_beyond_counting),
