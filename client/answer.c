@@ -117,7 +117,7 @@ void call_notice(optd_client *client, struct lane *lane, const struct inflight_r
 {
 	struct call *call = request->owner;
 	char said[LIMIT_TEXT_BYTES + 1];
-	if (reply->status != OPTD_WAITING)
+	if (reply->status != OPTD_WAITING && reply->status != OPTD_DRAINING)
 		return;
 	text_copy(reply->text, said, sizeof(said));
 	snprintf(call->waiting, sizeof(call->waiting), "%s", said);

@@ -1,6 +1,6 @@
 /*
  * Two lists per lane: queued, in the order of numbers, and sent, in the order
- * of sending.  Both are short where they are searched: answers come nearly in
+ * of sending; and what is held, which is looked at only when the session is lost.  Both are short where they are searched: answers come nearly in
  * order, and what is sent is bounded by the window.
  */
 #include "client/inflight.h"
@@ -28,6 +28,7 @@ void inflight_deinit(struct inflight *inflight)
 {
 	free_all(inflight->queued.first);
 	free_all(inflight->sent.first);
+	free_all(inflight->held.first);
 	free_all(inflight->spare);
 	memset(inflight, 0, sizeof(*inflight));
 }
@@ -165,17 +166,41 @@ enum inflight_outcome inflight_reply(struct inflight *inflight, uint64_t number,
 	return status > 0 ? INFLIGHT_NOTICE : INFLIGHT_FINAL;
 }
 
-void inflight_reset(struct inflight *inflight)
+enum inflight_outcome inflight_hold(struct inflight *inflight, uint64_t number,
+                                    struct inflight_request *out)
+{
+	struct inflight_request *r = find_sent(inflight, number);
+	if (!r)
+		return INFLIGHT_IGNORED;
+	release(inflight, r);
+	unlink_request(&inflight->sent, r);
+	if (!r->owner) {
+		recycle(inflight, r);
+		return INFLIGHT_IGNORED;
+	}
+	append(&inflight->held, r);
+	*out = *r;
+	out->next = out->prev = NULL;
+	return INFLIGHT_NOTICE;
+}
+
+static void send_again(struct inflight *inflight, struct inflight_list *list)
 {
 	struct inflight_request *r;
-	while ((r = inflight->sent.last)) {
-		unlink_request(&inflight->sent, r);
+	while ((r = list->last)) {
+		unlink_request(list, r);
 		r->folded = false;
 		if (r->owner)
 			insert(&inflight->queued, r);
 		else
 			recycle(inflight, r);
 	}
+}
+
+void inflight_reset(struct inflight *inflight)
+{
+	send_again(inflight, &inflight->sent);
+	send_again(inflight, &inflight->held);
 	inflight->used = 0;
 }
 
@@ -194,16 +219,23 @@ bool inflight_again(struct inflight *inflight, uint64_t number)
 	return true;
 }
 
-void inflight_cancel(struct inflight *inflight, const void *owner)
+/* Nothing of these is under way. */
+static void forget(struct inflight *inflight, struct inflight_list *list, const void *owner)
 {
 	struct inflight_request *next;
-	for (struct inflight_request *r = inflight->queued.first; r; r = next) {
+	for (struct inflight_request *r = list->first; r; r = next) {
 		next = r->next;
 		if (r->owner != owner)
 			continue;
-		unlink_request(&inflight->queued, r);
+		unlink_request(list, r);
 		recycle(inflight, r);
 	}
+}
+
+void inflight_cancel(struct inflight *inflight, const void *owner)
+{
+	forget(inflight, &inflight->queued, owner);
+	forget(inflight, &inflight->held, owner);
 	for (struct inflight_request *r = inflight->sent.first; r; r = r->next)
 		if (r->owner == owner)
 			r->owner = NULL;
@@ -212,7 +244,7 @@ void inflight_cancel(struct inflight *inflight, const void *owner)
 bool inflight_waiting(const struct inflight *inflight)
 {
 	const struct inflight_request *r = inflight->sent.first;
-	if (r && inflight->queued.first)
+	if (inflight->held.first || (r && inflight->queued.first))
 		return true;
 	while (r && !r->owner)
 		r = r->next;

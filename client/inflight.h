@@ -46,7 +46,7 @@ struct inflight {
 	uint64_t window; /* set by the session as the server grants it */
 	uint64_t used;
 	uint64_t next_number;
-	struct inflight_list queued, sent;
+	struct inflight_list queued, sent, held;
 	struct inflight_request *spare;
 };
 
@@ -78,6 +78,11 @@ void inflight_sent(struct inflight *inflight, struct inflight_request *request);
 enum inflight_outcome inflight_reply(struct inflight *inflight, uint64_t number, int status,
                                      struct inflight_request *out);
 
+/* The server will not answer `number` in this life of its: it takes nothing of the window
+ * any more, and is sent again when the session was lost.  With NOTICE *out is a copy. */
+enum inflight_outcome inflight_hold(struct inflight *inflight, uint64_t number,
+                                    struct inflight_request *out);
+
 /* The session was lost: everything unanswered is to be sent again. */
 void inflight_reset(struct inflight *inflight);
 
@@ -88,8 +93,8 @@ bool inflight_again(struct inflight *inflight, uint64_t number);
 /* Gives up all requests of an owner. */
 void inflight_cancel(struct inflight *inflight, const void *owner);
 
-/* Whether an answer is owed that somebody waits for: their own, or one that
- * holds up the queue. */
+/* Whether somebody waits for an answer of this server or of its successor: their own, or
+ * one that holds up the queue. */
 bool inflight_waiting(const struct inflight *inflight);
 /* Whether anything is queued. */
 bool inflight_queued(const struct inflight *inflight);

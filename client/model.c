@@ -288,8 +288,8 @@ void model_opened(optd_model *model, struct lane *lane, const struct session_eve
 	case SESSION_HELD:
 		model->held_by = lane;
 		text_copy(reply->text, model->held, sizeof(model->held));
-		client_tell(model->client, "model '%s' on %s: %s; asking again", model->name, lane->endpoint,
-		            model->held);
+		client_tell(model->client, "model '%s' on %s: %s; asking again%s", model->name, lane->endpoint,
+		            model->held, event->status == OPTD_DRAINING ? " when the server is back" : "");
 		break;
 	case SESSION_NOT_OPENED:
 		open_failed(model, lane, event, reply);

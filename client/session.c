@@ -1,7 +1,11 @@
 /*
  * The session's transitions.  Three things make it start again from HELLO: a
- * reply that says so (NO_SESSION, STALE_EPOCH, DRAINING), a reply of another
- * epoch, and a HELLO, OPEN or probe that stays unanswered.
+ * reply that says so (NO_SESSION, STALE_EPOCH), a reply of another epoch, and a
+ * HELLO, OPEN or probe that stays unanswered.
+ *
+ * DRAINING is not among them: a server that stops finishes the steps of other
+ * models on this very connection.  Only what it refused is held, until the
+ * session starts again because the server is gone.
  */
 #include "client/session.h"
 
@@ -60,6 +64,8 @@ void session_restart(struct session *session, uint64_t not_before_ms)
 	for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++) {
 		struct session_slot *s = &session->slots[i];
 		s->number = 0;
+		if (s->retry_ms == SESSION_NEVER)
+			s->retry_ms = not_before_ms;
 		if (s->state == SESSION_OPEN)
 			s->state = SESSION_OPENING;
 	}
@@ -80,11 +86,22 @@ static bool next_open(const struct session *session, uint64_t now_ms, struct ses
 	return false;
 }
 
+/* Whether an OPEN waits for the server's successor. */
+static bool open_held(const struct session *session)
+{
+	for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++)
+		if (session->slots[i].state == SESSION_OPENING && session->slots[i].retry_ms == SESSION_NEVER)
+			return true;
+	return false;
+}
+
 /* When a probe is due; SESSION_NEVER. */
 static uint64_t probe_due(const struct session *session)
 {
 	uint64_t last = session->heard_ms > session->sent_ms ? session->heard_ms : session->sent_ms;
-	if (session->probe || (!session->poked && !inflight_waiting(&session->inflight)))
+	if (session->probe)
+		return SESSION_NEVER;
+	if (!session->poked && !inflight_waiting(&session->inflight) && !open_held(session))
 		return SESSION_NEVER;
 	return last + SESSION_PROBE_MS;
 }
@@ -297,6 +314,12 @@ static void take_open_error(struct session_slot *s, const struct msg *reply, uin
                             struct session_event *event)
 {
 	uint64_t within_ms = passes_within(s, reply->status);
+	if (reply->status == OPTD_DRAINING) {
+		s->retry_ms = SESSION_NEVER;
+		s->held_ms = 0;
+		event->kind = SESSION_HELD;
+		return;
+	}
 	if (within_ms > 0 && s->held_ms == 0)
 		s->held_ms = now_ms ? now_ms : 1;
 	if (now_ms < s->held_ms + within_ms) {
@@ -335,7 +358,10 @@ static void take_answer(struct session *session, const struct msg *reply, struct
 		return;
 	}
 	enum inflight_outcome outcome =
-		inflight_reply(&session->inflight, reply->request, reply->status, &event->request);
+		reply->status == OPTD_DRAINING
+			? inflight_hold(&session->inflight, reply->request, &event->request)
+			: inflight_reply(&session->inflight, reply->request, reply->status,
+		                         &event->request);
 	if (outcome == INFLIGHT_IGNORED)
 		return;
 	event->kind = outcome == INFLIGHT_FINAL ? SESSION_ANSWER : SESSION_NOTICE;
@@ -345,10 +371,9 @@ static void take_answer(struct session *session, const struct msg *reply, struct
 /* Whether a reply, whatever it answers, ends the session but not the hope. */
 static bool starts_anew(const struct session *session, const struct msg *reply)
 {
-	if (reply->status == OPTD_BUSY)
+	if (reply->status == OPTD_BUSY || reply->status == OPTD_DRAINING)
 		return session->state == SESSION_GREETED;
-	return reply->status == OPTD_NO_SESSION || reply->status == OPTD_STALE_EPOCH ||
-	       reply->status == OPTD_DRAINING;
+	return reply->status == OPTD_NO_SESSION || reply->status == OPTD_STALE_EPOCH;
 }
 
 void session_reply(struct session *session, const struct msg *reply, uint64_t now_ms,
@@ -362,7 +387,7 @@ void session_reply(struct session *session, const struct msg *reply, uint64_t no
 		return;
 	session->heard_ms = now_ms;
 	if (starts_anew(session, reply)) {
-		bool at_once = session->state == SESSION_UP && reply->status != OPTD_DRAINING;
+		bool at_once = session->state == SESSION_UP;
 		lose(session, reply->status, at_once ? now_ms : now_ms + SESSION_RETRY_MS, event);
 		return;
 	}

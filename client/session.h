@@ -64,7 +64,7 @@ struct session_slot {
 	const struct session_spec *spec;
 	uint64_t number;   /* of the OPEN under way; 0: none */
 	uint64_t sent_ms;
-	uint64_t retry_ms; /* not before */
+	uint64_t retry_ms; /* not before; SESSION_NEVER: not before the session starts again */
 	uint64_t held_ms;  /* since when OPEN is asked again (SESSION_HELD); 0: it is not */
 	bool restarted;    /* the daemon restarted since the model was open here */
 	uint64_t expect_run;
@@ -125,7 +125,8 @@ enum session_event_kind {
 	SESSION_OPENED,    /* slot is open: slots[slot].opened */
 	SESSION_NOT_OPENED, /* slot is broken: status */
 	SESSION_HELD,      /* OPEN is tried again: what the reply's text says may pass */
-	SESSION_NOTICE,    /* request is still under way; the reply's text says why */
+	SESSION_NOTICE,    /* request is still under way, or held with DRAINING until the server
+	                    * is back; the reply's text says why */
 	SESSION_ANSWER,    /* request is over, with the reply's status */
 };
 

@@ -121,8 +121,6 @@ static void lose_by(int status)
 	expect(t, MSG_PUSH);
 	struct msg m = reply_to(t, status);
 	assert_int_equal(take(t, &m), SESSION_LOST);
-	if (status == OPTD_DRAINING)
-		t->now_ms += SESSION_RETRY_MS;
 	expect_recovery(t, 1000, number);
 	talk_free(t);
 }
@@ -137,12 +135,6 @@ static void test_a_stale_epoch_starts_again_and_resends(void **state)
 {
 	(void)state;
 	lose_by(OPTD_STALE_EPOCH);
-}
-
-static void test_a_draining_server_is_asked_again_later(void **state)
-{
-	(void)state;
-	lose_by(OPTD_DRAINING);
 }
 
 static void test_an_answer_of_another_epoch_starts_again(void **state)
@@ -406,7 +398,6 @@ int main(void)
 		cmocka_unit_test(test_a_probe_from_the_server_changes_nothing),
 		cmocka_unit_test(test_no_session_starts_again_and_resends),
 		cmocka_unit_test(test_a_stale_epoch_starts_again_and_resends),
-		cmocka_unit_test(test_a_draining_server_is_asked_again_later),
 		cmocka_unit_test(test_an_answer_of_another_epoch_starts_again),
 		cmocka_unit_test(test_answers_of_an_earlier_session_are_ignored),
 		cmocka_unit_test(test_a_restarted_daemon_is_told_apart_from_a_lost_connection),

@@ -130,6 +130,40 @@ static void test_one_who_opens_a_model_while_draining_waits_for_the_successor(vo
 	assert_int_equal(crew_wait(&fixture->crew), 0);
 }
 
+/* The daemon does not end: its step stands still. */
+static void test_one_who_saves_while_draining_is_told_what_the_server_said(void **state)
+{
+	struct fixture *fixture = *state;
+	const optd_options options = { .rank = -1, .timeout_ms = 300 };
+	optd_client *client;
+
+	assert_int_equal(optd_connect(fixture->daemon.endpoints[0], &options, &client), OPTD_OK);
+	begin_to_stop(fixture);
+	assert_int_equal(optd_save(client, NULL), OPTD_TIMEOUT);
+	assert_non_null(strstr(optd_error(client), "the server is shutting down"));
+	assert_null(strstr(optd_error(client), "does not answer"));
+	optd_close(&client);
+	complete(fixture);
+}
+
+static void test_one_who_opens_while_draining_is_told_what_the_server_said(void **state)
+{
+	struct fixture *fixture = *state;
+	const optd_options options = { .rank = 0, .timeout_ms = 300 };
+	optd_layout *layout = trainer_layout();
+	optd_client *client;
+	optd_model *model;
+
+	assert_int_equal(optd_connect(fixture->daemon.endpoints[0], &options, &client), OPTD_OK);
+	begin_to_stop(fixture);
+	assert_int_equal(optd_open(client, "late", layout, NULL, &model), OPTD_TIMEOUT);
+	assert_non_null(strstr(optd_error(client), "the server is shutting down"));
+	assert_null(strstr(optd_error(client), "does not answer"));
+	optd_layout_free(layout);
+	optd_close(&client);
+	complete(fixture);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -138,6 +172,8 @@ int main(void)
 		TEST(test_a_new_model_is_refused_while_draining),
 		TEST(test_first_weights_are_refused_while_draining),
 		TEST(test_one_who_opens_a_model_while_draining_waits_for_the_successor),
+		TEST(test_one_who_saves_while_draining_is_told_what_the_server_said),
+		TEST(test_one_who_opens_while_draining_is_told_what_the_server_said),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
