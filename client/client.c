@@ -189,7 +189,8 @@ bool client_pump(optd_client *client)
 	reach_turn(client, now_ms);
 	client->map_status = client->map_changed ? connect_remap(client, now_ms) : 0;
 	poke_first_lanes(client);
-	if (send_all(client, now_ms))
+	/* By the old map requests would go where their blocks are not. */
+	if (!client->map_held && send_all(client, now_ms))
 		moved = true;
 	return moved;
 }
@@ -197,6 +198,8 @@ bool client_pump(optd_client *client)
 uint64_t client_deadline(const optd_client *client)
 {
 	uint64_t now_ms = hub_now_ms(), at = SESSION_NEVER;
+	if (client->map_held)
+		return client->map_retry_ms;
 	for (uint32_t i = 0; i < client->lane_count; i++) {
 		const struct lane *lane = client->lanes[i];
 		uint64_t due = session_deadline(&lane->session);
@@ -259,6 +262,10 @@ static void explain_waiting(const char *waiting, char *text, size_t text_bytes)
 void client_explain(optd_client *client, const char *heard, char *text, size_t text_bytes)
 {
 	char why[256];
+	if (client->map_held) {
+		snprintf(text, text_bytes, "%s", client->map_why);
+		return;
+	}
 	for (uint32_t i = 0; i < client->lane_count; i++) {
 		const struct lane *lane = client->lanes[i];
 		if (lane->session.state == SESSION_UP && !lane->blocked)

@@ -15,6 +15,12 @@
 /* What optd_close waits for an answer to GOODBYE. */
 #define GOODBYE_MS 500u
 
+static int lane_failed(optd_client *client, const char *endpoint, int rc, const char *why)
+{
+	return client_fail(client, rc, "'%s' cannot be connected to: %s%s", endpoint, why,
+	                   rc == OPTD_INVALID ? " (endpoints are tcp://host:port or ipc://path)" : "");
+}
+
 struct lane *lane_new(optd_client *client, const char *endpoint, uint32_t daemon, uint32_t index, int *rc)
 {
 	char why[256] = "out of memory";
@@ -29,9 +35,7 @@ struct lane *lane_new(optd_client *client, const char *endpoint, uint32_t daemon
 	}
 	if (*rc == OPTD_OK)
 		return lane;
-	client_fail(client, *rc,
-	            "'%s' cannot be connected to: %s (endpoints are tcp://host:port or ipc://path)",
-	            endpoint, why);
+	lane_failed(client, endpoint, *rc, why);
 	lane_free(lane);
 	return NULL;
 }
@@ -140,8 +144,33 @@ static bool fits(const optd_client *client, const struct daemon *d)
 	return true;
 }
 
+static int remap_refused(optd_client *client, const struct daemon *d, int rc)
+{
+	return client_fail(client, rc, "%s came back with %u lanes: %s", d->endpoint, d->endpoint_count,
+	                   client->error);
+}
+
+/* Before any socket is made for a new lane: one that is closed again takes a while to
+ * give its descriptors back, and a map that cannot be is tried again and again. */
+static int check_endpoints(optd_client *client)
+{
+	for (uint32_t i = 0; i < client->daemon_count; i++) {
+		const struct daemon *d = &client->daemons[i];
+		for (uint32_t k = 1; k < d->endpoint_count; k++) {
+			if (link_check(d->endpoints[k]) == 0)
+				continue;
+			lane_failed(client, d->endpoints[k], OPTD_INVALID, "not an endpoint");
+			return remap_refused(client, d, OPTD_INVALID);
+		}
+	}
+	return 0;
+}
+
 static int remap_lanes(optd_client *client, struct remap *remap)
 {
+	int rc = check_endpoints(client);
+	if (rc < 0)
+		return rc;
 	remap->lanes = calloc(lanes_wanted(client), sizeof(*remap->lanes));
 	if (!remap->lanes)
 		return client_fail(client, OPTD_NO_MEMORY, "out of memory");
@@ -154,10 +183,9 @@ static int remap_lanes(optd_client *client, struct remap *remap)
 			continue;
 		}
 		client_tell(client, "%s: came back with other lanes; connecting to them", d->endpoint);
-		int rc = add_lanes(client, old[0], remap->lanes, &remap->count);
+		rc = add_lanes(client, old[0], remap->lanes, &remap->count);
 		if (rc < 0)
-			return client_fail(client, rc, "%s came back with %u lanes: %s", d->endpoint,
-			                   d->endpoint_count, client->error);
+			return remap_refused(client, d, rc);
 	}
 	return 0;
 }
@@ -231,20 +259,32 @@ static int remap_failed(optd_client *client, int rc)
 	return client_fail(client, rc, "%s", client->map_why);
 }
 
+/* What is tried again in a while: an address cannot become right by itself, a lack of
+ * descriptors or of memory can. */
+static int remap_not_now(optd_client *client, int rc, uint64_t now_ms)
+{
+	snprintf(client->map_why, sizeof(client->map_why), "%s", client->error);
+	/* Not in each turn: sockets that are closed take a while to be gone. */
+	client->map_retry_ms = now_ms + REMAP_RETRY_MS;
+	client->map_held = rc != OPTD_INVALID;
+	if (!client->map_held)
+		return remap_failed(client, rc);
+	client_tell(client, "%s; trying again", client->map_why);
+	return 0;
+}
+
 int connect_remap(optd_client *client, uint64_t now_ms)
 {
 	struct remap remap = {0};
 	if (now_ms < client->map_retry_ms)
-		return remap_failed(client, client->map_status);
+		return client->map_held ? 0 : remap_failed(client, client->map_status);
+	client->map_held = false;
 	int rc = remap_lanes(client, &remap);
 	if (rc == 0)
 		rc = remap_models(client, &remap);
 	if (rc < 0) {
-		snprintf(client->map_why, sizeof(client->map_why), "%s", client->error);
 		remap_give_up(client, &remap);
-		/* Not in each turn: sockets that are closed take a while to be gone. */
-		client->map_retry_ms = now_ms + REMAP_RETRY_MS;
-		return remap_failed(client, rc);
+		return remap_not_now(client, rc, now_ms);
 	}
 	client->map_changed = false;
 	remap_adopt(client, &remap);

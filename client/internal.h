@@ -176,6 +176,7 @@ struct optd_client {
 	bool map_changed; /* a daemon came back with other lanes */
 	int map_status;   /* why they could not be connected to in the last turn; 0: they are */
 	uint64_t map_retry_ms; /* not before this, unless the map changes again */
+	bool map_held; /* for something that may pass: nothing is sent meanwhile */
 	char map_why[CLIENT_ERROR_BYTES];
 
 	optd_model *models;
@@ -233,7 +234,8 @@ void lane_free(struct lane *lane);
 void connect_welcomed(optd_client *client, struct lane *lane, const struct msg *reply);
 /* Makes the lanes of daemons that came back with other ones.  All of them or, on an
  * error, none: then every call there is fails with the text, which is the client's
- * error text too.  It is tried again after a second, or when a server names others. */
+ * error text too; but for a lack of descriptors or memory calls wait (map_held).  It is
+ * tried again after a second, or when a server names others. */
 int connect_remap(optd_client *client, uint64_t now_ms);
 
 /* ---- open.c, model.c ------------------------------------------------------- */

@@ -250,6 +250,27 @@ static void stop(struct link *link)
 	close_sockets(link);
 }
 
+/* Whether it ends in ":port", and has something before. */
+static bool has_port(const char *address)
+{
+	const char *colon = strrchr(address, ':');
+	size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
+	if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || colon == address)
+		return false;
+	long port = strtol(colon + 1, NULL, 10);
+	return port > 0 && port <= UINT16_MAX;
+}
+
+int link_check(const char *endpoint)
+{
+	bool good = false;
+	if (strncmp(endpoint, "tcp://", 6) == 0)
+		good = has_port(endpoint + 6);
+	else if (strncmp(endpoint, "ipc://", 6) == 0)
+		good = endpoint[6] != '\0';
+	return good ? OPTD_OK : OPTD_INVALID;
+}
+
 int link_open(struct hub *hub, const char *endpoint, struct link **out, char *why, size_t why_bytes)
 {
 	struct link *link = calloc(1, sizeof(*link));

@@ -39,6 +39,9 @@ int hub_fd(struct hub *hub);
  * never) has come.  Free of system calls until hub_fd was asked for once. */
 void hub_leave(struct hub *hub, bool work, uint64_t at_ms);
 
+/* What can be said of an endpoint without a socket: OPTD_INVALID unless it is
+ * tcp://host:port or ipc://path. */
+int link_check(const char *endpoint);
 /* Starts connecting.  OPTD_INVALID for an endpoint that ZeroMQ does not take,
  * OPTD_IO otherwise; why says more. */
 int link_open(struct hub *hub, const char *endpoint, struct link **out, char *why, size_t why_bytes);

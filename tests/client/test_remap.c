@@ -5,6 +5,10 @@
  */
 #include "tests/support/calls_world.h"
 
+#include <errno.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 /* More than its old map had, so that reading past the end of what was made for that one
  * is seen by a sanitizer. */
 #define LANES 40
@@ -81,6 +85,49 @@ static void test_training_goes_on_when_the_server_is_mended(void **state)
 	assert_int_equal(calls_step(w), 1);
 }
 
+/* No descriptor is left; returns what the limit was. */
+static struct rlimit exhaust_descriptors(void)
+{
+	struct rlimit limit;
+	int next = dup(STDIN_FILENO);
+	assert_true(next >= 0);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	struct rlimit none = {.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	return limit;
+}
+
+static void test_a_lack_of_descriptors_is_named_and_passes(void **state)
+{
+	struct world *w = *state;
+	come_back(w, 4);
+	w->daemon.last_lane = w->daemon.endpoint;
+	struct rlimit limit = exhaust_descriptors();
+	optd_set_timeout(w->client, 500);
+	int rc = optd_pull(w->model, w->weights, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(rc, OPTD_TIMEOUT);
+	assert_non_null(strstr(optd_error(w->client), "came back with 4 lanes"));
+	assert_non_null(strstr(optd_error(w->client), strerror(EMFILE)));
+	/* Its four lanes are one, which gets confused by so many sessions. */
+	come_back(w, 0);
+	optd_set_timeout(w->client, 20000);
+	assert_int_equal(optd_push_pull(w->model, w->gradient, w->weights), OPTD_OK);
+	calls_expect_weights(w, 1);
+}
+
+/* A program with few descriptors: what cannot be is found out without any. */
+static void test_a_bad_lane_is_named_without_descriptors(void **state)
+{
+	struct world *w = *state;
+	come_back(w, LANES);
+	struct rlimit limit = exhaust_descriptors();
+	int rc = optd_pull(w->model, w->weights, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_refused(w, rc);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, calls_set_up, calls_tear_down)
 
 int main(void)
@@ -91,6 +138,8 @@ int main(void)
 		TEST(test_opening_another_model_names_it_too),
 		TEST(test_a_started_call_is_failed_with_it),
 		TEST(test_training_goes_on_when_the_server_is_mended),
+		TEST(test_a_lack_of_descriptors_is_named_and_passes),
+		TEST(test_a_bad_lane_is_named_without_descriptors),
 	};
 	return cmocka_run_group_tests_name("remap", tests, NULL, NULL);
 }
