@@ -11,6 +11,8 @@
 struct restore {
 	struct lane **lanes;
 	uint32_t lane_count;
+	uint64_t memory_bytes; /* of all lanes */
+	uint64_t own_bytes;    /* of the models that are back */
 	const struct log *log;
 	int models;
 	char *why;
@@ -123,16 +125,41 @@ static int restore_lane(struct restore *restore, const struct checkpoint_file *f
 	return rc;
 }
 
-/* Before it takes memory: what OPEN would refuse a start refuses. */
-static int admit(const struct restore *restore, const struct checkpoint *about, uint32_t lane,
-                 char *why, size_t why_bytes)
+/* What the model is, as one lane would hold it: each further one repeats tables and rounds
+ * vectors up, and no model may be refused for that which was served before. */
+static uint64_t bytes_of(const struct checkpoint *about)
 {
 	const struct model_settings settings = settings_of(about);
-	struct model_place place = {about->daemon, about->daemons, lane, restore->lane_count};
-	char text[LIMIT_TEXT_BYTES];
+	struct model_place place = {about->daemon, about->daemons, 0, 1};
 
-	int rc = engine_admits(lane_engine(restore->lanes[lane]), about->model, &settings,
-	                       about->layout, place, text, sizeof(text));
+	return shard_own_bytes(&settings, about->layout, place);
+}
+
+static int has_room(const struct restore *restore, const struct checkpoint *about, char *why,
+                    size_t why_bytes)
+{
+	uint64_t need = bytes_of(about), limit = restore->memory_bytes;
+	uint64_t left = limit > restore->own_bytes ? limit - restore->own_bytes : 0;
+
+	if (need <= left)
+		return OPTD_OK;
+	snprintf(why, why_bytes,
+	         "model '%s' (%llu parameters) takes %llu bytes without workers, %llu are left of %llu, "
+	         "limits.memory",
+	         about->model, (unsigned long long)layout_elements(about->layout), (unsigned long long)need,
+	         (unsigned long long)left, (unsigned long long)limit);
+	return OPTD_TOO_LARGE;
+}
+
+/* Before it takes memory. */
+static int admit(const struct restore *restore, const struct checkpoint *about, char *why,
+                 size_t why_bytes)
+{
+	char text[LIMIT_TEXT_BYTES];
+	int rc = has_room(restore, about, text, sizeof(text));
+
+	for (uint32_t lane = 0; rc == OPTD_OK && lane < restore->lane_count; lane++)
+		rc = engine_has_place(lane_engine(restore->lanes[lane]), about->model, text, sizeof(text));
 	if (rc < 0)
 		snprintf(why, why_bytes, "%s; raise it, or move the file away to start without the model",
 		         text);
@@ -160,8 +187,8 @@ static int restore_file(void *context, enum checkpoint_entry entry, const char *
 		snprintf(why, sizeof(why), "it holds no block of model '%s'", about->model);
 		rc = OPTD_CORRUPT;
 	}
-	for (uint32_t lane = 0; rc == OPTD_OK && lane < restore->lane_count; lane++)
-		rc = admit(restore, about, lane, why, sizeof(why));
+	if (rc == OPTD_OK)
+		rc = admit(restore, about, why, sizeof(why));
 	for (uint32_t lane = 0; rc == OPTD_OK && lane < restore->lane_count; lane++)
 		rc = restore_lane(restore, file, lane, why, sizeof(why));
 	if (rc < 0)
@@ -171,15 +198,44 @@ static int restore_file(void *context, enum checkpoint_entry entry, const char *
 		          log_u64("parameters", layout_elements(about->layout)),
 		          log_u64("version", checkpoint_version(file, checkpoint_owned(about).first)),
 		          log_i64("age_s", (int64_t)time(NULL) - about->saved_s));
-	restore->models += rc == OPTD_OK;
+	if (rc == OPTD_OK) {
+		restore->models++;
+		restore->own_bytes += bytes_of(about);
+	}
 	checkpoint_close(file);
 	return rc;
 }
 
-int restore_all(const char *data_dir, struct lane **lanes, uint32_t lane_count,
-                const struct log *log, char *why, size_t why_bytes)
+/* The models are served all the same; what is refused is what comes on top. */
+static void warn_of_memory(const struct restore *restore)
 {
-	struct restore restore = {lanes, lane_count, log, 0, why, why_bytes};
+	uint64_t share = restore->memory_bytes / restore->lane_count, most = 0;
+	uint32_t beyond = 0;
+
+	for (uint32_t i = 0; i < restore->lane_count; i++) {
+		uint64_t bytes = engine_bytes(lane_engine(restore->lanes[i]));
+		beyond += bytes > share;
+		most = bytes > most ? bytes : most;
+	}
+	if (beyond > 0)
+		log_event(restore->log, LOG_WARN, "memory", log_u64("lanes", beyond),
+		          log_u64("of", restore->lane_count), log_u64("most", most), log_u64("share", share),
+		          log_u64("models", restore->own_bytes), log_u64("limit", restore->memory_bytes),
+		          log_str("text", "with their workers the models may take more than limits.memory: "
+		                          "raise it, or start fewer lanes"));
+}
+
+int restore_all(const char *data_dir, struct lane **lanes, uint32_t lane_count,
+                uint64_t memory_bytes, const struct log *log, char *why, size_t why_bytes)
+{
+	struct restore restore = {.lanes = lanes,
+	                          .lane_count = lane_count,
+	                          .memory_bytes = memory_bytes,
+	                          .log = log,
+	                          .why = why,
+	                          .why_bytes = why_bytes};
 	int rc = checkpoint_list(data_dir, restore_file, &restore, why, why_bytes);
+	if (rc >= 0)
+		warn_of_memory(&restore);
 	return rc < 0 ? rc : restore.models;
 }

@@ -332,17 +332,24 @@ bool engine_has_room(const struct engine *engine, const char *name, const struct
 	return false;
 }
 
+int engine_has_place(const struct engine *engine, const char *name, char *why, size_t why_bytes)
+{
+	uint32_t models = engine->options.models;
+
+	if (engine->shard_count < models)
+		return OPTD_OK;
+	snprintf(why, why_bytes, "model '%s' would be number %u here, limits.models allows %u", name,
+	         engine->shard_count + 1, models);
+	return OPTD_BUSY;
+}
+
 int engine_admits(const struct engine *engine, const char *name,
                   const struct model_settings *settings, const struct layout *layout,
                   struct model_place place, char *why, size_t why_bytes)
 {
-	const struct engine_options *options = &engine->options;
-
-	if (engine->shard_count >= options->models) {
-		snprintf(why, why_bytes, "model '%s' would be number %u here, limits.models allows %u",
-		         name, engine->shard_count + 1, options->models);
-		return OPTD_BUSY;
-	}
+	int rc = engine_has_place(engine, name, why, why_bytes);
+	if (rc < 0)
+		return rc;
 	uint64_t need = shard_bytes(settings, layout, place, engine_window(engine));
 	bool fits = engine_has_room(engine, name, layout, need, why, why_bytes);
 	return fits ? OPTD_OK : OPTD_TOO_LARGE;
@@ -360,7 +367,9 @@ int engine_adopt(struct engine *engine, struct model **model, char *why, size_t 
 		snprintf(why, why_bytes, "model '%s' is there already", m->name);
 		return OPTD_EXISTS;
 	}
-	int rc = engine_admits(engine, m->name, &m->settings, m->layout, m->place, why, why_bytes);
+	int rc = m->restored ? engine_has_place(engine, m->name, why, why_bytes)
+	                     : engine_admits(engine, m->name, &m->settings, m->layout, m->place, why,
+	                                     why_bytes);
 	if (rc < 0)
 		return rc;
 	struct shard *shard = shard_new(model, engine->options.isa);

@@ -95,8 +95,13 @@ int engine_admits(const struct engine *engine, const char *name,
                   const struct model_settings *settings, const struct layout *layout,
                   struct model_place place, char *why, size_t why_bytes);
 
-/* Takes in a model, made or read from a checkpoint, under these limits.  Those, and
- * OPTD_NO_MEMORY and OPTD_EXISTS, leave *model the caller's, with a sentence in why. */
+/* By limits.models alone: for one that comes back from a checkpoint, whose memory is
+ * looked at for all lanes together. */
+int engine_has_place(const struct engine *engine, const char *name, char *why, size_t why_bytes);
+
+/* Takes in a model, made under both limits or read from a checkpoint under the one.
+ * Those, and OPTD_NO_MEMORY and OPTD_EXISTS, leave *model the caller's, with a sentence
+ * in why. */
 int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes);
 
 /* Forgets a model: requests that wait for it get MODEL_LOST.  OPTD_NO_MODEL. */

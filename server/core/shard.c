@@ -77,16 +77,21 @@ uint64_t shard_rank_bytes(const struct layout *layout, struct model_place place,
 	       gate_rank_bytes(layout, run);
 }
 
-uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
-                     struct model_place place, struct shard_window window)
+uint64_t shard_own_bytes(const struct model_settings *settings, const struct layout *layout,
+                         struct model_place place)
 {
-	struct layout_run run = run_of(layout, place);
 	/* Who waits for a block, and what a checkpoint has of it. */
 	uint64_t each = sizeof(struct heap) + 2;
 
 	return model_bytes(settings, layout, place) + gate_bytes(settings, layout, place) +
-	       sizeof(struct shard) + (run.count + 1) * each +
-	       smaller(layout_run_elements(layout, run), window.message_bytes) +
+	       sizeof(struct shard) + (run_of(layout, place).count + 1) * each;
+}
+
+uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
+                     struct model_place place, struct shard_window window)
+{
+	return shard_own_bytes(settings, layout, place) +
+	       smaller(layout_run_elements(layout, run_of(layout, place)), window.message_bytes) +
 	       settings->workers * shard_rank_bytes(layout, place, window);
 }
 

@@ -73,7 +73,10 @@ struct shard_window {
 	uint32_t bytes, message_bytes;
 };
 
-/* Bytes a shard of these settings will take with the ranks that they name. */
+/* Bytes a shard of these settings keeps whoever comes: weights, state, sums, tables. */
+uint64_t shard_own_bytes(const struct model_settings *settings, const struct layout *layout,
+                         struct model_place place);
+/* Bytes it will take with the ranks that they name. */
 uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place, struct shard_window window);
 /* What one more rank takes: its window for pushes, as much for answers, its tables. */

@@ -377,20 +377,22 @@ static bool rank_fits(struct call *call, const struct model *model)
 }
 
 /* In async ranks come as they like: one beyond those that the model's bytes have, if it
- * never came before, is counted from here on, also when it is gone. */
+ * never came before, is counted from here on, also when it is gone.  One whose steps came
+ * back with a checkpoint had room when it was made, and has it with other lanes, too. */
 static bool rank_counts(struct call *call, struct shard *shard, uint32_t rank)
 {
 	struct engine *engine = call->engine;
 	const struct model *model = shard->model;
 	uint64_t taken = engine_bytes(engine), limit = engine->options.memory_bytes;
 	uint64_t need = shard_rank_bytes(model->layout, model->place, engine_window(engine));
+	bool came_back = rank < model->seats && model->seen[rank] != NULL;
 	uint32_t ever = 0;
 
 	for (uint32_t i = 0; i < shard->holder_count; i++)
 		ever += shard->holders[i].ever;
 	if (ever < shard->ranks || (rank < shard->holder_count && shard->holders[rank].ever))
 		return true;
-	if (taken > limit || need > limit - taken) {
+	if (!came_back && (taken > limit || need > limit - taken)) {
 		call_refuse(call, OPTD_TOO_LARGE,
 		            "rank %u would be worker %u of model '%s': what it may have under way takes %" PRIu64
 		            " bytes here, %" PRIu64 " are left of %" PRIu64

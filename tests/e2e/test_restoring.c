@@ -15,6 +15,8 @@
 #include "tests/e2e/blocks.h"
 #include "tests/support/daemon_process.h"
 
+#include "client/optd.h"
+
 #define EXIT_BAD_CONFIG 78
 #define CREATED_S 1700000000
 
@@ -86,9 +88,104 @@ static void test_a_model_beyond_the_memory_is_refused_with_both_sizes(void **sta
 	train(fixture, "a");
 	assert_refused(fixture, "memory: 1MiB",
 	               "/models/a.safetensors: model 'a' (393216 parameters) takes ",
-	               " bytes here, 1048576 are left of 1048576, this lane's share of limits.memory (1 of 1 "
-	               "lanes); raise it, or move the file away to start without the model");
+	               " bytes without workers, 1048576 are left of 1048576, limits.memory; raise it, or move "
+	               "the file away to start without the model");
 	assert_true(start_limited(fixture, "memory: 7MiB"));
+}
+
+static void test_models_beyond_the_memory_together_are_refused(void **state)
+{
+	struct fixture *fixture = *state;
+
+	train(fixture, "a");
+	train(fixture, "b");
+	assert_refused(fixture, "memory: 2MiB", "/models/b.safetensors: model 'b' ", "are left of 2097152");
+	assert_true(start_limited(fixture, "memory: 7MiB"));
+}
+
+/* ---- other lanes -------------------------------------------------------- */
+
+#define WORKERS 8
+#define PARAMETERS (32 * (uint64_t)LIMIT_BLOCK_ELEMENTS)
+/* 16 MiB of weights, as much for the step being collected, and 8 workers with a window
+ * of 2 MiB to each lane and back: 64 MiB with one lane, 160 MiB with four. */
+#define OF_THE_WORKERS "memory: 80MiB, window: 2MiB, message: 1MiB"
+
+static bool start_lanes(struct fixture *fixture, uint32_t lanes, const char *limits)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s}\nlanes: %u\n#{", limits, lanes);
+	return start_limited(fixture, text);
+}
+
+static int open_large(struct fixture *fixture, int32_t rank, optd_mode mode, bool gives)
+{
+	const optd_options options = { .rank = rank };
+	const optd_open_options how = { .optimizer = "sgd",
+		                        .mode = mode,
+		                        .workers = mode == OPTD_SYNC ? WORKERS : 1 };
+	const uint64_t parameters = PARAMETERS;
+	optd_layout *layout = optd_layout_new();
+	optd_client *client;
+	optd_model *model;
+
+	assert_int_equal(optd_layout_add(layout, "w", &parameters, 1), 0);
+	assert_int_equal(optd_connect(fixture->daemon.endpoints[0], &options, &client), OPTD_OK);
+	int rc = optd_open(client, "large", layout, &how, &model);
+	if (rc == OPTD_OK && gives) {
+		float *weights = calloc(parameters, sizeof(float));
+		assert_int_equal(optd_init(model, weights), 1);
+		free(weights);
+	}
+	optd_layout_free(layout);
+	optd_close(&client);
+	return rc;
+}
+
+static void leave_large(struct fixture *fixture, optd_mode mode)
+{
+	assert_true(start_lanes(fixture, 1, OF_THE_WORKERS));
+	assert_int_equal(open_large(fixture, 0, mode, true), OPTD_OK);
+	if (mode == OPTD_ASYNC)
+		assert_int_equal(open_large(fixture, 1, mode, false), OPTD_OK);
+	assert_int_equal(daemon_stop(&fixture->daemon), 0);
+	assert_int_equal(daemon_log_count(&fixture->daemon, "event=memory "), 0);
+}
+
+static void test_a_model_that_was_served_comes_back_with_more_lanes(void **state)
+{
+	struct fixture *fixture = *state;
+
+	leave_large(fixture, OPTD_SYNC);
+	assert_true(start_lanes(fixture, 4, OF_THE_WORKERS));
+	assert_int_equal(daemon_log_count(&fixture->daemon, "event=memory lanes=4 of=4 most="), 1);
+	assert_int_equal(open_large(fixture, WORKERS - 1, OPTD_SYNC, false), OPTD_OK);
+	assert_int_equal(daemon_stop(&fixture->daemon), 0);
+	assert_true(start_lanes(fixture, 1, OF_THE_WORKERS));
+	assert_int_equal(daemon_log_count(&fixture->daemon, "event=memory "), 1);
+}
+
+static void test_the_limit_holds_for_what_the_model_is_whatever_the_lanes(void **state)
+{
+	struct fixture *fixture = *state;
+
+	leave_large(fixture, OPTD_SYNC);
+	assert_false(start_lanes(fixture, 4, "memory: 31MiB, window: 2MiB, message: 1MiB"));
+	assert_int_equal(fixture->daemon.exit_code, EXIT_BAD_CONFIG);
+}
+
+/* One worker is in its settings; the other came. */
+static void test_ranks_of_an_async_model_come_back_with_more_lanes(void **state)
+{
+	struct fixture *fixture = *state;
+	const char *limits = "memory: 24MiB, window: 2MiB, message: 1MiB";
+
+	leave_large(fixture, OPTD_ASYNC);
+	assert_true(start_lanes(fixture, 4, limits));
+	assert_int_equal(open_large(fixture, 0, OPTD_ASYNC, false), OPTD_OK);
+	assert_int_equal(open_large(fixture, 1, OPTD_ASYNC, false), OPTD_OK);
+	assert_int_equal(open_large(fixture, 2, OPTD_ASYNC, false), OPTD_TOO_LARGE);
 }
 
 static void test_models_beyond_their_number_are_refused_with_both_numbers(void **state)
@@ -146,6 +243,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_model_beyond_the_memory_is_refused_with_both_sizes),
+		TEST(test_models_beyond_the_memory_together_are_refused),
+		TEST(test_a_model_that_was_served_comes_back_with_more_lanes),
+		TEST(test_the_limit_holds_for_what_the_model_is_whatever_the_lanes),
+		TEST(test_ranks_of_an_async_model_come_back_with_more_lanes),
 		TEST(test_models_beyond_their_number_are_refused_with_both_numbers),
 		TEST(test_a_model_keeps_its_time_of_creation),
 	};

@@ -29,6 +29,7 @@ struct fixture {
 	void *context;
 	struct lane *lanes[LANES];
 	const char *endpoints[LANES];
+	uint64_t memory_bytes;
 };
 
 static int set_up(void **state)
@@ -84,8 +85,10 @@ static int tear_down(void **state)
 	return 0;
 }
 
+/* memory_bytes: of each lane. */
 static void start(struct fixture *fixture, uint64_t memory_bytes, uint32_t models)
 {
+	fixture->memory_bytes = memory_bytes;
 	for (uint32_t i = 0; i < LANES; i++) {
 		const struct engine_options options = { .lane = i,
 			                                .lanes = LANES,
@@ -132,8 +135,8 @@ static void write_file(const struct fixture *fixture, const char *name)
 
 static int restore(struct fixture *fixture)
 {
-	return restore_all(fixture->dir, fixture->lanes, LANES, &fixture->log, fixture->why,
-	                   sizeof(fixture->why));
+	return restore_all(fixture->dir, fixture->lanes, LANES, LANES * fixture->memory_bytes,
+	                   &fixture->log, fixture->why, sizeof(fixture->why));
 }
 
 static const struct model *model_of(const struct fixture *fixture, uint32_t lane)
@@ -175,13 +178,23 @@ static void test_a_model_too_large_is_in_no_lane(void **state)
 	struct fixture *fixture = *state;
 
 	write_file(fixture, "a");
-	/* Enough for the block of the second lane, not for the two of the first. */
-	start(fixture, 2u << 20, 1);
+	start(fixture, 512u << 10, 1);
 	assert_int_equal(restore(fixture), OPTD_TOO_LARGE);
 	assert_non_null(strstr(fixture->why, "a.safetensors: model 'a' (393216 parameters) takes "));
-	assert_non_null(strstr(fixture->why, " are left of 2097152, "));
+	assert_non_null(strstr(fixture->why, " are left of 1048576, "));
 	for (uint32_t i = 0; i < LANES; i++)
 		assert_int_equal(engine_shard_count(lane_engine(fixture->lanes[i])), 0);
+}
+
+/* It had room on one lane; of two the first has two blocks of three. */
+static void test_a_model_may_be_shared_unevenly(void **state)
+{
+	struct fixture *fixture = *state;
+
+	write_file(fixture, "a");
+	start(fixture, 1u << 20, 1);
+	assert_int_equal(restore(fixture), 1);
+	assert_true(engine_bytes(lane_engine(fixture->lanes[0])) > 1u << 20);
 }
 
 static void test_one_model_too_many_is_refused_by_name(void **state)
@@ -203,6 +216,7 @@ int main(void)
 		TEST(test_lanes_share_what_a_file_has),
 		TEST(test_a_restored_model_has_the_times_of_its_file),
 		TEST(test_a_model_too_large_is_in_no_lane),
+		TEST(test_a_model_may_be_shared_unevenly),
 		TEST(test_one_model_too_many_is_refused_by_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
