@@ -122,7 +122,8 @@ static void come_to_lane_1(void *user, const char *text)
 	assert_int_equal(worker_opens(fixture, 1), OPTD_OK);
 }
 
-static int opens(struct fixture *fixture, int32_t rank, const optd_layout *layout)
+static int opens_with(struct fixture *fixture, int32_t rank, const optd_layout *layout,
+                      const optd_open_options *how)
 {
 	optd_options options = { .rank = rank,
 		                 .timeout_ms = DAEMON_DEADLINE_MS,
@@ -130,7 +131,12 @@ static int opens(struct fixture *fixture, int32_t rank, const optd_layout *layou
 		                 .user = fixture };
 
 	assert_int_equal(optd_connect(fixture->daemon.endpoints[0], &options, &fixture->client), OPTD_OK);
-	return optd_open(fixture->client, "m", layout, NULL, &fixture->model);
+	return optd_open(fixture->client, "m", layout, how, &fixture->model);
+}
+
+static int opens(struct fixture *fixture, int32_t rank, const optd_layout *layout)
+{
+	return opens_with(fixture, rank, layout, NULL);
 }
 
 static void assert_reads(struct fixture *fixture, const optd_layout *layout)
@@ -179,6 +185,17 @@ static void test_a_worker_without_settings_makes_the_other_lane_with_the_leads(v
 	assert_int_equal(worker_opens(fixture, 1), OPTD_OK);
 }
 
+/* It is about the model, which is there. */
+static void test_a_worker_whose_model_must_be_there_makes_the_other_lane(void **state)
+{
+	struct fixture *fixture = *state;
+	const optd_open_options must = { .resume = OPTD_RESUME_MUST };
+
+	begin(fixture);
+	if (opens_with(fixture, 1, fixture->layout, &must) != OPTD_OK)
+		fail_msg("%s", optd_error(fixture->client));
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -188,6 +205,7 @@ int main(void)
 		TEST(test_a_reader_with_a_layout_does_not_make_the_other_lane),
 		TEST(test_a_lane_that_no_worker_comes_to_is_named),
 		TEST(test_a_worker_without_settings_makes_the_other_lane_with_the_leads),
+		TEST(test_a_worker_whose_model_must_be_there_makes_the_other_lane),
 	};
 	return cmocka_run_group_tests_name("opening lanes", tests, NULL, NULL);
 }
