@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define CHUNK_BYTES 16384
+/* An entry takes 3 KB: those of an unusual turn are given back. */
+#define KEEP_ENTRIES 128
 
 struct outbox_text {
 	struct outbox_text *next;
@@ -24,6 +26,11 @@ void outbox_clear(struct outbox *outbox)
 	for (uint32_t i = 0; i < outbox->count; i++)
 		buf_drop(outbox->entries[i].payload);
 	outbox->count = 0;
+	if (outbox->room > KEEP_ENTRIES) {
+		free(outbox->entries);
+		outbox->entries = NULL;
+		outbox->room = 0;
+	}
 	buf_drop(outbox->spare.payload);
 	outbox->spare.payload = NULL;
 	/* One chunk stays: it serves nearly every turn. */

@@ -34,7 +34,7 @@ void outbox_init(struct outbox *outbox);
 /* Drops what was not sent and frees everything. */
 void outbox_deinit(struct outbox *outbox);
 
-/* Forgets the entries: drops their payloads, keeps the memory. */
+/* Forgets the entries: drops their payloads, keeps the memory of a usual batch. */
 void outbox_clear(struct outbox *outbox);
 
 /* Appends an entry whose head is all zero but for `reply`, or returns the

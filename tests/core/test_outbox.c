@@ -61,6 +61,21 @@ static void test_text_is_cut_at_its_limit(void **state)
 	outbox_deinit(&out);
 }
 
+static void test_outbox_gives_back_what_an_unusual_turn_took(void **state)
+{
+	(void)state;
+	struct outbox out;
+	outbox_init(&out);
+	for (uint32_t i = 0; i < 1000; i++)
+		outbox_add(&out, i);
+	outbox_clear(&out);
+	assert_int_equal(out.room, 0);
+	outbox_add(&out, 7);
+	outbox_clear(&out);
+	assert_true(out.room > 0);
+	outbox_deinit(&out);
+}
+
 static void test_empty_text_is_no_text(void **state)
 {
 	(void)state;
@@ -112,6 +127,7 @@ int main(void)
 	        cmocka_unit_test(test_entries_keep_their_order_when_the_outbox_grows),
 	        cmocka_unit_test(test_texts_stay_where_they_are_while_more_are_added),
 	        cmocka_unit_test(test_text_is_cut_at_its_limit),
+	        cmocka_unit_test(test_outbox_gives_back_what_an_unusual_turn_took),
 	        cmocka_unit_test(test_empty_text_is_no_text),
 	        cmocka_unit_test(test_bytes_are_copied),
 	        cmocka_unit_test(test_clear_lets_go_of_every_payload_once),
