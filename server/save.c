@@ -202,7 +202,7 @@ static void begin_cut(void *user, void *argument)
 	part->lowest = UINT64_MAX;
 	part->highest = 0;
 	part->updates = 0;
-	engine_cut_raise(lane_engine(user), part->shard, saver->highest, lane_outbox(user));
+	engine_cut_raise(lane_engine(user), part->shard, saver->highest);
 	lane_send(user, lane_outbox(user));
 	lane_cut(user, &cut);
 }
@@ -211,7 +211,7 @@ static void cancel_cut(void *user, void *argument)
 {
 	struct part *part = argument;
 	if (part->shard != NULL) {
-		engine_cut_end(lane_engine(user), part->shard, lane_outbox(user));
+		engine_cut_end(lane_engine(user), part->shard);
 		lane_send(user, lane_outbox(user));
 	}
 	lane_done(part, lane_cancelled);

@@ -109,8 +109,11 @@ static void drop(void *user, void *argument)
 {
 	struct part *part = argument;
 
-	part->status = engine_drop(lane_engine(user), part->saver->first->model, lane_outbox(user));
-	lane_send(user, lane_outbox(user));
+	do {
+		part->status =
+		        engine_drop(lane_engine(user), part->saver->first->model, lane_outbox(user));
+		lane_send(user, lane_outbox(user));
+	} while (part->status == OPTD_WAITING);
 	lane_done(part, lane_dropped);
 }
 

@@ -13,11 +13,10 @@ static void cut_forget(struct shard *shard)
 	shard->cutting = false;
 }
 
-static void run_all(struct engine *engine, struct shard *shard, struct outbox *out)
+static void run_all(struct engine *engine, struct shard *shard)
 {
 	for (uint32_t i = 0; i < shard->model->owned.count; i++)
-		shard_run(engine, shard, shard->model->owned.first + i, out);
-	shard_tell_folded(engine, shard, out);
+		shard_run(engine, shard, shard->model->owned.first + i);
 }
 
 int engine_cut_begin(struct shard *shard, uint64_t version, bool last)
@@ -35,13 +34,12 @@ int engine_cut_begin(struct shard *shard, uint64_t version, bool last)
 	return OPTD_OK;
 }
 
-void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version,
-                      struct outbox *out)
+void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version)
 {
 	assert(shard->cutting && version >= shard->cut_version);
 	shard->cut_version = version;
 	/* What was held back below it has come already: no message will ask again. */
-	run_all(engine, shard, out);
+	run_all(engine, shard);
 }
 
 void engine_cut_force(struct shard *shard)
@@ -69,8 +67,7 @@ enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block)
 	return state;
 }
 
-void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block,
-                      struct outbox *out)
+void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block)
 {
 	uint32_t index = block - shard->model->owned.first;
 
@@ -79,14 +76,13 @@ void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block
 	if (shard->cut_last)
 		return;
 	shard->cut_free[index] = 1;
-	shard_run(engine, shard, block, out);
-	shard_tell_folded(engine, shard, out);
+	shard_run(engine, shard, block);
 }
 
-void engine_cut_end(struct engine *engine, struct shard *shard, struct outbox *out)
+void engine_cut_end(struct engine *engine, struct shard *shard)
 {
 	if (!shard->cutting || shard->cut_last)
 		return;
 	cut_forget(shard);
-	run_all(engine, shard, out);
+	run_all(engine, shard);
 }

@@ -43,6 +43,7 @@ void engine_free(struct engine *engine)
 		return;
 	for (uint32_t i = 0; i < engine->shard_count; i++)
 		shard_free(engine->shards[i]);
+	share_clear(&engine->share);
 	free(engine->sessions);
 	free(engine);
 }
@@ -185,6 +186,7 @@ void engine_handle(struct engine *engine, uint32_t peer, const struct principal 
 	char why[LIMIT_TEXT_BYTES];
 	const struct verb *verb = &VERBS[(unsigned)request->verb < MSG_VERB_COUNT ? request->verb : 0];
 
+	engine->now_ms = now_ms;
 	if (verb->handle == NULL) {
 		call_refuse(&call, OPTD_UNSUPPORTED, "verb %u is not known here", request->verb);
 		return;
@@ -234,7 +236,13 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 	shard_missing_text(shard, block, missing, sizeof(missing));
 	struct outbox_entry *entry =
 	        wait_reply(engine, shard, wait, pull ? OPTD_TIMEOUT : OPTD_STEP_TIMEOUT, out);
-	if (!shard->ready)
+	if (wait->ready)
+		entry->head.text = outbox_printf(
+		        out,
+		        "the blocks of model '%s' that are asked for have been there for %llu s, and there "
+		        "was no room to send them: read answers as they come, or ask for less at a time",
+		        shard->model->name, (unsigned long long)((now_ms - wait->since_ms) / 1000));
+	else if (!shard->ready)
 		entry->head.text = outbox_printf(
 		        out, "nobody has given model '%s' its first weights within %llu s",
 		        shard->model->name, (unsigned long long)((now_ms - wait->since_ms) / 1000));
@@ -259,23 +267,33 @@ static void shard_tick(struct engine *engine, struct shard *shard, uint64_t now_
                        struct outbox *out)
 {
 	uint32_t timeout_ms = shard->model->settings.step_timeout_ms;
-	struct wait *next;
+	struct wait *wait;
 
 	if (shard->grant.active && now_ms >= shard->grant.expires_ms)
 		shard->grant.active = false;
-	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
-		next = wait->next;
+	while ((wait = shard->waits.at) != NULL && out->count < ENGINE_BATCH) {
+		shard->waits.at = wait->next;
 		if (now_ms - wait->since_ms >= timeout_ms)
 			wait_expire(engine, shard, wait, now_ms, out);
-		else if (now_ms - wait->told_ms >= engine->options.notice_ms)
+		else if (!wait->ready && now_ms - wait->told_ms >= engine->options.notice_ms)
 			wait_notice(engine, shard, wait, now_ms, out);
 	}
 }
 
-void engine_tick(struct engine *engine, uint64_t now_ms, struct outbox *out)
+/* A round looks at every wait once, over as many calls as its notices take. */
+bool engine_tick(struct engine *engine, uint64_t now_ms, struct outbox *out)
 {
-	for (uint32_t i = 0; i < engine->shard_count; i++)
+	bool more = false;
+
+	engine->now_ms = now_ms;
+	for (uint32_t i = 0; i < engine->shard_count && !engine->in_round; i++)
+		engine->shards[i]->waits.at = engine->shards[i]->waits.first;
+	for (uint32_t i = 0; i < engine->shard_count; i++) {
 		shard_tick(engine, engine->shards[i], now_ms, out);
+		more |= engine->shards[i]->waits.at != NULL;
+	}
+	engine->in_round = more;
+	return more;
 }
 
 /* ---- models ------------------------------------------------------------- */
@@ -394,6 +412,8 @@ int engine_drop(struct engine *engine, const char *name, struct outbox *out)
 			continue;
 		while (shard->waits.first != NULL) {
 			struct wait *wait = shard->waits.first;
+			if (out->count >= ENGINE_BATCH)
+				return OPTD_WAITING;
 			struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_MODEL_LOST, out);
 			entry->head.text = outbox_printf(out, "model '%s' was dropped", name);
 			wait_abandon(engine, shard, wait);

@@ -65,6 +65,29 @@ struct engine_options {
 struct engine *engine_new(const struct engine_options *options, struct buf_pool *pool);
 void engine_free(struct engine *engine);
 
+/* Answers to those who waited are made a few at a time, so that they take no more
+ * memory than is being sent: after each call below that may have concerned them, and
+ * once the outbox has been sent, engine_answer is called, until it returns false. */
+#define ENGINE_BATCH 64
+
+/* Adds answers to pushes whose steps are complete, and notices that bytes are folded:
+ * up to a batch.  False: there were none.  Until then no other request is handled: a
+ * PUSH_PULL gets the weights of its very step. */
+bool engine_answer(struct engine *engine, struct outbox *out);
+
+/* Whether a peer can be sent the answer to this pull now: it has payload_bytes. */
+struct engine_room {
+	bool (*has)(void *user, const struct wait *pull);
+	void *user;
+};
+
+/* Whether pulls may be answered that waited. */
+bool engine_has_pulls(const struct engine *engine);
+/* Adds the answer to one of them, of a peer that has room (NULL: all have), with the
+ * weights that are there by now.  False: there is none to be answered now.  They need
+ * not be answered before other requests are handled. */
+bool engine_answer_pull(struct engine *engine, const struct engine_room *room, struct outbox *out);
+
 /* Handles one request that wire_decode has checked.  payload is the buffer behind
  * request->payload (or NULL with an empty one); the engine holds it if it needs it
  * longer than this call.  layout: the decoded payload of an OPEN, or NULL; taken if
@@ -77,8 +100,9 @@ void engine_handle(struct engine *engine, uint32_t peer, const struct principal 
 /* The connection is gone: its ranks are free, its waiting requests forgotten. */
 void engine_peer_gone(struct engine *engine, uint32_t peer, struct outbox *out);
 
-/* Lets time pass: notices, step timeouts.  Call a few times a second. */
-void engine_tick(struct engine *engine, uint64_t now_ms, struct outbox *out);
+/* Lets time pass: notices, step timeouts, up to a batch of them.  Call a few times a
+ * second.  True: there are more, send these and call again. */
+bool engine_tick(struct engine *engine, uint64_t now_ms, struct outbox *out);
 
 /* Whether HELLO has made this peer a session, under this number. */
 bool engine_has_session(const struct engine *engine, uint32_t peer, uint64_t session);
@@ -104,7 +128,8 @@ int engine_has_place(const struct engine *engine, const char *name, char *why, s
  * in why. */
 int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes);
 
-/* Forgets a model: requests that wait for it get MODEL_LOST.  OPTD_NO_MODEL. */
+/* Forgets a model: requests that wait for it get MODEL_LOST.  OPTD_WAITING: not all of
+ * them have yet, send these and call again.  OPTD_NO_MODEL. */
 int engine_drop(struct engine *engine, const char *name, struct outbox *out);
 
 /* The daemon stops: no model is made any more, nor given its first weights.  Those that
@@ -123,8 +148,7 @@ uint64_t engine_bytes(const struct engine *engine);
  * lets no saved block go on: what it acknowledges is in the file. */
 int engine_cut_begin(struct shard *shard, uint64_t version, bool last);
 /* Another lane is further on: blocks below this version go on until they reach it. */
-void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version,
-                      struct outbox *out);
+void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version);
 /* A step stands still: the blocks not yet saved are to be saved as they are. */
 void engine_cut_force(struct shard *shard);
 
@@ -133,9 +157,8 @@ enum engine_cut { ENGINE_CUT_BLOCK, ENGINE_CUT_WAIT, ENGINE_CUT_DONE };
  * DONE: all are saved. */
 enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block);
 /* The block is saved: its commits go on, but for the last cut. */
-void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block,
-                      struct outbox *out);
+void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block);
 /* Ends the cut, saved or not; harmless without one.  The last one does not end. */
-void engine_cut_end(struct engine *engine, struct shard *shard, struct outbox *out);
+void engine_cut_end(struct engine *engine, struct shard *shard);
 
 #endif

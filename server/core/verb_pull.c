@@ -1,27 +1,8 @@
-/* PULL, and the answers to all who waited. */
+/* PULL, and what is remembered of requests that wait. */
 #include <assert.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "server/core/verbs.h"
 #include "server/core/watch.h"
-
-struct outbox_entry *wait_reply(struct engine *engine, struct shard *shard, const struct wait *wait,
-                                int status, struct outbox *out)
-{
-	struct outbox_entry *entry = outbox_add(out, wait->peer);
-
-	entry->after_commit = engine->commits;
-	entry->head.verb = wait->verb;
-	entry->head.status = status;
-	entry->head.request = wait->request;
-	entry->head.session = wait->session;
-	entry->head.epoch = engine->options.epoch;
-	entry->head.object = shard->handle;
-	entry->head.rank = wait->rank;
-	entry->head.step = wait->step;
-	return entry;
-}
 
 struct wait *call_wait(struct call *call)
 {
@@ -37,6 +18,7 @@ struct wait *call_wait(struct call *call)
 		call_refuse(call, OPTD_NO_MEMORY, "no memory to take in a request");
 		return NULL;
 	}
+	wait->shard = call->shard;
 	session->waits++;
 	if (wait->verb == MSG_PULL)
 		call->engine->pull_bytes += wait->bytes;
@@ -51,81 +33,31 @@ void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait)
 		engine->pull_bytes -= wait->bytes;
 	gate_forget(shard->gate, wait);
 	watch_leave(shard, wait);
+	ready_remove(engine, wait);
 	wait_remove(&shard->waits, wait);
 	wait_free(wait);
 }
 
-/* In sync all workers get the same bytes: the last answer in the outbox serves
- * again if it is about the same block of the same version. */
-static struct buf *same_payload(const struct outbox *out, const struct wait *wait,
-                                const struct outbox_entry *entry)
+void shard_begin(struct engine *engine, struct shard *shard)
 {
-	/* The entry being filled is the last one. */
-	const struct outbox_entry *before = out->count >= 2 ? &out->entries[out->count - 2] : NULL;
-
-	if (before == NULL || before->payload == NULL || wait->part_count != 1 ||
-	    wait->parts[0].mask != NULL || before->head.part_count != 1)
-		return NULL;
-	const struct msg_part *part = &before->head.parts[0];
-	if (part->mask != NULL || part->first != wait->parts[0].first ||
-	    part->count != wait->parts[0].count || before->head.object != entry->head.object ||
-	    before->head.version != entry->head.version ||
-	    before->head.version_max != entry->head.version_max || entry->head.version != entry->head.version_max)
-		return NULL;
-	return buf_hold(before->payload);
-}
-
-static void copy_parts(struct outbox_entry *entry, const struct wait *wait, struct outbox *out)
-{
-	entry->head.part_count = wait->part_count;
-	for (uint32_t i = 0; i < wait->part_count; i++) {
-		entry->head.parts[i] = wait->parts[i];
-		if (wait->parts[i].mask != NULL)
-			entry->head.parts[i].mask =
-			        outbox_bytes(out, wait->parts[i].mask, wait->parts[i].mask_bytes);
-	}
-}
-
-static void attach_weights(struct engine *engine, struct shard *shard, const struct wait *wait,
-                           struct outbox_entry *entry, struct outbox *out)
-{
-	copy_parts(entry, wait, out);
-	entry->payload = same_payload(out, wait, entry);
-	if (entry->payload == NULL)
-		entry->payload = shard_weights(shard, wait->parts, wait->part_count, engine->pool);
-	if (entry->payload == NULL) {
-		entry->head.status = OPTD_NO_MEMORY;
-		entry->head.part_count = 0;
-		entry->head.text = outbox_printf(out, "no memory for an answer: ask again");
-		return;
-	}
-	entry->head.payload_bytes = entry->payload->bytes;
-}
-
-void wait_finish(struct engine *engine, struct shard *shard, struct wait *wait, struct outbox *out)
-{
-	struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_OK, out);
-
-	assert(!wait->watching.in && wait->part == wait->part_count);
-	shard_part_versions(shard, wait->parts, wait->part_count, &entry->head.version,
-	                    &entry->head.version_max);
-	if (wait->verb == MSG_PULL || wait->verb == MSG_PUSH_PULL)
-		attach_weights(engine, shard, wait, entry, out);
-	wait_abandon(engine, shard, wait);
-}
-
-void shard_begin(struct engine *engine, struct shard *shard, struct outbox *out)
-{
-	struct wait *next;
-
 	assert(shard->ready);
-	for (struct wait *wait = shard->waits.first; wait != NULL; wait = next) {
-		next = wait->next;
-		if (wait->verb != MSG_PULL)
+	for (struct wait *wait = shard->waits.first; wait != NULL; wait = wait->next) {
+		if (wait->verb != MSG_PULL || wait->ready)
 			continue;
 		watch_leave(shard, wait);
 		if (!watch_next(shard, wait))
-			wait_finish(engine, shard, wait, out);
+			ready_add(engine, wait);
+	}
+}
+
+void shard_pause(struct engine *engine, struct shard *shard)
+{
+	shard->ready = false;
+	for (struct wait *wait = shard->waits.first; wait != NULL; wait = wait->next) {
+		if (wait->verb != MSG_PULL || !wait->ready)
+			continue;
+		ready_remove(engine, wait);
+		wait->part = wait->block = 0;
 	}
 }
 
@@ -160,6 +92,7 @@ void verb_pull(struct call *call)
 	if (wait == NULL)
 		return;
 	shard->counts.pulls++;
+	wait->payload_bytes = elements * sizeof(float);
 	/* Blocks given so far may be replaced by another worker's until all have come. */
 	if (shard->ready && !watch_next(shard, wait))
 		wait_finish(call->engine, shard, wait, call->out);

@@ -56,8 +56,7 @@ void shard_commit(struct engine *engine, struct shard *shard, struct commit *com
 }
 
 /* Those who waited for this version of the block go on to their next, or are done. */
-static void shard_advance(struct engine *engine, struct shard *shard, uint32_t block,
-                          struct outbox *out)
+static void shard_advance(struct engine *engine, struct shard *shard, uint32_t block)
 {
 	struct wait *wait;
 
@@ -65,8 +64,11 @@ static void shard_advance(struct engine *engine, struct shard *shard, uint32_t b
 		/* A pull that came before the first weights were taken back: see shard_begin. */
 		if (wait->verb == MSG_PULL && !shard->ready)
 			continue;
-		if (!watch_next(shard, wait))
-			wait_finish(engine, shard, wait, out);
+		if (watch_next(shard, wait))
+			continue;
+		/* Its bytes are no news any more. */
+		gate_forget(shard->gate, wait);
+		ready_add(engine, wait);
 	}
 }
 
@@ -77,7 +79,7 @@ static bool cut_holds(const struct shard *shard, uint32_t block)
 	        model_version(shard->model, block) >= shard->cut_version);
 }
 
-void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out)
+void shard_run(struct engine *engine, struct shard *shard, uint32_t block)
 {
 	struct commit commit;
 
@@ -87,16 +89,8 @@ void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struc
 			return;
 		shard_commit(engine, shard, &commit);
 		gate_committed(shard->gate, block);
-		shard_advance(engine, shard, block, out);
+		shard_advance(engine, shard, block);
 	}
-}
-
-void shard_tell_folded(struct engine *engine, struct shard *shard, struct outbox *out)
-{
-	struct wait *wait;
-
-	while ((wait = gate_folded(shard->gate)) != NULL)
-		wait_reply(engine, shard, wait, OPTD_FOLDED, out);
 }
 
 /* ---- INIT --------------------------------------------------------------- */
@@ -134,6 +128,8 @@ static void init_block(struct call *call, uint32_t block, const float *values)
 {
 	struct commit commit = {.kind = COMMIT_INIT, .block = block, .values = values};
 
+	/* Versions begin again. */
+	share_clear(&call->engine->share);
 	shard_commit(call->engine, call->shard, &commit);
 }
 
@@ -147,7 +143,7 @@ static bool init_done(struct call *call)
 	}
 	shard->ready = true;
 	shard->grant.active = false;
-	shard_begin(call->engine, shard, call->out);
+	shard_begin(call->engine, shard);
 	return true;
 }
 
@@ -217,7 +213,8 @@ void verb_init(struct call *call)
 	}
 	if (request->part_count > 0 && !init_fits(call))
 		return;
-	shard->ready = init_repeats(call);
+	if (shard->ready && !init_repeats(call))
+		shard_pause(call->engine, shard);
 	shard->grant.token = request->token;
 	if (request->part_count == 0) {
 		if (!shard->ready && !init_done(call))
@@ -423,7 +420,7 @@ static void run_blocks(struct call *call)
 	const struct msg *request = call->request;
 	for (uint32_t i = 0; i < request->part_count; i++) {
 		for (uint32_t j = 0; j < request->parts[i].count; j++)
-			shard_run(call->engine, call->shard, request->parts[i].first + j, call->out);
+			shard_run(call->engine, call->shard, request->parts[i].first + j);
 	}
 }
 
@@ -512,5 +509,4 @@ void verb_push(struct call *call)
 		wait_finish(call->engine, shard, wait, call->out);
 	else
 		run_blocks(call);
-	shard_tell_folded(call->engine, shard, call->out);
 }

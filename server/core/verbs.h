@@ -6,6 +6,8 @@
 #define OPTD_CORE_VERBS_H
 
 #include "server/core/engine.h"
+#include "server/core/ready.h"
+#include "server/core/share.h"
 
 struct session {
 	bool open;
@@ -13,6 +15,9 @@ struct session {
 	uint32_t pid;
 	char host[SHARD_HOST_BYTES];
 	uint32_t waits; /* its requests that wait, in all models: at most LIMIT_WAITS */
+	struct ready_list ready; /* its pulls that can be answered */
+	bool in_turn;            /* to be answered, before next_peer */
+	uint32_t next_peer;
 };
 
 struct engine {
@@ -28,6 +33,10 @@ struct engine {
 	uint64_t bytes;   /* of all shards, by the formula */
 	uint64_t pull_bytes; /* of all pulls that wait: at most LIMIT_PULLS_BYTES */
 	bool draining;    /* nothing new: it would be in no checkpoint */
+	uint64_t now_ms;  /* of the last call that said */
+	bool in_round;    /* a tick has not come to all waits yet */
+	struct ready ready;
+	struct share share;
 };
 
 /* What one rank may have under way to this lane. */
@@ -63,22 +72,23 @@ void call_refuse(struct call *call, int status, const char *format, ...)
 /* An answer to a request that waited; payload and versions for pulls. */
 struct outbox_entry *wait_reply(struct engine *engine, struct shard *shard, const struct wait *wait,
                                 int status, struct outbox *out);
-/* Answers a wait that has all it waited for, and forgets it. */
-void wait_finish(struct engine *engine, struct shard *shard, struct wait *wait, struct outbox *out);
+/* Answers a wait that has all it waited for, and forgets it.  Bytes of the payload. */
+uint64_t wait_finish(struct engine *engine, struct shard *shard, struct wait *wait,
+                     struct outbox *out);
 /* Forgets a wait without an answer. */
 void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait);
 /* Makes the call wait, behind the others; NULL after a refusal: the session has too
  * many already, or there is no memory. */
 struct wait *call_wait(struct call *call);
 
-/* Applies what the gate can commit of a block, and answers those who waited. */
-void shard_run(struct engine *engine, struct shard *shard, uint32_t block, struct outbox *out);
-/* The first weights are complete: looks anew at what pulls miss, and answers them. */
-void shard_begin(struct engine *engine, struct shard *shard, struct outbox *out);
+/* Applies what the gate can commit of a block; those who waited for it are ready. */
+void shard_run(struct engine *engine, struct shard *shard, uint32_t block);
+/* The first weights are complete: looks anew at what pulls miss. */
+void shard_begin(struct engine *engine, struct shard *shard);
+/* Others are to give the first weights anew: who has not been answered waits for these. */
+void shard_pause(struct engine *engine, struct shard *shard);
 /* Applies one commit and numbers it. */
 void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit);
-/* Tells those whose bytes are folded while their step goes on. */
-void shard_tell_folded(struct engine *engine, struct shard *shard, struct outbox *out);
 
 /* Checks the parts of a call against its shard: sum of elements, or 0 after a refusal. */
 uint64_t call_elements(struct call *call);

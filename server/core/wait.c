@@ -96,6 +96,8 @@ void wait_append(struct wait_list *list, struct wait *wait)
 
 void wait_remove(struct wait_list *list, struct wait *wait)
 {
+	if (list->at == wait)
+		list->at = wait->next;
 	if (wait->previous != NULL)
 		wait->previous->next = wait->next;
 	else

@@ -14,9 +14,14 @@
 #include "proto/msg.h"
 #include "server/base/heap.h"
 
+struct shard;
+
 struct wait {
 	struct wait *next, *previous;           /* all, by arrival */
 	struct wait *next_push, *previous_push; /* pushes only, likewise */
+	struct wait *next_ready, *previous_ready; /* of those that have all: server/core/ready.h */
+	bool ready;
+	struct shard *shard;
 	uint64_t order;                         /* of arrival, in its list */
 	struct heap_node watching; /* the block it waits for, by the version it takes */
 	struct heap_node folded;   /* its bytes are folded and it has not been told */
@@ -31,6 +36,7 @@ struct wait {
 	uint32_t unfolded;    /* blocks whose bytes are still held */
 	bool folded_told;
 	uint64_t since_ms, told_ms;
+	uint64_t payload_bytes; /* pulls: of the answer */
 	uint32_t bytes; /* that this takes */
 	uint32_t part_count;
 	struct msg_part parts[]; /* masks behind them in the same allocation */
@@ -39,6 +45,7 @@ struct wait {
 struct wait_list {
 	struct wait *first, *last;
 	struct wait *first_push, *last_push;
+	struct wait *at; /* the next one that a round over all of them comes to, or NULL */
 	uint32_t count;
 	uint64_t added; /* ever */
 };

@@ -15,7 +15,7 @@ static void finish(struct lane *lane, int status)
 
 	lane->cutting = false;
 	uv_idle_stop(&lane->cut_idle);
-	engine_cut_end(lane->engine, cut.shard, &lane->out);
+	engine_cut_end(lane->engine, cut.shard);
 	lane_send(lane, &lane->out);
 	cut.done(cut.user, lane, status);
 }
@@ -48,7 +48,7 @@ void cut_turn(struct lane *lane)
 			finish(lane, rc);
 			return;
 		}
-		engine_cut_saved(lane->engine, shard, block, &lane->out);
+		engine_cut_saved(lane->engine, shard, block);
 		lane_send(lane, &lane->out);
 	}
 	uv_idle_start(&lane->cut_idle, on_idle);

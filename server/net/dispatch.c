@@ -238,14 +238,14 @@ static void refuse(struct lane *lane, uint32_t peer, const struct msg *request, 
  * else's greed is to stop training: a rank may leave the answers to a step, in buffers
  * of up to twice their size.  In async a step's bytes return to the window when its
  * answer has been read; in sync they do earlier. */
-static uint64_t own_share(struct lane *lane, uint32_t peer, const struct msg *request)
+static uint64_t own_share(struct lane *lane, uint32_t peer, uint32_t object, int32_t number)
 {
 	uint64_t window = lane->options.window_bytes;
 
 	for (uint32_t i = 0; i < engine_shard_count(lane->engine); i++) {
 		const struct shard *shard = engine_shard(lane->engine, i);
-		uint32_t rank = (uint32_t)request->rank;
-		if (shard->handle != request->object || rank >= shard->holder_count ||
+		uint32_t rank = (uint32_t)number;
+		if (shard->handle != object || rank >= shard->holder_count ||
 		    !shard->holders[rank].held || shard->holders[rank].peer != peer)
 			continue;
 		uint64_t weights = (uint64_t)shard->model->owned.count * LIMIT_BLOCK_BYTES;
@@ -275,13 +275,20 @@ static bool has_room(struct lane *lane, uint32_t peer, uint64_t share, char text
 	return false;
 }
 
+bool dispatch_has_room(struct lane *lane, uint32_t peer, uint32_t object, int32_t rank)
+{
+	char text[ROOM_TEXT_BYTES];
+
+	return has_room(lane, peer, own_share(lane, peer, object, rank), text);
+}
+
 static bool room_for_weights(struct lane *lane, uint32_t peer, const struct msg *request)
 {
 	char text[ROOM_TEXT_BYTES];
 
 	if (request->verb != MSG_PULL && request->verb != MSG_PUSH_PULL)
 		return true;
-	if (has_room(lane, peer, own_share(lane, peer, request), text))
+	if (has_room(lane, peer, own_share(lane, peer, request->object, request->rank), text))
 		return true;
 	refuse(lane, peer, request, OPTD_BUSY, text);
 	return false;

@@ -58,12 +58,19 @@ struct lane {
 	struct lane_cut cut;
 	uint64_t cut_began_ms;
 	uv_idle_t cut_idle;
+	uv_idle_t pull_idle; /* while pulls that waited can be answered */
 };
 
 /* One turn of the socket: receives within a budget, handles, sends. */
 void dispatch_turn(void *lane);
 /* Tries to send what waits in the peers' queues. */
 void send_queued(struct lane *lane);
+/* Goes on to answer pulls that waited, when the loop is idle: as long as there are some
+ * and ZeroMQ takes them. */
+void send_pulls_soon(struct lane *lane);
+/* Whether all answers that wait to be read leave room for one to this peer, who may hold
+ * this rank of a model. */
+bool dispatch_has_room(struct lane *lane, uint32_t peer, uint32_t object, int32_t rank);
 /* Forgets a peer whose connection is gone. */
 void lane_peer_gone(struct lane *lane, uint32_t number);
 /* Sends to all peers, at most once a second, which forgets those that are gone. */

@@ -12,6 +12,10 @@
 
 #include "server/net/lane_parts.h"
 
+/* Answers to pulls that waited, in one turn of the loop: requests have theirs. */
+#define TURN_PULLS 64
+#define TURN_BYTES (8u << 20)
+
 /* A payload that ZeroMQ has until it is on the wire.  What is accounted is the memory
  * it takes. */
 struct loan {
@@ -138,7 +142,7 @@ void send_queued(struct lane *lane)
 	lane->queued = queued;
 }
 
-void lane_send(struct lane *lane, struct outbox *out)
+static void send_entries(struct lane *lane, struct outbox *out)
 {
 	unsigned char header[LIMIT_HEADER_BYTES];
 
@@ -157,4 +161,51 @@ void lane_send(struct lane *lane, struct outbox *out)
 			lane->counts.unsent++;
 	}
 	outbox_clear(out);
+}
+
+void lane_send(struct lane *lane, struct outbox *out)
+{
+	do
+		send_entries(lane, out);
+	while (engine_answer(lane->engine, out));
+	send_pulls_soon(lane);
+}
+
+/* ---- pulls that waited -------------------------------------------------- */
+
+/* Whether ZeroMQ would take the answer at once: what waits in the engine takes no
+ * memory for its weights, and its peer is not let go for it. */
+static bool takes(void *user, const struct wait *pull)
+{
+	struct lane *lane = user;
+	const struct peer *peer = &lane->peers.all[pull->peer];
+	size_t account = atomic_load(&lane->peers.accounts[pull->peer]);
+	size_t room = 2 * pull->payload_bytes; /* the pool's buffers are powers of two */
+
+	return peer->first == NULL &&
+	       (account == 0 || account + room <= 2 * (size_t)lane->options.window_bytes) &&
+	       dispatch_has_room(lane, pull->peer, pull->shard->handle, pull->rank);
+}
+
+static void send_pulls(uv_idle_t *idle)
+{
+	struct lane *lane = idle->data;
+	const struct engine_room room = {takes, lane};
+	size_t bytes = 0;
+
+	for (int i = 0; i < TURN_PULLS && bytes < TURN_BYTES; i++) {
+		if (!engine_answer_pull(lane->engine, &room, &lane->out)) {
+			uv_idle_stop(&lane->pull_idle);
+			return;
+		}
+		for (uint32_t j = 0; j < lane->out.count; j++)
+			bytes += lane->out.entries[j].head.payload_bytes;
+		send_entries(lane, &lane->out);
+	}
+}
+
+void send_pulls_soon(struct lane *lane)
+{
+	if (engine_has_pulls(lane->engine))
+		uv_idle_start(&lane->pull_idle, send_pulls);
 }

@@ -17,13 +17,13 @@ static const float ones[LIMIT_BLOCK_SEGMENTS] = {1.0f};
 
 static void save(struct core_world *world, uint32_t block)
 {
-	engine_cut_saved(world->engine, core_shard(world), block, &world->out);
+	engine_cut_saved(world->engine, core_shard(world), block);
 	core_collect(world);
 }
 
 static void end(struct core_world *world)
 {
-	engine_cut_end(world->engine, core_shard(world), &world->out);
+	engine_cut_end(world->engine, core_shard(world));
 	core_collect(world);
 }
 
@@ -234,7 +234,7 @@ static void test_raised_cut_lets_held_blocks_go_on(void **state)
 	engine_cut_begin(core_shard(&world), 0, false);
 	uint64_t push = core_push_all(&client, 0, 1.0f);
 	assert_null(core_answer(&world, push));
-	engine_cut_raise(world.engine, core_shard(&world), 1, &world.out);
+	engine_cut_raise(world.engine, core_shard(&world), 1);
 	core_collect(&world);
 	core_assert_ok(&world, push);
 	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
@@ -254,7 +254,7 @@ static void test_cut_raised_to_where_it_is_changes_nothing(void **state)
 	struct core_client client = core_join(&world, 0, 0);
 	engine_cut_begin(core_shard(&world), 0, false);
 	uint64_t push = core_push_all(&client, 0, 1.0f);
-	engine_cut_raise(world.engine, core_shard(&world), 0, &world.out);
+	engine_cut_raise(world.engine, core_shard(&world), 0);
 	core_collect(&world);
 	assert_null(core_answer(&world, push));
 	end(&world);

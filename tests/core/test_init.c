@@ -366,6 +366,25 @@ static void test_other_lane_begins_again_under_a_newer_token(void **state)
 	core_world_end(&world);
 }
 
+static void test_pull_that_was_not_answered_gets_the_weights_of_the_newer_token(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start_second_lane(&world, 2, LIMIT_BLOCK_SEGMENTS + 5);
+	struct core_client old = opened(&world, 0, 0), new = opened(&world, 1, 1);
+	uint64_t pull = core_pull(&new, 1, 1, 0);
+	world.pulls_stay = true;
+	init(&old, 1, 1, 1);
+	core_assert_ok(&world, init(&old, 1, 0, 0));
+	core_assert_ok(&world, init(&new, 2, 1, 1));
+	assert_false(engine_answer_pull(world.engine, NULL, &world.out));
+	core_assert_ok(&world, init(&new, 2, 0, 0));
+	assert_true(engine_answer_pull(world.engine, NULL, &world.out));
+	core_collect(&world);
+	core_assert_ok(&world, pull);
+	core_world_end(&world);
+}
+
 static void test_lane_that_has_trained_does_not_begin_again(void **state)
 {
 	(void)state;
@@ -418,6 +437,7 @@ int main(void)
 	        cmocka_unit_test(test_other_lane_grants_nothing_and_takes_the_leads_token),
 	        cmocka_unit_test(test_other_lane_refuses_a_token_older_than_one_it_has_seen),
 	        cmocka_unit_test(test_other_lane_begins_again_under_a_newer_token),
+	        cmocka_unit_test(test_pull_that_was_not_answered_gets_the_weights_of_the_newer_token),
 	        cmocka_unit_test(test_lane_that_has_trained_does_not_begin_again),
 	        cmocka_unit_test(test_done_may_be_repeated_on_a_lane_without_blocks),
 	};

@@ -132,15 +132,15 @@ static void test_held_async_pushes_wait_for_their_own_commits(void **state)
 	uint64_t second = core_push(&two, MSG_PUSH, 5, 0, 2, ZEROS);
 	assert_int_equal(first_of(&world, 0)->watching.key, 1);
 	assert_null(core_answer(&world, second));
-	engine_cut_saved(world.engine, shard, 0, &world.out);
+	engine_cut_saved(world.engine, shard, 0);
 	core_collect(&world);
 	assert_null(core_answer(&world, first));
 	assert_int_equal(first_of(&world, 1)->request, first);
-	engine_cut_saved(world.engine, shard, 1, &world.out);
+	engine_cut_saved(world.engine, shard, 1);
 	core_collect(&world);
 	core_assert_ok(&world, first);
 	core_assert_ok(&world, second);
-	engine_cut_end(world.engine, shard, &world.out);
+	engine_cut_end(world.engine, shard);
 	core_world_end(&world);
 }
 

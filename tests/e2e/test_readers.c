@@ -31,6 +31,8 @@
 /* Workers that never read: 4.5 MiB of answers to each. */
 #define WORKERS 30
 #define STEPS 9
+/* Pulls that wait, of each reader: 400 MiB of answers to all. */
+#define WAITING 20
 /* A layout of nearly limits.message. */
 #define TENSORS 40000
 
@@ -65,11 +67,11 @@ static void train_model(const char *endpoint)
 	trainer_close(&trainer);
 }
 
-static void open_reader(struct speaker *speaker, const char *endpoint)
+static void open_reader(struct speaker *speaker, const char *endpoint, const char *model)
 {
 	speak_hello(speaker, endpoint);
 	struct msg open = speak_request(speaker, MSG_OPEN);
-	open.open = (struct msg_open){ .model = { "m", 1 }, .daemons = 1 };
+	open.open = (struct msg_open){ .model = { model, 1 }, .daemons = 1 };
 	assert_int_equal(speak_ask(speaker, &open), OPTD_OK);
 }
 
@@ -85,7 +87,7 @@ static int set_up(void **state)
 	daemon_init(&fixture->daemon);
 	start_daemon(&fixture->daemon);
 	train_model(fixture->daemon.endpoints[0]);
-	open_reader(&fixture->reader, fixture->daemon.endpoints[0]);
+	open_reader(&fixture->reader, fixture->daemon.endpoints[0], "m");
 	return 0;
 }
 
@@ -122,7 +124,7 @@ static void ask_and_never_read(struct fixture *fixture)
 {
 	for (int i = 0; i < READERS; i++) {
 		struct speaker *speaker = &fixture->greedy[i];
-		open_reader(speaker, fixture->daemon.endpoints[0]);
+		open_reader(speaker, fixture->daemon.endpoints[0], "m");
 		for (int j = 0; j < PULLS; j++) {
 			fixture->last[i] = pull_of(speaker);
 			assert_true(speak_send(speaker, &fixture->last[i]));
@@ -255,6 +257,51 @@ static void test_workers_that_never_read_keep_to_limits_memory_and_stop_nobody(v
 	speak_close(&honest);
 }
 
+/* Pulls of the model's one block that wait for its first update; with a mask, so that
+ * no two of them share their bytes. */
+static struct msg pulls_that_wait(struct speaker *speaker, int count)
+{
+	static const uint8_t mask = 1;
+	struct msg pull, status;
+
+	for (int i = 0; i < count; i++) {
+		pull = speak_request(speaker, MSG_PULL);
+		pull.min_version = 1;
+		pull.part_count = 1;
+		pull.parts[0] = (struct msg_part){ .count = 1, .mask = &mask, .mask_bytes = 1 };
+		assert_true(speak_send(speaker, &pull));
+	}
+	status = speak_request(speaker, MSG_STATUS);
+	assert_int_equal(speak_ask(speaker, &status), OPTD_OK);
+	return pull;
+}
+
+static void test_pulls_that_one_push_releases_keep_to_limits_memory(void **state)
+{
+	static const float gradient[LIMIT_BLOCK_ELEMENTS];
+	struct fixture *fixture = *state;
+	const char *endpoint = fixture->daemon.endpoints[0];
+	struct speaker worker;
+
+	open_worker(&worker, endpoint, 0);
+	for (int i = 0; i < READERS; i++) {
+		open_reader(&fixture->greedy[i], endpoint, "w");
+		pulls_that_wait(&fixture->greedy[i], WAITING);
+	}
+	speak_close(&fixture->reader);
+	open_reader(&fixture->reader, endpoint, "w");
+	struct msg pull = pulls_that_wait(&fixture->reader, 1);
+	struct msg push = speak_push(&worker, gradient, LIMIT_BLOCK_BYTES);
+	assert_int_equal(speak_ask(&worker, &push), OPTD_OK);
+	for (int i = 0; i < READERS; i++)
+		assert_true(zmtp_readable(fixture->greedy[i].fd, DAEMON_DEADLINE_MS));
+	leave(fixture);
+	assert_true(speak_answer(&fixture->reader, &pull, DAEMON_DEADLINE_MS));
+	assert_int_equal(fixture->reader.status, OPTD_OK);
+	assert_keeps_to_memory(fixture);
+	speak_close(&worker);
+}
+
 static void make_model_of_many_tensors(const char *endpoint)
 {
 	const optd_options options = { .rank = 0, .timeout_ms = DAEMON_DEADLINE_MS };
@@ -306,6 +353,7 @@ int main(void)
 		TEST(test_pulls_are_answered_again_when_greedy_readers_left),
 		TEST(test_status_is_answered_while_pulls_hear_busy),
 		TEST(test_workers_that_never_read_keep_to_limits_memory_and_stop_nobody),
+		TEST(test_pulls_that_one_push_releases_keep_to_limits_memory),
 		TEST(test_layouts_that_are_never_read_keep_to_limits_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

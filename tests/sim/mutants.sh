@@ -36,7 +36,7 @@ mutants() {
 	no-probe|sim/test_cluster|client/session.c|/^static uint64_t probe_due/,/^}/s/return last + SESSION_PROBE_MS/return last ? SESSION_NEVER : SESSION_NEVER/
 	open-never-asked-again|sim/test_cluster|client/session.c|/^void session_restart/,/^}/s/s->state = SESSION_OPENING;/(void)0;/
 	wait-not-released-with-its-session|core/test_engine|server/core/engine.c|s/if (wait->peer == peer)$/if (false)/
-	folded-not-told|core/test_push|server/core/verb_push.c|s/wait_reply(engine, shard, wait, OPTD_FOLDED, out);/(void)0;/
+	folded-not-told|core/test_push|server/core/answer.c|s/wait_reply(engine, shard, wait, OPTD_FOLDED, out);/(void)0;/
 	stale-incarnation-pushes|core/test_push|server/core/verb_push.c|s/ && holder->incarnation == request->incarnation//
 	held-block-commits|core/test_cut|server/core/gate.c|s/if (b->held \|\| /if (/
 	rollback-not-said|core/test_open|server/core/verb_open.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/

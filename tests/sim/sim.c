@@ -67,10 +67,13 @@ static void turn(struct sim *sim)
 		worker_turn(sim, &sim->worker[i]);
 	if (sim->now_ms % 100 == 0) {
 		for (uint32_t i = 0; i < sim->daemons * sim->lanes; i++) {
-			engine_tick(sim->engines[i], sim->now_ms, &sim->out);
-			net_send_down(sim);
+			while (engine_tick(sim->engines[i], sim->now_ms, &sim->out))
+				net_send_down(sim, i);
+			net_send_down(sim, i);
 		}
 	}
+	for (uint32_t i = 0; i < sim->daemons * sim->lanes; i++)
+		net_send_pulls(sim, i);
 	if (sim->now_ms < FAULTS_MS && rng_one_in(&sim->rng, sim->fault_every_ms))
 		net_fault(sim);
 	sim->now_ms++;

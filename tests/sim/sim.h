@@ -135,7 +135,10 @@ void sim_fail(struct sim *sim, const char *format, ...) __attribute__((format(pr
 /* sim_net.c */
 uint32_t net_connect(struct sim *sim, uint32_t worker, uint32_t engine);
 void net_send_up(struct sim *sim, uint32_t link, const struct msg *msg, const void *payload);
-void net_send_down(struct sim *sim);
+/* What the engine wants sent, with all answers to pushes; and to pulls that waited, now or
+ * in a later turn. */
+void net_send_down(struct sim *sim, uint32_t engine);
+void net_send_pulls(struct sim *sim, uint32_t engine);
 void net_cut(struct sim *sim, uint32_t link, bool client_learns);
 void net_turn(struct sim *sim);
 void net_fault(struct sim *sim);

@@ -138,7 +138,7 @@ void net_send_up(struct sim *sim, uint32_t index, const struct msg *msg, const v
 	}
 }
 
-void net_send_down(struct sim *sim)
+static void send_entries(struct sim *sim)
 {
 	for (uint32_t i = 0; i < sim->out.count; i++) {
 		struct outbox_entry *entry = &sim->out.entries[i];
@@ -153,6 +153,28 @@ void net_send_down(struct sim *sim)
 	outbox_clear(&sim->out);
 }
 
+void net_send_down(struct sim *sim, uint32_t engine)
+{
+	do
+		send_entries(sim);
+	while (engine_answer(sim->engines[engine], &sim->out));
+}
+
+static bool has_room(void *user, const struct wait *pull)
+{
+	struct sim *sim = user;
+	(void)pull;
+	return !rng_one_in(&sim->rng, 3);
+}
+
+void net_send_pulls(struct sim *sim, uint32_t engine)
+{
+	const struct engine_room room = {has_room, sim};
+
+	while (engine_answer_pull(sim->engines[engine], &room, &sim->out))
+		send_entries(sim);
+}
+
 static void deliver_up(struct sim *sim, uint32_t index, struct packet *packet)
 {
 	struct link *link = &sim->links[index];
@@ -165,7 +187,7 @@ static void deliver_up(struct sim *sim, uint32_t index, struct packet *packet)
 	layout_free(layout);
 	packet_free(packet);
 	sim->delivered++;
-	net_send_down(sim);
+	net_send_down(sim, link->engine);
 }
 
 static void learn(struct sim *sim, uint32_t index)
@@ -175,7 +197,7 @@ static void learn(struct sim *sim, uint32_t index)
 	if (link->server_ms != 0 && sim->now_ms >= link->server_ms) {
 		link->server_ms = 0;
 		engine_peer_gone(sim->engines[link->engine], index, &sim->out);
-		net_send_down(sim);
+		net_send_down(sim, link->engine);
 	}
 	if (link->client_ms != 0 && sim->now_ms >= link->client_ms) {
 		link->client_ms = 0;

@@ -140,7 +140,7 @@ static struct buf *payload_of(const struct letter *letter)
 	return buf;
 }
 
-static void read_answers(struct run *run)
+static void read_some(struct run *run)
 {
 	for (uint32_t i = 0; i < run->out.count; i++) {
 		const struct msg *head = &run->out.entries[i].head;
@@ -151,6 +151,13 @@ static void read_answers(struct run *run)
 		run->answered += head->status <= OPTD_OK;
 	}
 	outbox_clear(&run->out);
+}
+
+static void read_answers(struct run *run, uint32_t engine)
+{
+	do
+		read_some(run);
+	while (engine_answer(run->engines[engine], &run->out));
 }
 
 static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter)
@@ -170,7 +177,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	engine_handle(run->engines[engine], rank, &PRINCIPAL_ANONYMOUS, &msg, payload, &none, 0,
 	              &run->out);
 	buf_drop(payload);
-	read_answers(run);
+	read_answers(run, engine);
 }
 
 /* In async the reference takes each block's tensors when they arrive. */

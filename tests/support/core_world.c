@@ -126,15 +126,19 @@ static void keep_answer(struct core_world *world, const struct outbox_entry *ent
 
 void core_collect(struct core_world *world)
 {
-	for (uint32_t i = 0; i < world->out.count; i++)
-		keep_answer(world, &world->out.entries[i]);
-	outbox_clear(&world->out);
+	do {
+		for (uint32_t i = 0; i < world->out.count; i++)
+			keep_answer(world, &world->out.entries[i]);
+		outbox_clear(&world->out);
+	} while (engine_answer(world->engine, &world->out) ||
+	         (!world->pulls_stay && engine_answer_pull(world->engine, NULL, &world->out)));
 }
 
 void core_tick(struct core_world *world, uint64_t after_ms)
 {
 	world->now_ms += after_ms;
-	engine_tick(world->engine, world->now_ms, &world->out);
+	while (engine_tick(world->engine, world->now_ms, &world->out))
+		core_collect(world);
 	core_collect(world);
 }
 

@@ -45,6 +45,7 @@ struct core_world {
 	uint64_t requests;
 	struct core_answer *answers;
 	uint32_t answer_count, answer_room;
+	bool pulls_stay; /* those that waited are answered by the test itself */
 	uint32_t payloads; /* buffers given to the engine that it still holds */
 	/* The model that clients of this world open. */
 	const uint64_t *tensors; /* elements of each; CORE_SCALAR for one without dimensions */
@@ -74,7 +75,8 @@ void core_world_scalars(struct core_world *world, uint32_t count);
 struct layout *core_world_layout(const struct core_world *world);
 
 void core_tick(struct core_world *world, uint64_t after_ms);
-/* Copies what the outbox holds, after a call of the engine by the test itself. */
+/* Copies what the outbox holds and what the engine has to answer, after a call of it by
+ * the test itself. */
 void core_collect(struct core_world *world);
 /* The model's state as one number. */
 uint64_t core_hash(const struct core_world *world);
