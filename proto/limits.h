@@ -57,7 +57,8 @@
 #define LIMIT_WEIGHT 9007199254740992.0
 
 /* Requests of one session that wait: pulls for a later version, pushes for the
- * other ranks.  A window of small ones; of whole messages, models of billions. */
+ * other ranks, of which a rank has one for each block at most.  A window of small ones;
+ * of whole messages, models of billions. */
 #define LIMIT_WAITS 8192u
 
 /* Memory of all pulls that wait on one lane: readers are in no model's formula, and

@@ -29,6 +29,7 @@ struct contribution {
 
 /* What a rank has done about a block's step, with the incarnation that did it. */
 struct seat {
+	struct wait *wait; /* who is told of it, or NULL */
 	uint32_t incarnation : 30;
 	uint32_t came : 1;
 	uint32_t gave : 1; /* came with values */
@@ -437,6 +438,7 @@ int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_
 	b->came++;
 	struct seat *seat = gate_seat(gate, push->block, push->rank);
 	seat->came = 1;
+	seat->wait = push->wait;
 	seat->gave = push->values != NULL;
 	seat->incarnation = (uint32_t)push->incarnation & 0x3fffffffu;
 	gate_fold(gate, push->block);
@@ -514,9 +516,20 @@ void gate_committed(struct gate *gate, uint32_t block)
 
 /* ---- for those who wait ------------------------------------------------- */
 
+struct wait *gate_waiter(const struct gate *gate, uint32_t block, uint32_t rank)
+{
+	if (!gate->direct)
+		return gate_seat(gate, block, rank)->wait;
+	const struct contribution *c = find_waiting(gate, block, rank);
+	return c != NULL ? c->wait : NULL;
+}
+
 void gate_rejoin(struct gate *gate, uint32_t block, uint32_t rank, struct wait *wait)
 {
 	struct contribution *c = find_waiting(gate, block, rank);
+
+	if (!gate->direct)
+		gate_seat(gate, block, rank)->wait = wait;
 	if (c == NULL)
 		return;
 	if (c->wait != NULL)
@@ -525,18 +538,27 @@ void gate_rejoin(struct gate *gate, uint32_t block, uint32_t rank, struct wait *
 	wait->unfolded++;
 }
 
+static void forget_block(struct gate *gate, uint32_t block, const struct wait *wait)
+{
+	struct contribution *c = wait->unfolded > 0 ? gate_block(gate, block)->waiting : NULL;
+
+	for (; c != NULL; c = c->next) {
+		if (c->wait == wait)
+			c->wait = NULL;
+	}
+	if (!gate->direct && gate_seat(gate, block, (uint32_t)wait->rank)->wait == wait)
+		gate_seat(gate, block, (uint32_t)wait->rank)->wait = NULL;
+}
+
 void gate_forget(struct gate *gate, struct wait *wait)
 {
 	if (wait->folded.in)
 		heap_remove(&gate->folded, &wait->folded);
-	for (uint32_t i = 0; wait->unfolded > 0 && i < wait->part_count; i++) {
-		for (uint32_t j = 0; j < wait->parts[i].count; j++) {
-			struct contribution *c = gate_block(gate, wait->parts[i].first + j)->waiting;
-			for (; c != NULL; c = c->next) {
-				if (c->wait == wait)
-					c->wait = NULL;
-			}
-		}
+	if (wait->verb == MSG_PULL)
+		return;
+	for (uint32_t i = 0; i < wait->part_count; i++) {
+		for (uint32_t j = 0; j < wait->parts[i].count; j++)
+			forget_block(gate, wait->parts[i].first + j, wait);
 	}
 }
 

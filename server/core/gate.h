@@ -100,6 +100,10 @@ bool gate_next(struct gate *gate, uint32_t block, struct commit *commit);
 /* The commit was applied: the block begins its next step. */
 void gate_committed(struct gate *gate, uint32_t block);
 
+/* Who waits for a block's step with what this rank has given it, or NULL: at most one,
+ * since a resend takes its place.  GATE_HAS only. */
+struct wait *gate_waiter(const struct gate *gate, uint32_t block, uint32_t rank);
+
 /* A resend: the contribution already there now speaks for this wait and no longer
  * for another.  If its bytes are still held, moves the count in unfolded along. */
 void gate_rejoin(struct gate *gate, uint32_t block, uint32_t rank, struct wait *wait);

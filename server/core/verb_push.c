@@ -452,36 +452,39 @@ static bool push_allowed(struct call *call)
 	return blocks_allow(call);
 }
 
-/* The wait of an earlier push of the same, or NULL. */
-static struct wait *push_before(const struct call *call)
+/* An older number will get no other answer, and its bytes still count in its sender's
+ * window. */
+static void replace(struct call *call, struct wait *older)
 {
 	const struct msg *request = call->request;
-	struct wait *wait = call->shard->waits.first_push;
 
-	/* Nearly all pushes are the first of their kind: those need not look. */
-	if (gate_standing(call->shard->gate, request->parts[0].first, (uint32_t)request->rank,
-	                  request->step) == GATE_DUE)
-		return NULL;
-	while (wait != NULL && !wait_repeats(wait, call->peer, request))
-		wait = wait->next_push;
-	return wait;
+	if (older->request != request->request) {
+		struct outbox_entry *entry =
+		        wait_reply(call->engine, call->shard, older, OPTD_CANCELLED, call->out);
+		entry->head.text = outbox_printf(call->out, "request %llu asks for the same and waits instead",
+		                                 (unsigned long long)request->request);
+	}
+	wait_abandon(call->engine, call->shard, older);
 }
 
-/* A push that came again waits once, as the newer request.  An older number will get
- * no other answer, and its bytes still count in its sender's window. */
-static void replace_before(struct call *call)
+/* A push that came again waits once, as the newer request, and so does one that has a
+ * block in common with it: a rank waits for a block once, whatever it sends. */
+static void replace_older(struct call *call)
 {
-	struct wait *before = push_before(call);
+	const struct msg *request = call->request;
+	const struct gate *gate = call->shard->gate;
+	uint32_t rank = (uint32_t)request->rank;
 
-	if (before == NULL)
-		return;
-	if (before->request != call->request->request) {
-		struct outbox_entry *entry =
-		        wait_reply(call->engine, call->shard, before, OPTD_CANCELLED, call->out);
-		entry->head.text = outbox_printf(call->out, "request %llu asks for the same and waits instead",
-		                                 (unsigned long long)call->request->request);
+	for (uint32_t i = 0; i < request->part_count; i++) {
+		for (uint32_t j = 0; j < request->parts[i].count; j++) {
+			uint32_t block = request->parts[i].first + j;
+			if (gate_standing(gate, block, rank, request->step) != GATE_HAS)
+				continue;
+			struct wait *older = gate_waiter(gate, block, rank);
+			if (older != NULL)
+				replace(call, older);
+		}
 	}
-	wait_abandon(call->engine, call->shard, before);
 }
 
 void verb_push(struct call *call)
@@ -491,7 +494,7 @@ void verb_push(struct call *call)
 
 	if (!push_allowed(call))
 		return;
-	replace_before(call);
+	replace_older(call);
 	struct wait *wait = call_wait(call);
 	if (wait == NULL)
 		return;

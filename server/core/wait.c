@@ -56,29 +56,6 @@ void wait_free(struct wait *wait)
 	free(wait);
 }
 
-static void append_push(struct wait_list *list, struct wait *wait)
-{
-	wait->next_push = NULL;
-	wait->previous_push = list->last_push;
-	if (list->last_push != NULL)
-		list->last_push->next_push = wait;
-	else
-		list->first_push = wait;
-	list->last_push = wait;
-}
-
-static void remove_push(struct wait_list *list, struct wait *wait)
-{
-	if (wait->previous_push != NULL)
-		wait->previous_push->next_push = wait->next_push;
-	else
-		list->first_push = wait->next_push;
-	if (wait->next_push != NULL)
-		wait->next_push->previous_push = wait->previous_push;
-	else
-		list->last_push = wait->previous_push;
-}
-
 void wait_append(struct wait_list *list, struct wait *wait)
 {
 	wait->order = ++list->added;
@@ -90,8 +67,6 @@ void wait_append(struct wait_list *list, struct wait *wait)
 		list->first = wait;
 	list->last = wait;
 	list->count++;
-	if (wait->verb != MSG_PULL)
-		append_push(list, wait);
 }
 
 void wait_remove(struct wait_list *list, struct wait *wait)
@@ -107,25 +82,4 @@ void wait_remove(struct wait_list *list, struct wait *wait)
 	else
 		list->last = wait->previous;
 	list->count--;
-	if (wait->verb != MSG_PULL)
-		remove_push(list, wait);
-}
-
-static bool same_part(const struct msg_part *a, const struct msg_part *b)
-{
-	return a->first == b->first && a->count == b->count && a->mask_bytes == b->mask_bytes &&
-	       (a->mask_bytes == 0 || memcmp(a->mask, b->mask, a->mask_bytes) == 0);
-}
-
-bool wait_repeats(const struct wait *wait, uint32_t peer, const struct msg *request)
-{
-	if (wait->verb == MSG_PULL || wait->peer != peer || wait->session != request->session ||
-	    wait->rank != request->rank || wait->step != request->step ||
-	    wait->part_count != request->part_count)
-		return false;
-	for (uint32_t i = 0; i < wait->part_count; i++) {
-		if (!same_part(&wait->parts[i], &request->parts[i]))
-			return false;
-	}
-	return true;
 }

@@ -18,7 +18,6 @@ struct shard;
 
 struct wait {
 	struct wait *next, *previous;           /* all, by arrival */
-	struct wait *next_push, *previous_push; /* pushes only, likewise */
 	struct wait *next_ready, *previous_ready; /* of those that have all: server/core/ready.h */
 	bool ready;
 	struct shard *shard;
@@ -44,7 +43,6 @@ struct wait {
 
 struct wait_list {
 	struct wait *first, *last;
-	struct wait *first_push, *last_push;
 	struct wait *at; /* the next one that a round over all of them comes to, or NULL */
 	uint32_t count;
 	uint64_t added; /* ever */
@@ -56,9 +54,5 @@ void wait_free(struct wait *wait);
 
 void wait_append(struct wait_list *list, struct wait *wait);
 void wait_remove(struct wait_list *list, struct wait *wait);
-
-/* Whether the wait is of this peer's request, or of an earlier one of its rank about
- * the same segments of the same step: of pushes, which the newer one stands for. */
-bool wait_repeats(const struct wait *wait, uint32_t peer, const struct msg *request);
 
 #endif

@@ -253,30 +253,6 @@ static void test_replaced_push_is_told_that_its_bytes_are_folded(void **state)
 	core_world_end(&world);
 }
 
-static void test_waiting_pushes_of_a_session_are_bounded(void **state)
-{
-	(void)state;
-	struct core_world world;
-	start_blocks(&world, 2);
-	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
-	/* Other segments each time: none repeats the one before. */
-	for (uint32_t i = 0; i < LIMIT_WAITS + 1; i++) {
-		struct msg msg = core_msg(&second, MSG_CLOSE_STEP);
-		uint8_t mask[LIMIT_MASK_BYTES] = {(uint8_t)(i & 0xff), (uint8_t)(i >> 8), 1};
-		msg.part_count = 1;
-		msg.parts[0] = (struct msg_part){.count = 1, .mask = mask, .mask_bytes = sizeof(mask)};
-		uint64_t close = core_send(&second, &msg, NULL, 0);
-		if (i == LIMIT_WAITS)
-			core_assert_refused(&world, close, OPTD_BUSY, "8192 requests");
-	}
-	assert_int_equal(core_shard(&world)->waits.count, LIMIT_WAITS);
-	/* All are answered, and then the session may wait again. */
-	core_close_step(&first, 0, 0, 1);
-	assert_int_equal(core_shard(&world)->waits.count, 0);
-	assert_null(core_answer(&world, core_close_step(&second, 1, 0, 1)));
-	core_world_end(&world);
-}
-
 static void test_duplicate_after_the_commit_gets_the_same_answer(void **state)
 {
 	(void)state;
@@ -350,7 +326,7 @@ static void test_push_of_a_worker_that_died_still_counts(void **state)
 	core_world_end(&world);
 }
 
-static void test_old_wait_taken_over_is_not_answered_twice(void **state)
+static void test_old_wait_taken_over_ends_and_is_not_answered_twice(void **state)
 {
 	(void)state;
 	struct core_world world;
@@ -362,10 +338,11 @@ static void test_old_wait_taken_over_is_not_answered_twice(void **state)
 	core_hello(&again);
 	core_open(&again);
 	uint64_t push = core_push_all(&again, 0, 4.0f);
+	core_assert_refused(&world, old, OPTD_CANCELLED, "waits instead");
 	engine_peer_gone(world.engine, 1, &world.out);
 	core_push_all(&first, 0, 2.0f);
 	core_assert_ok(&world, push);
-	assert_null(core_answer(&world, old));
+	assert_int_equal(core_answers_to(&world, old), 1);
 	assert_int_equal(core_shard(&world)->waits.count, 0);
 	core_world_end(&world);
 }
@@ -556,12 +533,11 @@ int main(void)
 	        cmocka_unit_test(test_push_repeated_under_a_new_number_ends_the_old_one),
 	        cmocka_unit_test(test_repeated_closing_of_a_step_waits_once),
 	        cmocka_unit_test(test_replaced_push_is_told_that_its_bytes_are_folded),
-	        cmocka_unit_test(test_waiting_pushes_of_a_session_are_bounded),
 	        cmocka_unit_test(test_duplicate_after_the_commit_gets_the_same_answer),
 	        cmocka_unit_test(test_duplicate_in_async_counts_once),
 	        cmocka_unit_test(test_push_resent_after_a_lost_session_counts_once),
 	        cmocka_unit_test(test_push_of_a_worker_that_died_still_counts),
-	        cmocka_unit_test(test_old_wait_taken_over_is_not_answered_twice),
+	        cmocka_unit_test(test_old_wait_taken_over_ends_and_is_not_answered_twice),
 	        cmocka_unit_test(test_payload_of_a_wrong_size_is_refused_with_both_numbers),
 	        cmocka_unit_test(test_nan_names_block_and_element_and_applies_nothing),
 	        cmocka_unit_test(test_step_ahead_is_refused_with_both_steps),

@@ -34,37 +34,6 @@ static void test_wait_keeps_its_own_copy_of_parts_and_masks(void **state)
 	wait_free(wait);
 }
 
-static void test_push_repeats_one_of_the_same_rank_step_and_segments(void **state)
-{
-	(void)state;
-	uint8_t mask[2] = {3, 1}, other[2] = {3, 3};
-	struct msg request = request_of(MSG_PUSH);
-	request.parts[1].mask = mask;
-	request.parts[1].mask_bytes = sizeof(mask);
-	struct wait *wait = wait_new(5, &request, 0);
-	request.request++;
-	assert_true(wait_repeats(wait, 5, &request));
-	assert_false(wait_repeats(wait, 6, &request));
-	struct msg changed = request;
-	changed.step++;
-	assert_false(wait_repeats(wait, 5, &changed));
-	changed = request;
-	changed.rank++;
-	assert_false(wait_repeats(wait, 5, &changed));
-	changed = request;
-	changed.parts[1].mask = other;
-	assert_false(wait_repeats(wait, 5, &changed));
-	changed = request;
-	changed.parts[0].count--;
-	assert_false(wait_repeats(wait, 5, &changed));
-	changed = request;
-	changed.part_count--;
-	assert_false(wait_repeats(wait, 5, &changed));
-	wait->verb = MSG_PULL;
-	assert_false(wait_repeats(wait, 5, &request));
-	wait_free(wait);
-}
-
 static void test_waits_leave_a_list_from_any_place(void **state)
 {
 	(void)state;
@@ -88,34 +57,11 @@ static void test_waits_leave_a_list_from_any_place(void **state)
 		wait_free(waits[i]);
 }
 
-static void test_pushes_have_a_list_of_their_own(void **state)
-{
-	(void)state;
-	struct msg push = request_of(MSG_PUSH), pull = request_of(MSG_PULL);
-	struct wait_list list = {0};
-	struct wait *waits[3] = {wait_new(0, &pull, 0), wait_new(1, &push, 0), wait_new(2, &push, 0)};
-	for (int i = 0; i < 3; i++)
-		wait_append(&list, waits[i]);
-	assert_ptr_equal(list.first_push, waits[1]);
-	assert_ptr_equal(list.first_push->next_push, waits[2]);
-	wait_remove(&list, waits[0]);
-	wait_remove(&list, waits[1]);
-	assert_ptr_equal(list.first_push, waits[2]);
-	assert_ptr_equal(list.last_push, waits[2]);
-	assert_null(waits[2]->previous_push);
-	wait_remove(&list, waits[2]);
-	assert_null(list.last_push);
-	for (int i = 0; i < 3; i++)
-		wait_free(waits[i]);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_wait_keeps_its_own_copy_of_parts_and_masks),
-	        cmocka_unit_test(test_push_repeats_one_of_the_same_rank_step_and_segments),
 	        cmocka_unit_test(test_waits_leave_a_list_from_any_place),
-	        cmocka_unit_test(test_pushes_have_a_list_of_their_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
