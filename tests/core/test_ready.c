@@ -4,6 +4,7 @@
 #include "tests/support/core_world.h"
 
 #define PULLS 200u
+#define WORKERS 100u
 
 static void start(struct core_world *world, uint32_t workers)
 {
@@ -31,6 +32,52 @@ static uint64_t readers_wait(struct core_world *world, struct core_client *reade
 static bool has_no_room(void *user, const struct wait *pull)
 {
 	return pull->peer != *(const uint32_t *)user;
+}
+
+/* The push that completes a step, by hand: its answers are not taken yet. */
+static void complete_step(struct core_client *client, const float *values)
+{
+	struct core_world *world = client->world;
+	struct msg msg = core_msg(client, MSG_PUSH_PULL);
+	struct layout *none = NULL;
+	struct buf buf = {.bytes = LIMIT_BLOCK_SEGMENTS * sizeof(float)};
+
+	msg.part_count = 1;
+	msg.parts[0] = (struct msg_part){.first = 0, .count = 1};
+	msg.payload = values;
+	msg.payload_bytes = buf.bytes;
+	atomic_store(&buf.holders, 2); /* never the last */
+	engine_handle(world->engine, client->peer, &world->principal, &msg, &buf, &none, world->now_ms,
+	              &world->out);
+}
+
+static void test_step_of_many_workers_is_answered_a_batch_at_a_time_and_before_pulls(void **state)
+{
+	(void)state;
+	static const float ones[LIMIT_BLOCK_SEGMENTS] = {1.0f};
+	struct core_world world;
+	struct core_client clients[WORKERS];
+	core_world_init(&world);
+	core_world_scalars(&world, LIMIT_BLOCK_SEGMENTS);
+	world.options.workers = world.open.workers = WORKERS;
+	core_world_start(&world);
+	for (uint32_t i = 0; i < WORKERS; i++)
+		clients[i] = core_join(&world, i, (int32_t)i);
+	uint64_t pull = core_pull(&clients[0], 0, 1, 1);
+	for (uint32_t i = 0; i < WORKERS - 1; i++)
+		core_push(&clients[i], MSG_PUSH_PULL, 0, 0, 1, ones);
+	complete_step(&clients[WORKERS - 1], ones);
+	assert_int_equal(world.out.count, 0);
+	while (engine_answer(world.engine, &world.out))
+		assert_true(world.out.count % ENGINE_BATCH == 0 || world.out.count == WORKERS);
+	assert_int_equal(world.out.count, WORKERS);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		assert_int_equal(world.out.entries[i].head.verb, MSG_PUSH_PULL);
+		assert_ptr_equal(world.out.entries[i].payload, world.out.entries[0].payload);
+	}
+	core_collect(&world);
+	core_assert_ok(&world, pull);
+	core_world_end(&world);
 }
 
 static void test_pulls_that_a_commit_releases_are_answered_one_at_a_time(void **state)
@@ -223,6 +270,8 @@ static void test_those_who_wait_for_a_dropped_model_hear_it_a_batch_at_a_time(vo
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(
+	                test_step_of_many_workers_is_answered_a_batch_at_a_time_and_before_pulls),
 	        cmocka_unit_test(test_pulls_that_a_commit_releases_are_answered_one_at_a_time),
 	        cmocka_unit_test(test_readers_take_turns),
 	        cmocka_unit_test(test_reader_without_room_keeps_nobody_from_being_answered),

@@ -29,7 +29,7 @@ mutants() {
 	rank-never-free|sim/test_cluster|server/core/engine.c|s/shard->holders\[rank\].held = false;/(void)0;/
 	init-token-of-the-dead|sim/test_cluster|server/core/verb_push.c|s/return token >= grant->token;/return !shard->ready \&\& token >= grant->token;/
 	step-after-the-one-under-way|sim/test_cluster|server/core/verb_open.c|s/		return lowest;/		return lowest + (model->owned.count > 0 \&\& gate_standing(shard->gate, model->owned.first, rank, lowest) == GATE_HAS);/
-	timed-out-push-is-lost|sim/test_cluster|server/core/gate.c|/^void gate_forget/,/^}/s/c->wait = NULL;/c->wait = NULL, c->values = NULL;/
+	timed-out-push-is-lost|sim/test_cluster|server/core/gate.c|/^static void forget_block/,/^}/s/c->wait = NULL;/c->wait = NULL, c->values = NULL;/
 	sums-not-cleared|sim/test_cluster|server/core/gate.c|/^void gate_committed/,/^}/s/b->touched = TOUCHED_NONE;/(void)0;/
 	absent-count-as-present|sim/test_cluster|server/core/model.c|s/if (!commit_has(commit->present, i)) {/if (false) {/
 	lost-requests-stay-lost|sim/test_cluster|client/inflight.c|/^void inflight_reset/,/^}/s/if (r->owner)/if (false)/
