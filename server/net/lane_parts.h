@@ -58,15 +58,15 @@ struct lane {
 	struct lane_cut cut;
 	uint64_t cut_began_ms;
 	uv_idle_t cut_idle;
-	uv_idle_t pull_idle; /* while pulls that waited can be answered */
+	uv_check_t pull_check; /* while there are pulls to answer that waited */
+	uv_idle_t pull_idle;   /* and while they are taken */
 };
 
 /* One turn of the socket: receives within a budget, handles, sends. */
 void dispatch_turn(void *lane);
 /* Tries to send what waits in the peers' queues. */
 void send_queued(struct lane *lane);
-/* Goes on to answer pulls that waited, when the loop is idle: as long as there are some
- * and ZeroMQ takes them. */
+/* Answers pulls that waited in the next turns of the loop, as ZeroMQ takes them. */
 void send_pulls_soon(struct lane *lane);
 /* Whether all answers that wait to be read leave room for one to this peer, who may hold
  * this rank of a model. */

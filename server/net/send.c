@@ -187,15 +187,25 @@ static bool takes(void *user, const struct wait *pull)
 	       dispatch_has_room(lane, pull->peer, pull->shard->handle, pull->rank);
 }
 
-static void send_pulls(uv_idle_t *idle)
+static void on_idle(uv_idle_t *idle)
 {
-	struct lane *lane = idle->data;
+	(void)idle; /* its presence keeps the loop from sleeping */
+}
+
+/* While ZeroMQ takes none, the loop sleeps: it is woken when a full pipe has been read,
+ * and by the timer when a window has. */
+static void send_pulls(uv_check_t *check)
+{
+	struct lane *lane = check->data;
 	const struct engine_room room = {takes, lane};
 	size_t bytes = 0;
 
+	send_queued(lane);
 	for (int i = 0; i < TURN_PULLS && bytes < TURN_BYTES; i++) {
 		if (!engine_answer_pull(lane->engine, &room, &lane->out)) {
 			uv_idle_stop(&lane->pull_idle);
+			if (!engine_has_pulls(lane->engine))
+				uv_check_stop(&lane->pull_check);
 			return;
 		}
 		for (uint32_t j = 0; j < lane->out.count; j++)
@@ -206,6 +216,8 @@ static void send_pulls(uv_idle_t *idle)
 
 void send_pulls_soon(struct lane *lane)
 {
-	if (engine_has_pulls(lane->engine))
-		uv_idle_start(&lane->pull_idle, send_pulls);
+	if (!engine_has_pulls(lane->engine))
+		return;
+	uv_check_start(&lane->pull_check, send_pulls);
+	uv_idle_start(&lane->pull_idle, on_idle);
 }
