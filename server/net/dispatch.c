@@ -385,6 +385,8 @@ static void handle_model(struct lane *lane, uint32_t peer, const struct msg *req
 	engine_handle(lane->engine, peer, &PRINCIPAL_ANONYMOUS, request, payload, &layout,
 	              lane_now_ms(), &lane->out);
 	layout_free(layout);
+	if (request->verb == MSG_OPEN)
+		grants_renew(lane);
 	attach_layout(lane, request);
 }
 
@@ -425,7 +427,7 @@ static void handle(struct lane *lane, struct frames *frames)
 		handle_model(lane, peer, &request, payload);
 	/* With each message: at the first one the guard may not know the connection yet. */
 	if (peer != PEERS_NONE)
-		guard_known(lane->guard, frames->fd);
+		guard_known(lane->guard, frames->fd, lane->peers.all[peer].grant.window);
 	buf_drop(payload);
 	lane_send(lane, &lane->out);
 }

@@ -29,6 +29,7 @@ struct connection {
 	struct sockaddr_storage address; /* of the peer at accept: descriptors are reused */
 	socklen_t address_bytes;
 	atomic_bool known;
+	atomic_uint_least64_t granted;
 	struct intake intake;
 };
 
@@ -57,11 +58,13 @@ void guard_delivered(struct guard *guard, int fd, size_t bytes)
 		intake_given(&c->intake, bytes);
 }
 
-void guard_known(struct guard *guard, int fd)
+void guard_known(struct guard *guard, int fd, uint64_t granted)
 {
 	struct connection *c = find(guard, fd);
-	if (c != NULL)
-		atomic_store_explicit(&c->known, true, memory_order_relaxed);
+	if (c == NULL)
+		return;
+	atomic_store_explicit(&c->granted, granted, memory_order_relaxed);
+	atomic_store_explicit(&c->known, true, memory_order_relaxed);
 }
 
 void guard_turn(struct guard *guard, bool empty)
@@ -140,6 +143,7 @@ static void on_closed(struct guard *guard, int fd)
 	c->shut = false;
 	intake_reset(&c->intake);
 	atomic_store(&c->known, false);
+	atomic_store(&c->granted, 0);
 	atomic_fetch_sub(&guard->open, 1);
 }
 
@@ -178,6 +182,15 @@ static uint64_t inspect_one(const struct guard *guard, struct connection *c, int
 	return held;
 }
 
+/* Honest workers that all keep to their windows may have any number of bytes under way
+ * while the lane stands still, on a slow disk for one: nothing in their bytes tells
+ * them from a flood, so the total is of what nobody was granted. */
+static uint64_t beyond_grant(const struct connection *c, uint64_t held)
+{
+	uint64_t granted = atomic_load_explicit(&c->granted, memory_order_relaxed);
+	return held > granted ? held - granted : 0;
+}
+
 static void inspect(struct guard *guard)
 {
 	uint64_t total = 0, largest = 0;
@@ -188,7 +201,7 @@ static void inspect(struct guard *guard)
 		if (!c->open || c->shut)
 			continue;
 		bool flood;
-		uint64_t bytes = inspect_one(guard, c, (int)fd, &flood);
+		uint64_t bytes = beyond_grant(c, inspect_one(guard, c, (int)fd, &flood));
 		if (flood)
 			cut(guard, (int)fd, &guard->flooded);
 		total += bytes;

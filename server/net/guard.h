@@ -29,7 +29,8 @@ struct guard_options {
 	uint64_t message_bytes;  /* of the largest whole message: whoever has sent more, of
 	                            which a lane that goes on has been given nothing, sends no
 	                            messages */
-	uint64_t total_bytes;    /* undelivered over all: the largest is cut */
+	uint64_t total_bytes;    /* undelivered over all, beyond what was granted: who has most of
+	                            that is cut */
 };
 
 /* Of connections, since the start: refused beyond the limit, cut for what they said,
@@ -48,8 +49,9 @@ void guard_close(struct guard *guard);
 /* The lane was given a message of so many bytes on the wire (intake_frame_bytes) from
  * this connection.  The lane's thread; cheap. */
 void guard_delivered(struct guard *guard, int fd, size_t bytes);
-/* The connection has said HELLO. */
-void guard_known(struct guard *guard, int fd);
+/* The connection has said HELLO, and so many undelivered bytes are its right: it keeps
+ * to its window however long the lane stands still. */
+void guard_known(struct guard *guard, int fd, uint64_t granted);
 /* The lane has had a turn in which it asked every connection for a message, and the
  * last one, if there was none: empty.  Not more often than 20 times a second: ZeroMQ's
  * thread needs time, too. */

@@ -268,8 +268,10 @@ static void on_timer(uv_timer_t *timer)
 	tell_guard(lane);
 	if (!lane->draining)
 		tick(lane, now_ms);
-	if (now_ms % SWEEP_MS < TICK_MS)
+	if (now_ms % SWEEP_MS < TICK_MS) {
+		grants_renew(lane);
 		sweep(lane, now_ms);
+	}
 	lane_send(lane, &lane->out);
 	send_queued(lane);
 	if (lane->cutting)

@@ -75,6 +75,8 @@ bool dispatch_has_room(struct lane *lane, uint32_t peer, uint32_t object, int32_
 void lane_peer_gone(struct lane *lane, uint32_t number);
 /* Sends to all peers, at most once a second, which forgets those that are gone. */
 void lane_probe_all(struct lane *lane);
+/* Looks up what each peer is entitled to by the ranks it holds. */
+void grants_renew(struct lane *lane);
 /* Answers a STATUS request. */
 void status_answer(struct lane *lane, uint32_t peer, const struct msg *request);
 /* Does a bit of the cut, and goes on when the loop is idle while there is more. */

@@ -29,6 +29,13 @@ struct parcel {
 	unsigned char header[];
 };
 
+/* What the ranks that a peer holds entitle it to: server/net/grants.c. */
+struct peer_grant {
+	uint64_t window;  /* of pushes: under way to this lane */
+	uint64_t counted; /* of answers: in the models' formula */
+	uint64_t share;   /* of answers: may be left unread when all peers leave too much */
+};
+
 struct peer {
 	bool used;
 	uint32_t id;
@@ -37,6 +44,7 @@ struct peer {
 	int fd; /* of the last message, to cut the connection by */
 	struct parcel *first, *last;
 	size_t queued_bytes; /* of memory */
+	struct peer_grant grant;
 };
 
 struct peers {

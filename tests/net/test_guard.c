@@ -20,6 +20,8 @@
 #define MESSAGE_BYTES 1000
 #define STRANGER_BYTES 20000
 #define SESSION_BYTES 50000
+#define GRANTED_BYTES 40000
+#define TOTAL_BYTES 20000
 #define PATIENCE_MS 10000
 #define TURN_MS 20
 /* Turns in which one who is not to be cut is watched. */
@@ -31,10 +33,10 @@ struct world {
 	char endpoint[128];
 };
 
-static int set_up(void **state)
+static int set_up_with(void **state, uint64_t total_bytes)
 {
 	const struct guard_options options = { CONNECTIONS, STRANGER_BYTES, SESSION_BYTES,
-		                               MESSAGE_BYTES, UINT64_MAX };
+		                               MESSAGE_BYTES, total_bytes };
 	struct world *world = calloc(1, sizeof(*world));
 	size_t size = sizeof(world->endpoint);
 
@@ -47,6 +49,16 @@ static int set_up(void **state)
 	assert_int_equal(zmq_bind(world->socket, "tcp://127.0.0.1:*"), 0);
 	assert_int_equal(zmq_getsockopt(world->socket, ZMQ_LAST_ENDPOINT, world->endpoint, &size), 0);
 	return 0;
+}
+
+static int set_up(void **state)
+{
+	return set_up_with(state, UINT64_MAX);
+}
+
+static int set_up_total(void **state)
+{
+	return set_up_with(state, TOTAL_BYTES);
 }
 
 static int tear_down(void **state)
@@ -176,7 +188,7 @@ static void test_strangers_may_leave_less_waiting_than_sessions(void **state)
 	int stranger = dealer(world), session = dealer(world);
 
 	assert_true(zmtp_message(session, "hello", 5, NULL, 0));
-	guard_known(world->guard, take(world, 1));
+	guard_known(world->guard, take(world, 1), 0);
 	for (int i = 0; i < 2 * STRANGER_BYTES / MESSAGE_BYTES + 5; i++) {
 		zmtp_message(stranger, "header", 6, payload, sizeof(payload));
 		zmtp_message(session, "header", 6, payload, sizeof(payload));
@@ -187,6 +199,51 @@ static void test_strangers_may_leave_less_waiting_than_sessions(void **state)
 	close(session);
 }
 
+static int session(struct world *world, uint64_t granted)
+{
+	int fd = dealer(world);
+
+	assert_true(zmtp_message(fd, "hello", 5, NULL, 0));
+	guard_known(world->guard, take(world, 1), granted);
+	return fd;
+}
+
+/* Whole messages that nobody takes. */
+static void leave_waiting(int fd, size_t bytes)
+{
+	static const char payload[MESSAGE_BYTES / 2];
+
+	for (size_t sent = 0; sent < bytes; sent += sizeof(payload))
+		zmtp_message(fd, "header", 6, payload, sizeof(payload));
+}
+
+/* The lane has no turn: it stands still, on a slow disk for one. */
+static void test_windows_that_were_granted_are_not_in_the_total(void **state)
+{
+	int first = session(*state, GRANTED_BYTES), second = session(*state, GRANTED_BYTES);
+
+	leave_waiting(first, GRANTED_BYTES - 10000);
+	leave_waiting(second, GRANTED_BYTES - 10000);
+	assert_false(zmtp_wait_cut(first, CALM_TURNS * TURN_MS));
+	assert_false(zmtp_wait_cut(second, CALM_TURNS * TURN_MS));
+	close(first);
+	close(second);
+}
+
+static void test_who_holds_most_beyond_a_grant_is_cut_for_the_total(void **state)
+{
+	int granted = session(*state, GRANTED_BYTES), greedy = session(*state, 0);
+
+	leave_waiting(granted, GRANTED_BYTES - 5000);
+	leave_waiting(greedy, GRANTED_BYTES - 10000);
+	assert_true(zmtp_wait_cut(greedy, PATIENCE_MS));
+	assert_false(zmtp_wait_cut(granted, CALM_TURNS * TURN_MS));
+	assert_int_equal(counts(*state).flooded, 1);
+	close(granted);
+	close(greedy);
+}
+
+#define TEST_TOTAL(test) cmocka_unit_test_setup_teardown(test, set_up_total, tear_down)
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -198,6 +255,8 @@ int main(void)
 		TEST(test_a_message_that_is_not_whole_is_waited_for),
 		TEST(test_many_messages_and_a_pause_are_not_cut),
 		TEST(test_strangers_may_leave_less_waiting_than_sessions),
+		TEST_TOTAL(test_windows_that_were_granted_are_not_in_the_total),
+		TEST_TOTAL(test_who_holds_most_beyond_a_grant_is_cut_for_the_total),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
