@@ -36,6 +36,10 @@
  * message.  Deep enough to keep the wire full, small enough to stay in cache. */
 #define LIMIT_WINDOW_BYTES (16u * 1024u * 1024u)
 
+/* Windows of answers that peers without ranks may leave unread on one lane also where the
+ * models leave less of limits.memory: a model can always be exported. */
+#define LIMIT_ANSWER_WINDOWS 2u
+
 /* Layouts. */
 #define LIMIT_TENSORS (1u << 20)
 #define LIMIT_TENSOR_RANK 16u

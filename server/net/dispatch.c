@@ -19,7 +19,6 @@
 #define TURN_BYTES (8u << 20)
 #define STRIKES 3
 #define STRIKES_AGAIN 64
-#define ROOM_TEXT_BYTES 200
 /* Small answers are given to whoever has read all that he asked for. */
 #define SMALL_BYTES 65536
 #define SHARE_OF_SMALL 1
@@ -127,16 +126,22 @@ static size_t log_key(int fd, unsigned char key[static sizeof(struct in6_addr)])
 	return bytes;
 }
 
-static void malformed(struct lane *lane, struct frames *frames, const char *why)
+bool lane_may_log(struct lane *lane, int fd, uint64_t *left_out)
 {
 	unsigned char key[sizeof(struct in6_addr)];
-	size_t key_bytes = log_key(frames->fd, key);
+	size_t key_bytes = log_key(fd, key);
+
+	return log_limit(&lane->log_limit, key, key_bytes, lane_now_ms(), left_out);
+}
+
+static void malformed(struct lane *lane, struct frames *frames, const char *why)
+{
 	uint64_t left_out;
 
 	lane->counts.malformed++;
 	if (is_struck(lane, &frames->id))
 		guard_cut(lane->guard, frames->fd, false);
-	if (log_limit(&lane->log_limit, key, key_bytes, lane_now_ms(), &left_out))
+	if (lane_may_log(lane, frames->fd, &left_out))
 		log_event(lane->options.log, LOG_WARN, "malformed", log_u64("lane", lane->options.index),
 		          log_i64("connection", frames->fd), log_str("why", why),
 		          log_u64("left_out", left_out));
@@ -234,61 +239,13 @@ static void refuse(struct lane *lane, uint32_t peer, const struct msg *request, 
 	lane_answer(lane, peer, request, status, text);
 }
 
-/* What a peer may leave unread though all of them together leave too much.  Nobody
- * else's greed is to stop training: a rank may leave the answers to a step, in buffers
- * of up to twice their size.  In async a step's bytes return to the window when its
- * answer has been read; in sync they do earlier. */
-static uint64_t own_share(struct lane *lane, uint32_t peer, uint32_t object, int32_t number)
-{
-	uint64_t window = lane->options.window_bytes;
-
-	for (uint32_t i = 0; i < engine_shard_count(lane->engine); i++) {
-		const struct shard *shard = engine_shard(lane->engine, i);
-		uint32_t rank = (uint32_t)number;
-		if (shard->handle != object || rank >= shard->holder_count ||
-		    !shard->holders[rank].held || shard->holders[rank].peer != peer)
-			continue;
-		uint64_t weights = (uint64_t)shard->model->owned.count * LIMIT_BLOCK_BYTES;
-		bool sync = shard->model->settings.mode == MSG_SYNC;
-		return 2 * (sync || weights < window ? weights : window);
-	}
-	return 0;
-}
-
-/* Readers are not in the models' formula: what they have not read may take what
- * the models leave of limits.memory.  Beyond that a peer has its share.  False: text
- * says why. */
-static bool has_room(struct lane *lane, uint32_t peer, uint64_t share, char text[static ROOM_TEXT_BYTES])
-{
-	uint64_t under_way = atomic_load(&lane->peers.lent_bytes) + lane->peers.queued_bytes;
-	uint64_t models = engine_bytes(lane->engine);
-	uint64_t limit = lane->engine_options.memory_bytes;
-	uint64_t left = limit > models ? limit - models : 0;
-
-	if (left < 2 * (uint64_t)lane->options.window_bytes)
-		left = 2 * (uint64_t)lane->options.window_bytes;
-	if (under_way < left || peers_unread(&lane->peers, peer) < share)
-		return true;
-	snprintf(text, ROOM_TEXT_BYTES,
-	         "answers of %llu bytes wait to be read and limits.memory leaves %llu: try again later",
-	         (unsigned long long)under_way, (unsigned long long)left);
-	return false;
-}
-
-bool dispatch_has_room(struct lane *lane, uint32_t peer, uint32_t object, int32_t rank)
-{
-	char text[ROOM_TEXT_BYTES];
-
-	return has_room(lane, peer, own_share(lane, peer, object, rank), text);
-}
-
 static bool room_for_weights(struct lane *lane, uint32_t peer, const struct msg *request)
 {
 	char text[ROOM_TEXT_BYTES];
 
 	if (request->verb != MSG_PULL && request->verb != MSG_PUSH_PULL)
 		return true;
-	if (has_room(lane, peer, own_share(lane, peer, request->object, request->rank), text))
+	if (room_for_answer(lane, peer, lane->peers.all[peer].grant.share, text))
 		return true;
 	refuse(lane, peer, request, OPTD_BUSY, text);
 	return false;
@@ -299,7 +256,7 @@ static void answer_status(struct lane *lane, uint32_t peer, const struct msg *re
 {
 	char text[ROOM_TEXT_BYTES];
 
-	if (has_room(lane, peer, SHARE_OF_SMALL, text))
+	if (room_for_answer(lane, peer, SHARE_OF_SMALL, text))
 		status_answer(lane, peer, request);
 	else
 		refuse(lane, peer, request, OPTD_BUSY, text);
@@ -337,7 +294,7 @@ static void attach(struct lane *lane, struct outbox_entry *entry, const struct l
 	char text[ROOM_TEXT_BYTES];
 	size_t bytes = wire_layout_bytes(layout);
 
-	if (!has_room(lane, entry->peer, bytes <= SMALL_BYTES ? SHARE_OF_SMALL : 0, text)) {
+	if (!room_for_answer(lane, entry->peer, bytes <= SMALL_BYTES ? SHARE_OF_SMALL : 0, text)) {
 		entry->head.status = OPTD_BUSY;
 		entry->head.text = outbox_printf(&lane->out, "%s", text);
 		return;

@@ -270,6 +270,7 @@ static void on_timer(uv_timer_t *timer)
 		tick(lane, now_ms);
 	if (now_ms % SWEEP_MS < TICK_MS) {
 		grants_renew(lane);
+		peers_look(&lane->peers, now_ms);
 		sweep(lane, now_ms);
 	}
 	lane_send(lane, &lane->out);

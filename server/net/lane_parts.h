@@ -68,15 +68,23 @@ void dispatch_turn(void *lane);
 void send_queued(struct lane *lane);
 /* Answers pulls that waited in the next turns of the loop, as ZeroMQ takes them. */
 void send_pulls_soon(struct lane *lane);
-/* Whether all answers that wait to be read leave room for one to this peer, who may hold
- * this rank of a model. */
-bool dispatch_has_room(struct lane *lane, uint32_t peer, uint32_t object, int32_t rank);
 /* Forgets a peer whose connection is gone. */
 void lane_peer_gone(struct lane *lane, uint32_t number);
 /* Sends to all peers, at most once a second, which forgets those that are gone. */
 void lane_probe_all(struct lane *lane);
 /* Looks up what each peer is entitled to by the ranks it holds. */
 void grants_renew(struct lane *lane);
+/* Whether there is room for one more answer with a payload to this peer.  share: what it
+ * may leave unread however much the others do. */
+bool room_is_there(const struct lane *lane, uint32_t peer, uint64_t share);
+/* The same, and the sentence for BUSY if there is none even by letting go a peer that leaves much unread and reads nothing. */
+#define ROOM_TEXT_BYTES 250
+bool room_for_answer(struct lane *lane, uint32_t peer, uint64_t share,
+                     char text[static ROOM_TEXT_BYTES]);
+/* Lets go a peer that leaves much unread and reads nothing, if there is one. */
+bool room_make(struct lane *lane);
+/* Whether one more line about who has this connection may be logged now. */
+bool lane_may_log(struct lane *lane, int fd, uint64_t *left_out);
 /* Answers a STATUS request. */
 void status_answer(struct lane *lane, uint32_t peer, const struct msg *request);
 /* Does a bit of the cut, and goes on when the loop is idle while there is more. */

@@ -20,10 +20,11 @@ int peers_init(struct peers *peers, uint32_t room)
 	memset(peers, 0, sizeof(*peers));
 	peers->all = calloc(room, sizeof(*peers->all));
 	peers->accounts = calloc(room, sizeof(*peers->accounts));
+	peers->returned = calloc(room, sizeof(*peers->returned));
 	peers->free = calloc(room, sizeof(*peers->free));
 	peers->slots = calloc(slots, sizeof(*peers->slots));
-	if (peers->all == NULL || peers->accounts == NULL || peers->free == NULL ||
-	    peers->slots == NULL) {
+	if (peers->all == NULL || peers->accounts == NULL || peers->returned == NULL ||
+	    peers->free == NULL || peers->slots == NULL) {
 		peers_deinit(peers);
 		return OPTD_NO_MEMORY;
 	}
@@ -44,6 +45,7 @@ void peers_deinit(struct peers *peers)
 	}
 	free(peers->all);
 	free(peers->accounts);
+	free(peers->returned);
 	free(peers->free);
 	free(peers->slots);
 	memset(peers, 0, sizeof(*peers));
@@ -65,7 +67,12 @@ uint32_t peers_add(struct peers *peers, uint32_t id)
 	if (peers->free_count == 0)
 		return PEERS_NONE;
 	uint32_t number = peers->free[--peers->free_count];
-	peers->all[number] = (struct peer){.used = true, .id = id, .fd = -1};
+	peers->all[number] = (struct peer){
+	        .used = true,
+	        .id = id,
+	        .fd = -1,
+	        .returned_seen = atomic_load(&peers->returned[number]),
+	};
 	uint32_t slot = slot_of(peers, id);
 	while (peers->slots[slot] != 0)
 		slot = (slot + 1) & peers->slot_mask;
@@ -103,6 +110,7 @@ void peers_remove(struct peers *peers, uint32_t number)
 		slot = (slot + 1) & peers->slot_mask;
 	slot_remove(peers, slot);
 	peer->used = false;
+	peer->grant = (struct peer_grant){0};
 	peers->free[peers->free_count++] = number;
 	peers->count--;
 }
@@ -171,4 +179,52 @@ struct parcel *peers_unqueue(struct peers *peers, uint32_t number)
 size_t peers_unread(const struct peers *peers, uint32_t number)
 {
 	return atomic_load(&peers->accounts[number]) + peers->all[number].queued_bytes;
+}
+
+size_t peers_beyond(const struct peers *peers, uint32_t number)
+{
+	size_t unread = peers_unread(peers, number);
+	uint64_t counted = peers->all[number].grant.counted;
+	return unread > counted ? unread - (size_t)counted : 0;
+}
+
+size_t peers_beyond_all(const struct peers *peers)
+{
+	size_t sum = 0;
+
+	for (uint32_t i = 0; i < peers->room; i++)
+		sum += peers_beyond(peers, i);
+	return sum;
+}
+
+void peers_look(struct peers *peers, uint64_t now_ms)
+{
+	for (uint32_t i = 0; i < peers->room; i++) {
+		struct peer *peer = &peers->all[i];
+		size_t returned = atomic_load(&peers->returned[i]);
+		if (!peer->used || (returned == peer->returned_seen && peers_unread(peers, i) > 0 &&
+		                    peer->read_ms != 0))
+			continue;
+		peer->returned_seen = returned;
+		peer->read_ms = now_ms;
+	}
+}
+
+uint32_t peers_idle(const struct peers *peers, uint64_t now_ms)
+{
+	uint32_t idle = PEERS_NONE;
+	size_t most = 0;
+
+	for (uint32_t i = 0; i < peers->room; i++) {
+		const struct peer *peer = &peers->all[i];
+		if (!peer->used || peer->read_ms == 0 || now_ms - peer->read_ms < PEERS_IDLE_MS ||
+		    peer->grant.share > 0 || peers_unread(peers, i) <= most)
+			continue;
+		/* It may have read since the last look. */
+		if (atomic_load(&peers->returned[i]) != peer->returned_seen)
+			continue;
+		most = peers_unread(peers, i);
+		idle = i;
+	}
+	return idle;
 }

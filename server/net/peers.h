@@ -41,6 +41,8 @@ struct peer {
 	uint32_t id;
 	uint64_t heard_ms;
 	uint64_t probed_ms;
+	uint64_t read_ms;     /* when it was last seen to read, or to have nothing to; 0: not yet */
+	size_t returned_seen; /* of peers.returned, then */
 	int fd; /* of the last message, to cut the connection by */
 	struct parcel *first, *last;
 	size_t queued_bytes; /* of memory */
@@ -50,6 +52,7 @@ struct peer {
 struct peers {
 	struct peer *all; /* [room] */
 	atomic_size_t *accounts; /* [room]: bytes of memory ZeroMQ holds for that number */
+	atomic_size_t *returned; /* [room]: bytes that ZeroMQ has given back since the start */
 	uint32_t room;
 	uint32_t count;
 	size_t queued_bytes;  /* of all peers */
@@ -61,6 +64,8 @@ struct peers {
 };
 
 #define PEERS_NONE UINT32_MAX
+/* Nobody who reads at all takes so long for one message. */
+#define PEERS_IDLE_MS 2000
 
 /* Room for this many at once; OPTD_NO_MEMORY. */
 int peers_init(struct peers *peers, uint32_t room);
@@ -83,5 +88,15 @@ int peers_queue(struct peers *peers, uint32_t number, const void *header, size_t
 struct parcel *peers_unqueue(struct peers *peers, uint32_t number);
 /* Bytes of memory that answers take which this peer has not read. */
 size_t peers_unread(const struct peers *peers, uint32_t number);
+/* Those of them that the models' formula does not have; and of all peers together, those
+ * that are gone among them until ZeroMQ gives their bytes back. */
+size_t peers_beyond(const struct peers *peers, uint32_t number);
+size_t peers_beyond_all(const struct peers *peers);
+
+/* Looks who has read something; call it once a second. */
+void peers_look(struct peers *peers, uint64_t now_ms);
+/* Of the peers without ranks that have read nothing for PEERS_IDLE_MS, though there was
+ * something, the one that leaves most unread; or PEERS_NONE. */
+uint32_t peers_idle(const struct peers *peers, uint64_t now_ms);
 
 #endif

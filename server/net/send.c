@@ -20,7 +20,7 @@
  * it takes. */
 struct loan {
 	struct buf *buf;
-	atomic_size_t *account, *whole;
+	atomic_size_t *account, *returned, *whole;
 };
 
 /* Called by ZeroMQ's own thread: atomics and the pool's lock only. */
@@ -30,6 +30,7 @@ static void loan_end(void *data, void *hint)
 	(void)data;
 	atomic_fetch_sub(loan->account, loan->buf->room);
 	atomic_fetch_sub(loan->whole, loan->buf->room);
+	atomic_fetch_add(loan->returned, loan->buf->room);
 	buf_drop(loan->buf);
 	free(loan);
 }
@@ -42,7 +43,8 @@ static int lend(struct lane *lane, uint32_t number, struct buf *payload, size_t 
 	struct loan *loan = malloc(sizeof(*loan));
 	if (loan == NULL)
 		return -1;
-	*loan = (struct loan){buf_hold(payload), &lane->peers.accounts[number], &lane->peers.lent_bytes};
+	*loan = (struct loan){buf_hold(payload), &lane->peers.accounts[number],
+	                      &lane->peers.returned[number], &lane->peers.lent_bytes};
 	if (zmq_msg_init_data(message, payload->data, bytes, loan_end, loan) != 0) {
 		buf_drop(payload);
 		free(loan);
@@ -173,8 +175,9 @@ void lane_send(struct lane *lane, struct outbox *out)
 
 /* ---- pulls that waited -------------------------------------------------- */
 
-/* Whether ZeroMQ would take the answer at once: what waits in the engine takes no
- * memory for its weights, and its peer is not let go for it. */
+/* Whether ZeroMQ would take the answer at once, and there is room for it: what waits in
+ * the engine takes no memory for its weights, and its peer is not let go for it.  No
+ * other is let go from here either: the engine is in the middle of its list. */
 static bool takes(void *user, const struct wait *pull)
 {
 	struct lane *lane = user;
@@ -184,7 +187,7 @@ static bool takes(void *user, const struct wait *pull)
 
 	return peer->first == NULL &&
 	       (account == 0 || account + room <= 2 * (size_t)lane->options.window_bytes) &&
-	       dispatch_has_room(lane, pull->peer, pull->shard->handle, pull->rank);
+	       room_is_there(lane, pull->peer, peer->grant.share);
 }
 
 static void on_idle(uv_idle_t *idle)

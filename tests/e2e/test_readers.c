@@ -1,7 +1,8 @@
 /*
  * Readers that ask and never read, each within its own bounds, are bounded
  * together: what they have not read may take what the models leave of
- * limits.memory, whoever asks then hears BUSY, and it ends when they leave.
+ * limits.memory, whoever asks then hears BUSY, and it ends when they leave, or are
+ * let go for one who reads.
  *
  * They come over ipc, where the kernel keeps 200 KiB for each: of a TCP connection
  * it takes 4 MiB, sooner or later, which would hide most of what is claimed.
@@ -167,7 +168,7 @@ static void test_pulls_hear_busy_with_what_waits_and_what_is_left(void **state)
 	ask_and_never_read(fixture);
 	pull_until(fixture, OPTD_BUSY);
 	int found = sscanf(fixture->reader.text,
-	                   "answers of %llu bytes wait to be read and limits.memory leaves %llu:",
+	                   "answers of %llu bytes wait to be read, 0 of them by you, and limits.memory leaves %llu:",
 	                   &waiting, &left);
 	if (found != 2)
 		fail_msg("both sizes are not in: %s", fixture->reader.text);
@@ -196,6 +197,16 @@ static void test_pulls_are_answered_again_when_greedy_readers_left(void **state)
 	pull_until(fixture, OPTD_BUSY);
 	leave(fixture);
 	pull_until(fixture, OPTD_OK);
+}
+
+static void test_those_that_never_read_are_let_go_for_one_who_does(void **state)
+{
+	struct fixture *fixture = *state;
+
+	ask_and_never_read(fixture);
+	pull_until(fixture, OPTD_BUSY);
+	pull_until(fixture, OPTD_OK);
+	assert_true(daemon_wait_log(&fixture->daemon, "event=unread", 1));
 }
 
 static void test_status_is_answered_while_pulls_hear_busy(void **state)
@@ -351,6 +362,7 @@ int main(void)
 		TEST(test_pulls_hear_busy_with_what_waits_and_what_is_left),
 		TEST(test_unread_answers_keep_to_limits_memory),
 		TEST(test_pulls_are_answered_again_when_greedy_readers_left),
+		TEST(test_those_that_never_read_are_let_go_for_one_who_does),
 		TEST(test_status_is_answered_while_pulls_hear_busy),
 		TEST(test_workers_that_never_read_keep_to_limits_memory_and_stop_nobody),
 		TEST(test_pulls_that_one_push_releases_keep_to_limits_memory),

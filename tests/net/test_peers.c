@@ -155,6 +155,68 @@ static void test_a_large_answer_counts_with_all_its_buffer_takes(void **state)
 	buf_pool_free(pool);
 }
 
+/* A peer of which ZeroMQ holds so many bytes since 1 s; looked at then. */
+static uint32_t unread_peer(struct peers *peers, uint32_t id, size_t bytes)
+{
+	uint32_t number = peers_add(peers, id);
+
+	peers_look(peers, 1000);
+	atomic_store(&peers->accounts[number], bytes);
+	peers_look(peers, 1001);
+	return number;
+}
+
+static void reads(struct peers *peers, uint32_t number, size_t bytes)
+{
+	atomic_fetch_sub(&peers->accounts[number], bytes);
+	atomic_fetch_add(&peers->returned[number], bytes);
+}
+
+static void test_of_those_that_read_nothing_the_one_with_most_is_idle(void **state)
+{
+	uint32_t less = unread_peer(*state, 1, 1000), most = unread_peer(*state, 2, 2000);
+
+	assert_int_equal(peers_idle(*state, 999 + PEERS_IDLE_MS), PEERS_NONE);
+	assert_int_equal(peers_idle(*state, 1001 + PEERS_IDLE_MS), most);
+	reads(*state, less, 1000);
+	reads(*state, most, 2000);
+}
+
+static void test_one_who_reads_a_little_is_not_idle(void **state)
+{
+	uint32_t number = unread_peer(*state, 1, 2000);
+
+	reads(*state, number, 1);
+	assert_int_equal(peers_idle(*state, 1001 + PEERS_IDLE_MS), PEERS_NONE);
+	peers_look(*state, 1001 + PEERS_IDLE_MS);
+	assert_int_equal(peers_idle(*state, 1002 + PEERS_IDLE_MS), PEERS_NONE);
+	reads(*state, number, 1999);
+}
+
+static void test_a_rank_is_never_idle(void **state)
+{
+	struct peers *peers = *state;
+	uint32_t number = unread_peer(peers, 1, 2000);
+
+	peers->all[number].grant.share = 1;
+	assert_int_equal(peers_idle(peers, 1001 + PEERS_IDLE_MS), PEERS_NONE);
+	reads(peers, number, 2000);
+}
+
+static void test_answers_that_the_formula_has_are_not_beyond_it(void **state)
+{
+	struct peers *peers = *state;
+	uint32_t rank = unread_peer(peers, 1, 2000), reader = unread_peer(peers, 2, 500);
+
+	peers->all[rank].grant.counted = 1500;
+	assert_int_equal(peers_beyond(peers, rank), 500);
+	assert_int_equal(peers_beyond_all(peers), 1000);
+	peers->all[rank].grant.counted = 3000;
+	assert_int_equal(peers_beyond_all(peers), 500);
+	reads(peers, rank, 2000);
+	reads(peers, reader, 500);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -169,6 +231,10 @@ int main(void)
 		TEST(test_answers_beyond_the_limit_are_not_kept),
 		TEST(test_a_small_answer_keeps_no_large_buffer),
 		TEST(test_a_large_answer_counts_with_all_its_buffer_takes),
+		TEST(test_of_those_that_read_nothing_the_one_with_most_is_idle),
+		TEST(test_one_who_reads_a_little_is_not_idle),
+		TEST(test_a_rank_is_never_idle),
+		TEST(test_answers_that_the_formula_has_are_not_beyond_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

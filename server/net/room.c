@@ -1,0 +1,70 @@
+/*
+ * Room: the memory that answers take until they are read.
+ *
+ * A rank's answers are in the models' formula.  All others, and what a rank leaves
+ * beyond that, may take what the models leave of limits.memory.  A peer may have as
+ * much of it as is still free, so that those who leave much are the first to hear
+ * BUSY and something is left for one who comes later.  When it is gone even so, who
+ * has nothing unread is answered in place of one who does not read at all.
+ */
+#include <stdio.h>
+
+#include "server/net/lane_parts.h"
+
+/* What answers may take. */
+static uint64_t room_left(const struct lane *lane)
+{
+	uint64_t models = engine_bytes(lane->engine), limit = lane->engine_options.memory_bytes;
+	uint64_t left = limit > models ? limit - models : 0;
+	uint64_t least = LIMIT_ANSWER_WINDOWS * (uint64_t)lane->options.window_bytes;
+
+	return left > least ? left : least;
+}
+
+bool room_make(struct lane *lane)
+{
+	uint64_t now_ms = lane_now_ms(), left_out;
+	uint32_t number = peers_idle(&lane->peers, now_ms);
+
+	if (number == PEERS_NONE)
+		return false;
+	const struct peer *peer = &lane->peers.all[number];
+	if (lane_may_log(lane, peer->fd, &left_out))
+		log_event(lane->options.log, LOG_WARN, "unread", log_u64("lane", lane->options.index),
+		          log_i64("connection", peer->fd),
+		          log_u64("unread_bytes", peers_unread(&lane->peers, number)),
+		          log_u64("idle_ms", now_ms - peer->read_ms),
+		          log_str("why", "it reads nothing and others need the memory: cut"),
+		          log_u64("left_out", left_out));
+	guard_cut(lane->guard, peer->fd, true);
+	lane->counts.unsent++;
+	lane_peer_gone(lane, number);
+	return true;
+}
+
+bool room_is_there(const struct lane *lane, uint32_t peer, uint64_t share)
+{
+	const struct peers *peers = &lane->peers;
+	uint64_t left = room_left(lane), own = peers_beyond(peers, peer);
+	/* Those in the formula among them, so mostly the peers need not be summed. */
+	uint64_t all = atomic_load(&peers->lent_bytes) + peers->queued_bytes;
+
+	return all + own < left || peers_unread(peers, peer) < share || peers_beyond_all(peers) + own < left;
+}
+
+bool room_for_answer(struct lane *lane, uint32_t peer, uint64_t share,
+                     char text[static ROOM_TEXT_BYTES])
+{
+	const struct peers *peers = &lane->peers;
+	uint64_t left = room_left(lane), own = peers_beyond(peers, peer);
+	uint64_t all;
+
+	if (room_is_there(lane, peer, share) || (own == 0 && room_make(lane)))
+		return true;
+	all = peers_beyond_all(peers);
+	snprintf(text, ROOM_TEXT_BYTES,
+	         "answers of %llu bytes wait to be read, %llu of them by you, and limits.memory leaves "
+	         "%llu: read them, or try again later",
+	         (unsigned long long)all, (unsigned long long)own, (unsigned long long)left);
+	return false;
+}
