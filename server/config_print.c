@@ -297,4 +297,6 @@ void config_print_memory(const struct config *config, FILE *out)
 		      out);
 	for (uint32_t i = 0; i < config->model_count; i++)
 		print_model_memory(config, &config->models[i], out);
+	value_bytes_text(LIMIT_ANSWER_WINDOWS * config->window_bytes * config->lanes, window);
+	fprintf(out, "\nanswers that readers have not read: what the models leave, at least %s\n", window);
 }

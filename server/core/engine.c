@@ -333,21 +333,46 @@ uint64_t engine_bytes(const struct engine *engine)
 	return engine->bytes + engine->pull_bytes;
 }
 
-bool engine_has_room(const struct engine *engine, const char *name, const struct layout *layout,
-                     uint64_t need, char *why, size_t why_bytes)
+void engine_set_unread(struct engine *engine, uint64_t bytes)
+{
+	engine->unread = bytes;
+}
+
+uint64_t engine_left(const struct engine *engine)
+{
+	uint64_t taken = engine_bytes(engine) + engine->unread, limit = engine->options.memory_bytes;
+	return limit > taken ? limit - taken : 0;
+}
+
+int engine_short(const struct engine *engine, uint64_t need, char *text, size_t bytes)
+{
+	uint64_t taken = engine_bytes(engine), limit = engine->options.memory_bytes;
+
+	text[0] = '\0';
+	if (engine->unread == 0 || taken > limit || need > limit - taken)
+		return OPTD_TOO_LARGE;
+	snprintf(text, bytes, "; %llu more are once answers that wait have been read: try again later",
+	         (unsigned long long)engine->unread);
+	return OPTD_BUSY;
+}
+
+int engine_has_room(const struct engine *engine, const char *name, const struct layout *layout,
+                    uint64_t need, char *why, size_t why_bytes)
 {
 	const struct engine_options *options = &engine->options;
-	uint64_t taken = engine_bytes(engine), limit = options->memory_bytes;
-	uint64_t left = limit > taken ? limit - taken : 0;
+	uint64_t left = engine_left(engine);
+	char later[ENGINE_SHORT_BYTES];
 
 	if (need <= left)
-		return true;
+		return OPTD_OK;
+	int rc = engine_short(engine, need, later, sizeof(later));
 	snprintf(why, why_bytes,
 	         "model '%s' (%llu parameters) takes %llu bytes here, %llu are left of %llu, this "
-	         "lane's share of limits.memory (1 of %u lanes)",
+	         "lane's share of limits.memory (1 of %u lanes)%s",
 	         name, (unsigned long long)layout_elements(layout), (unsigned long long)need,
-	         (unsigned long long)left, (unsigned long long)limit, options->lanes);
-	return false;
+	         (unsigned long long)left, (unsigned long long)options->memory_bytes, options->lanes,
+	         later);
+	return rc;
 }
 
 int engine_has_place(const struct engine *engine, const char *name, char *why, size_t why_bytes)
@@ -369,8 +394,7 @@ int engine_admits(const struct engine *engine, const char *name,
 	if (rc < 0)
 		return rc;
 	uint64_t need = shard_bytes(settings, layout, place, engine_window(engine));
-	bool fits = engine_has_room(engine, name, layout, need, why, why_bytes);
-	return fits ? OPTD_OK : OPTD_TOO_LARGE;
+	return engine_has_room(engine, name, layout, need, why, why_bytes);
 }
 
 int engine_adopt(struct engine *engine, struct model **model, char *why, size_t why_bytes)

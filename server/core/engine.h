@@ -113,7 +113,7 @@ struct shard *engine_shard(const struct engine *engine, uint32_t index);
 struct shard *engine_find(const struct engine *engine, const char *name);
 
 /* Whether a model of such settings may be taken in, by limits.models (OPTD_BUSY) and
- * limits.memory (OPTD_TOO_LARGE): ask before it takes memory.  The sentence in why has
+ * limits.memory (OPTD_TOO_LARGE, or OPTD_BUSY if it fits once answers are read): ask before it takes memory.  The sentence in why has
  * both values. */
 int engine_admits(const struct engine *engine, const char *name,
                   const struct model_settings *settings, const struct layout *layout,
@@ -138,6 +138,9 @@ void engine_drain(struct engine *engine);
 
 /* Bytes the models take by the formula, and the pulls that wait. */
 uint64_t engine_bytes(const struct engine *engine);
+/* Bytes of limits.memory that answers take which nobody has read and no model's formula
+ * has: the caller's to count, and to say before an OPEN.  No model gets them. */
+void engine_set_unread(struct engine *engine, uint64_t bytes);
 
 /* ---- a checkpoint's cut ---------------------------------------------------
  *

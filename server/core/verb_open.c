@@ -125,11 +125,12 @@ static bool limits_allow(struct call *call, const char *name, const struct model
 	char why[LIMIT_TEXT_BYTES];
 
 	/* Cutting it takes memory too, so first without the tables. */
-	if (!engine_has_room(engine, name, layout, least, why, sizeof(why))) {
-		call_refuse(call, OPTD_TOO_LARGE, "%s", why);
+	int rc = engine_has_room(engine, name, layout, least, why, sizeof(why));
+	if (rc < 0) {
+		call_refuse(call, rc, "%s", why);
 		return false;
 	}
-	int rc = layout_cut(layout, NULL);
+	rc = layout_cut(layout, NULL);
 	if (rc < 0) {
 		call_refuse(call, rc, "model '%s': %s", name,
 		            rc == OPTD_INVALID ? "the layout has no elements" : "no memory for its tables");
@@ -383,22 +384,24 @@ static bool rank_counts(struct call *call, struct shard *shard, uint32_t rank)
 {
 	struct engine *engine = call->engine;
 	const struct model *model = shard->model;
-	uint64_t taken = engine_bytes(engine), limit = engine->options.memory_bytes;
+	uint64_t left = engine_left(engine);
 	uint64_t need = shard_rank_bytes(model->layout, model->place, engine_window(engine));
 	bool came_back = rank < model->seats && model->seen[rank] != NULL;
 	uint32_t ever = 0;
+	char later[ENGINE_SHORT_BYTES];
 
 	for (uint32_t i = 0; i < shard->holder_count; i++)
 		ever += shard->holders[i].ever;
 	if (ever < shard->ranks || (rank < shard->holder_count && shard->holders[rank].ever))
 		return true;
-	if (!came_back && (taken > limit || need > limit - taken)) {
-		call_refuse(call, OPTD_TOO_LARGE,
+	if (!came_back && need > left) {
+		int rc = engine_short(engine, need, later, sizeof(later));
+		call_refuse(call, rc,
 		            "rank %u would be worker %u of model '%s': what it may have under way takes %" PRIu64
 		            " bytes here, %" PRIu64 " are left of %" PRIu64
-		            ", this lane's share of limits.memory (1 of %u lanes)",
-		            rank, ever + 1, model->name, need, limit > taken ? limit - taken : 0, limit,
-		            engine->options.lanes);
+		            ", this lane's share of limits.memory (1 of %u lanes)%s",
+		            rank, ever + 1, model->name, need, left, engine->options.memory_bytes,
+		            engine->options.lanes, later);
 		return false;
 	}
 	shard->ranks++;

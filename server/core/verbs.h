@@ -32,6 +32,7 @@ struct engine {
 	uint64_t commits; /* the number of the last one */
 	uint64_t bytes;   /* of all shards, by the formula */
 	uint64_t pull_bytes; /* of all pulls that wait: at most LIMIT_PULLS_BYTES */
+	uint64_t unread;     /* of answers beyond the formula, by engine_set_unread */
 	bool draining;    /* nothing new: it would be in no checkpoint */
 	uint64_t now_ms;  /* of the last call that said */
 	bool in_round;    /* a tick has not come to all waits yet */
@@ -95,9 +96,16 @@ uint64_t call_elements(struct call *call);
 /* Likewise, and that the payload holds just these elements. */
 bool call_payload_fits(struct call *call);
 
-/* Whether so many bytes are left of limits.memory; else both are in why. */
-bool engine_has_room(const struct engine *engine, const char *name, const struct layout *layout,
-                     uint64_t need, char *why, size_t why_bytes);
+/* Bytes left of limits.memory. */
+uint64_t engine_left(const struct engine *engine);
+/* Why so many are not: OPTD_TOO_LARGE, or OPTD_BUSY where it is answers that nobody has
+ * read, with an end for the sentence. */
+#define ENGINE_SHORT_BYTES 128
+int engine_short(const struct engine *engine, uint64_t need, char *text, size_t bytes);
+/* Whether so many bytes are: OPTD_OK, OPTD_TOO_LARGE, or OPTD_BUSY as engine_short has
+ * it, with all values in why. */
+int engine_has_room(const struct engine *engine, const char *name, const struct layout *layout,
+                    uint64_t need, char *why, size_t why_bytes);
 
 /* Frees the ranks and waits of a session. */
 void session_close(struct engine *engine, uint32_t peer);

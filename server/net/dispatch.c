@@ -339,11 +339,15 @@ static void handle_model(struct lane *lane, uint32_t peer, const struct msg *req
 			return;
 		}
 	}
+	if (request->verb == MSG_OPEN)
+		room_before_open(lane);
 	engine_handle(lane->engine, peer, &PRINCIPAL_ANONYMOUS, request, payload, &layout,
 	              lane_now_ms(), &lane->out);
 	layout_free(layout);
-	if (request->verb == MSG_OPEN)
+	if (request->verb == MSG_OPEN) {
 		grants_renew(lane);
+		room_after_open(lane);
+	}
 	attach_layout(lane, request);
 }
 

@@ -81,8 +81,10 @@ bool room_is_there(const struct lane *lane, uint32_t peer, uint64_t share);
 #define ROOM_TEXT_BYTES 250
 bool room_for_answer(struct lane *lane, uint32_t peer, uint64_t share,
                      char text[static ROOM_TEXT_BYTES]);
-/* Lets go a peer that leaves much unread and reads nothing, if there is one. */
-bool room_make(struct lane *lane);
+/* Tells the engine what answers take, before an OPEN; and after one that was refused for
+ * their sake, makes room. */
+void room_before_open(struct lane *lane);
+void room_after_open(struct lane *lane);
 /* Whether one more line about who has this connection may be logged now. */
 bool lane_may_log(struct lane *lane, int fd, uint64_t *left_out);
 /* Answers a STATUS request. */

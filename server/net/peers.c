@@ -210,7 +210,7 @@ void peers_look(struct peers *peers, uint64_t now_ms)
 	}
 }
 
-uint32_t peers_idle(const struct peers *peers, uint64_t now_ms)
+uint32_t peers_idle(const struct peers *peers, bool ranks, uint64_t now_ms)
 {
 	uint32_t idle = PEERS_NONE;
 	size_t most = 0;
@@ -218,12 +218,12 @@ uint32_t peers_idle(const struct peers *peers, uint64_t now_ms)
 	for (uint32_t i = 0; i < peers->room; i++) {
 		const struct peer *peer = &peers->all[i];
 		if (!peer->used || peer->read_ms == 0 || now_ms - peer->read_ms < PEERS_IDLE_MS ||
-		    peer->grant.share > 0 || peers_unread(peers, i) <= most)
+		    (peer->grant.share > 0) != ranks || peers_beyond(peers, i) <= most)
 			continue;
 		/* It may have read since the last look. */
 		if (atomic_load(&peers->returned[i]) != peer->returned_seen)
 			continue;
-		most = peers_unread(peers, i);
+		most = peers_beyond(peers, i);
 		idle = i;
 	}
 	return idle;

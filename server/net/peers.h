@@ -95,8 +95,9 @@ size_t peers_beyond_all(const struct peers *peers);
 
 /* Looks who has read something; call it once a second. */
 void peers_look(struct peers *peers, uint64_t now_ms);
-/* Of the peers without ranks that have read nothing for PEERS_IDLE_MS, though there was
- * something, the one that leaves most unread; or PEERS_NONE. */
-uint32_t peers_idle(const struct peers *peers, uint64_t now_ms);
+/* Of the peers with ranks or of those without that have read nothing for PEERS_IDLE_MS,
+ * though there was something, the one that leaves most beyond the formula; or
+ * PEERS_NONE. */
+uint32_t peers_idle(const struct peers *peers, bool ranks, uint64_t now_ms);
 
 #endif

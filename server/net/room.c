@@ -11,20 +11,28 @@
 
 #include "server/net/lane_parts.h"
 
+/* What answers may always take, so that a model can be exported: models and answers
+ * together keep to so much more than limits.memory. */
+static uint64_t room_least(const struct lane *lane)
+{
+	return LIMIT_ANSWER_WINDOWS * (uint64_t)lane->options.window_bytes;
+}
+
 /* What answers may take. */
 static uint64_t room_left(const struct lane *lane)
 {
 	uint64_t models = engine_bytes(lane->engine), limit = lane->engine_options.memory_bytes;
 	uint64_t left = limit > models ? limit - models : 0;
-	uint64_t least = LIMIT_ANSWER_WINDOWS * (uint64_t)lane->options.window_bytes;
+	uint64_t least = room_least(lane);
 
 	return left > least ? left : least;
 }
 
-bool room_make(struct lane *lane)
+/* Lets go a peer that leaves much unread and reads nothing, if there is one. */
+static bool make_room(struct lane *lane, bool ranks)
 {
 	uint64_t now_ms = lane_now_ms(), left_out;
-	uint32_t number = peers_idle(&lane->peers, now_ms);
+	uint32_t number = peers_idle(&lane->peers, ranks, now_ms);
 
 	if (number == PEERS_NONE)
 		return false;
@@ -59,7 +67,7 @@ bool room_for_answer(struct lane *lane, uint32_t peer, uint64_t share,
 	uint64_t left = room_left(lane), own = peers_beyond(peers, peer);
 	uint64_t all;
 
-	if (room_is_there(lane, peer, share) || (own == 0 && room_make(lane)))
+	if (room_is_there(lane, peer, share) || (own == 0 && make_room(lane, false)))
 		return true;
 	all = peers_beyond_all(peers);
 	snprintf(text, ROOM_TEXT_BYTES,
@@ -67,4 +75,22 @@ bool room_for_answer(struct lane *lane, uint32_t peer, uint64_t share,
 	         "%llu: read them, or try again later",
 	         (unsigned long long)all, (unsigned long long)own, (unsigned long long)left);
 	return false;
+}
+
+void room_before_open(struct lane *lane)
+{
+	uint64_t all = peers_beyond_all(&lane->peers), least = room_least(lane);
+
+	engine_set_unread(lane->engine, all > least ? all - least : 0);
+}
+
+void room_after_open(struct lane *lane)
+{
+	const struct outbox_entry *entry = lane->out.count > 0 ? &lane->out.entries[lane->out.count - 1] : NULL;
+
+	/* limits.models says BUSY, too.  One who comes to train goes before a worker that
+	 * does not read: that one finds its rank when it goes on. */
+	if (entry != NULL && entry->head.verb == MSG_OPEN && entry->head.status == OPTD_BUSY &&
+	    engine_shard_count(lane->engine) < lane->engine_options.models && !make_room(lane, false))
+		make_room(lane, true);
 }

@@ -204,6 +204,31 @@ static void test_memory_limit_counts_models_that_are_open(void **state)
 	core_world_end(&world);
 }
 
+static void test_model_that_fits_once_answers_are_read_is_put_off(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world);
+	engine_set_unread(world.engine, world.options.memory_bytes - 100);
+	assert_refused(&world, OPTD_BUSY, "'m'|100 are left of 1073741824|once answers that wait have been read");
+	engine_set_unread(world.engine, 0);
+	core_join(&world, 0, 0);
+	core_world_end(&world);
+}
+
+static void test_model_too_large_without_answers_is_too_large_with_them(void **state)
+{
+	(void)state;
+	static const uint64_t tensors[] = {1000000000};
+	struct core_world world;
+	start(&world);
+	world.tensors = tensors;
+	world.tensor_count = 1;
+	engine_set_unread(world.engine, 100);
+	assert_refused(&world, OPTD_TOO_LARGE, "'m'|1000000000 parameters");
+	core_world_end(&world);
+}
+
 static void test_number_of_models_is_bounded(void **state)
 {
 	(void)state;
@@ -558,6 +583,8 @@ int main(void)
 	        cmocka_unit_test(test_setting_that_differs_is_refused_with_both_values),
 	        cmocka_unit_test(test_model_beyond_the_memory_limit_is_refused_before_it_is_cut),
 	        cmocka_unit_test(test_memory_limit_counts_models_that_are_open),
+	        cmocka_unit_test(test_model_that_fits_once_answers_are_read_is_put_off),
+	        cmocka_unit_test(test_model_too_large_without_answers_is_too_large_with_them),
 	        cmocka_unit_test(test_number_of_models_is_bounded),
 	        cmocka_unit_test(test_rank_beyond_the_workers_is_refused),
 	        cmocka_unit_test(test_refused_rank_leaves_no_model_behind),

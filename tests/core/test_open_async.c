@@ -91,6 +91,24 @@ static void test_rank_whose_window_does_not_fit_is_refused(void **state)
 	core_world_end(&world);
 }
 
+static void test_rank_whose_window_unread_answers_take_is_put_off(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	world.open.mode = MSG_ASYNC;
+	world.open.workers = 0;
+	core_world_start(&world);
+	core_join(&world, 0, 0);
+	engine_set_unread(world.engine, world.options.memory_bytes);
+	struct core_client second = core_client_of(&world, 1, 1);
+	core_hello(&second);
+	core_open(&second);
+	core_assert_refused(&world, world.requests, OPTD_BUSY,
+	                    "rank 1 would be worker 2 of model 'm'|once answers that wait have been read");
+	core_world_end(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -98,6 +116,7 @@ int main(void)
 	        cmocka_unit_test(test_updates_of_others_hide_no_rollback_in_async),
 	        cmocka_unit_test(test_ranks_beyond_those_of_the_formula_are_counted_once),
 	        cmocka_unit_test(test_rank_whose_window_does_not_fit_is_refused),
+	        cmocka_unit_test(test_rank_whose_window_unread_answers_take_is_put_off),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,8 +176,8 @@ static void test_of_those_that_read_nothing_the_one_with_most_is_idle(void **sta
 {
 	uint32_t less = unread_peer(*state, 1, 1000), most = unread_peer(*state, 2, 2000);
 
-	assert_int_equal(peers_idle(*state, 999 + PEERS_IDLE_MS), PEERS_NONE);
-	assert_int_equal(peers_idle(*state, 1001 + PEERS_IDLE_MS), most);
+	assert_int_equal(peers_idle(*state, false, 999 + PEERS_IDLE_MS), PEERS_NONE);
+	assert_int_equal(peers_idle(*state, false, 1001 + PEERS_IDLE_MS), most);
 	reads(*state, less, 1000);
 	reads(*state, most, 2000);
 }
@@ -187,19 +187,23 @@ static void test_one_who_reads_a_little_is_not_idle(void **state)
 	uint32_t number = unread_peer(*state, 1, 2000);
 
 	reads(*state, number, 1);
-	assert_int_equal(peers_idle(*state, 1001 + PEERS_IDLE_MS), PEERS_NONE);
+	assert_int_equal(peers_idle(*state, false, 1001 + PEERS_IDLE_MS), PEERS_NONE);
 	peers_look(*state, 1001 + PEERS_IDLE_MS);
-	assert_int_equal(peers_idle(*state, 1002 + PEERS_IDLE_MS), PEERS_NONE);
+	assert_int_equal(peers_idle(*state, false, 1002 + PEERS_IDLE_MS), PEERS_NONE);
 	reads(*state, number, 1999);
 }
 
-static void test_a_rank_is_never_idle(void **state)
+static void test_a_rank_is_idle_only_where_ranks_are_asked_for(void **state)
 {
 	struct peers *peers = *state;
 	uint32_t number = unread_peer(peers, 1, 2000);
 
 	peers->all[number].grant.share = 1;
-	assert_int_equal(peers_idle(peers, 1001 + PEERS_IDLE_MS), PEERS_NONE);
+	assert_int_equal(peers_idle(peers, false, 1001 + PEERS_IDLE_MS), PEERS_NONE);
+	assert_int_equal(peers_idle(peers, true, 1001 + PEERS_IDLE_MS), number);
+	/* Its answers are in the formula. */
+	peers->all[number].grant.counted = 2000;
+	assert_int_equal(peers_idle(peers, true, 1001 + PEERS_IDLE_MS), PEERS_NONE);
 	reads(peers, number, 2000);
 }
 
@@ -233,7 +237,7 @@ int main(void)
 		TEST(test_a_large_answer_counts_with_all_its_buffer_takes),
 		TEST(test_of_those_that_read_nothing_the_one_with_most_is_idle),
 		TEST(test_one_who_reads_a_little_is_not_idle),
-		TEST(test_a_rank_is_never_idle),
+		TEST(test_a_rank_is_idle_only_where_ranks_are_asked_for),
 		TEST(test_answers_that_the_formula_has_are_not_beyond_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

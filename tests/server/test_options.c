@@ -204,6 +204,7 @@ static void test_check_says_ok_and_what_memory_it_means(void **state)
 	assert_non_null(strstr(out, "parameters x 12 bytes: weights and 2 state vectors (adam)"));
 	assert_non_null(strstr(out, "parameters x 4 bytes: the step being collected (sync)"));
 	assert_non_null(strstr(out, "32MiB under way: 2 workers x the window of 16MiB"));
+	assert_non_null(strstr(out, "answers that readers have not read: what the models leave, at least 32MiB"));
 	assert_non_null(strstr(out, "parameters x (1 + state vectors) x 4 bytes"));
 }
 
