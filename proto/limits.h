@@ -85,6 +85,15 @@
 #define LIMIT_SPARE_DESCRIPTORS 256u
 #define LIMIT_LANE_DESCRIPTORS 16u
 
+/* Connections that the system completes before a lane takes them.  Below the spare: a
+ * storm of connects is taken as fast as it comes, and closed a little later. */
+#define LIMIT_BACKLOG 128u
+
+/* How long a file waits for a free descriptor, in steps: connections that were refused
+ * hold them for milliseconds, and a checkpoint is not to fail for that. */
+#define LIMIT_DESCRIPTOR_WAIT_MS 5000u
+#define LIMIT_DESCRIPTOR_STEP_MS 1u
+
 /* An endpoint's text, and the text that travels with a status. */
 #define LIMIT_ENDPOINT_BYTES 256u
 #define LIMIT_TEXT_BYTES 1024u

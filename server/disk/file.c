@@ -6,8 +6,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "proto/limits.h"
 #include "proto/status.h"
 
 int disk_fail(int status, char *why, size_t why_bytes, const char *format, ...)
@@ -58,6 +60,20 @@ int file_read_at(int fd, void *bytes, size_t size, uint64_t offset)
 	return OPTD_OK;
 }
 
+/* openat(2) that waits a while for a free descriptor. */
+static int open_patiently(int dir, const char *name, int flags)
+{
+	static const struct timespec step = {.tv_nsec = LIMIT_DESCRIPTOR_STEP_MS * 1000000L};
+	int fd = openat(dir, name, flags, 0600);
+
+	for (unsigned waited = 0; fd < 0 && (errno == EMFILE || errno == ENFILE) &&
+	                          waited < LIMIT_DESCRIPTOR_WAIT_MS; waited += LIMIT_DESCRIPTOR_STEP_MS) {
+		nanosleep(&step, NULL);
+		fd = openat(dir, name, flags, 0600);
+	}
+	return fd;
+}
+
 /* Makes the directory and makes that last. */
 static int dir_make(int parent, const char *name, char *why, size_t why_bytes)
 {
@@ -70,7 +86,7 @@ static int dir_make(int parent, const char *name, char *why, size_t why_bytes)
 	}
 	if (parent == AT_FDCWD)
 		return OPTD_OK; /* its parent is not ours to sync: a lost one is made again */
-	fd = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = open_patiently(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	rc = fd < 0 ? -1 : fsync(fd);
 	if (rc < 0)
 		disk_fail(OPTD_IO, why, why_bytes, "cannot sync the directory of '%s': %m", name);
@@ -88,7 +104,8 @@ int dir_open(int parent, const char *name, int make, char *why, size_t why_bytes
 		if (rc < 0)
 			return rc;
 	}
-	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (parent == AT_FDCWD ? 0 : O_NOFOLLOW));
+	fd = open_patiently(parent, name,
+	                    O_RDONLY | O_DIRECTORY | O_CLOEXEC | (parent == AT_FDCWD ? 0 : O_NOFOLLOW));
 	if (fd >= 0)
 		return fd;
 	return disk_fail(OPTD_IO, why, why_bytes, "cannot open the directory '%s': %m", name);
@@ -96,7 +113,7 @@ int dir_open(int parent, const char *name, int make, char *why, size_t why_bytes
 
 int file_create(int dir, const char *name, char *why, size_t why_bytes)
 {
-	int fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = open_patiently(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd >= 0)
 		return fd;

@@ -6,7 +6,8 @@
  * and at no moment is there half a file under the real name.
  *
  * All of them return 0 or a negative status with a sentence in why that ends in
- * the system's own words, and leave errno as the system set it.
+ * the system's own words, and leave errno as the system set it.  Those that open
+ * something wait up to LIMIT_DESCRIPTOR_WAIT_MS for a free descriptor.
  */
 #ifndef OPTD_DISK_FILE_H
 #define OPTD_DISK_FILE_H

@@ -50,7 +50,7 @@ static void set_options(const struct lane *lane)
 	set_int(s, ZMQ_HEARTBEAT_IVL, 5000);
 	set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 15000);
 	set_int(s, ZMQ_HEARTBEAT_TTL, 15000);
-	set_int(s, ZMQ_BACKLOG, 1024);
+	set_int(s, ZMQ_BACKLOG, LIMIT_BACKLOG);
 	set_int(s, ZMQ_TCP_KEEPALIVE, 1);
 	/* An address of version 4 would come back as ::ffff:127.0.0.1. */
 	set_int(s, ZMQ_IPV6, strchr(lane->listen, '[') != NULL || strstr(lane->listen, "//*") != NULL);
