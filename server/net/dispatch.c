@@ -88,6 +88,13 @@ static void frames_close(struct frames *frames)
 	zmq_msg_close(&frames->payload);
 }
 
+/* Whether ZeroMQ gave the peer its routing id.  One that a peer chose could be
+ * another's but for its first byte. */
+static bool own_id(zmq_msg_t *id)
+{
+	return zmq_msg_size(id) == PEERS_ID_BYTES && *(const unsigned char *)zmq_msg_data(id) == 0;
+}
+
 /* Whether to cut a connection for its malformed messages: at the third, and later
  * only now and then, since those that were in ZeroMQ's hands at the cut still come
  * and their descriptor may be another's by then. */
@@ -126,6 +133,20 @@ static size_t log_key(int fd, unsigned char key[static sizeof(struct in6_addr)])
 	return bytes;
 }
 
+static uint32_t key_of(zmq_msg_t *id)
+{
+	uint32_t key;
+	memcpy(&key, (const unsigned char *)zmq_msg_data(id) + 1, sizeof(key));
+	return key;
+}
+
+/* The socket of a peer; 0 of one who has no number. */
+static uint64_t socket_of(struct lane *lane, zmq_msg_t *id)
+{
+	uint32_t number = own_id(id) ? peers_find(&lane->peers, key_of(id)) : PEERS_NONE;
+	return number != PEERS_NONE ? lane->peers.all[number].socket : 0;
+}
+
 bool lane_may_log(struct lane *lane, int fd, uint64_t *left_out)
 {
 	unsigned char key[sizeof(struct in6_addr)];
@@ -140,41 +161,35 @@ static void malformed(struct lane *lane, struct frames *frames, const char *why)
 
 	lane->counts.malformed++;
 	if (is_struck(lane, &frames->id))
-		guard_cut(lane->guard, frames->fd, false);
+		guard_cut(lane->guard, frames->fd, socket_of(lane, &frames->id), false);
 	if (lane_may_log(lane, frames->fd, &left_out))
 		log_event(lane->options.log, LOG_WARN, "malformed", log_u64("lane", lane->options.index),
 		          log_i64("connection", frames->fd), log_str("why", why),
 		          log_u64("left_out", left_out));
 }
 
-/* Whether ZeroMQ gave the peer its routing id.  One that a peer chose could be
- * another's but for its first byte. */
-static bool own_id(zmq_msg_t *id)
-{
-	return zmq_msg_size(id) == PEERS_ID_BYTES && *(const unsigned char *)zmq_msg_data(id) == 0;
-}
-
 /* Many who came and left can fill the table before the sweep finds them out. */
-static uint32_t add_peer(struct lane *lane, uint32_t key)
+static uint32_t add_peer(struct lane *lane, uint32_t key, int fd)
 {
 	uint32_t number = peers_add(&lane->peers, key);
 
+	if (number == PEERS_NONE) {
+		lane_probe_all(lane);
+		number = peers_add(&lane->peers, key);
+	}
 	if (number != PEERS_NONE)
-		return number;
-	lane_probe_all(lane);
-	return peers_add(&lane->peers, key);
+		lane->peers.all[number].socket = guard_socket(fd);
+	return number;
 }
 
 /* The peer's number; a stranger gets one for HELLO. */
 static uint32_t find_peer(struct lane *lane, struct frames *frames, const struct msg *request)
 {
-	const unsigned char *id = zmq_msg_data(&frames->id);
-	uint32_t key;
-
-	memcpy(&key, id + 1, sizeof(key));
+	uint32_t key = key_of(&frames->id);
 	uint32_t number = peers_find(&lane->peers, key);
+
 	if (number == PEERS_NONE && request->verb == MSG_HELLO)
-		number = add_peer(lane, key);
+		number = add_peer(lane, key, frames->fd);
 	if (number != PEERS_NONE) {
 		lane->peers.all[number].heard_ms = lane_now_ms();
 		lane->peers.all[number].fd = frames->fd;

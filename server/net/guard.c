@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -78,11 +79,17 @@ uint32_t guard_connections(const struct guard *guard)
 	return atomic_load_explicit(&guard->open, memory_order_relaxed);
 }
 
+uint64_t guard_socket(int fd)
+{
+	struct stat about;
+	return fd >= 0 && fstat(fd, &about) == 0 ? about.st_ino : 0;
+}
+
 /* At once and here: a note for the guard's thread could be taken for one about the
  * descriptor's owner before. */
-void guard_cut(struct guard *guard, int fd, bool heavy)
+void guard_cut(struct guard *guard, int fd, uint64_t socket, bool heavy)
 {
-	if (fd >= 0 && shutdown(fd, SHUT_RDWR) == 0)
+	if (fd >= 0 && (socket == 0 || guard_socket(fd) == socket) && shutdown(fd, SHUT_RDWR) == 0)
 		atomic_fetch_add(heavy ? &guard->flooded : &guard->cut, 1);
 }
 
@@ -117,6 +124,7 @@ static void on_accepted(struct guard *guard, int fd)
 
 	atomic_fetch_add(&guard->accepted, 1);
 	if (c == NULL) {
+		atomic_fetch_add(&guard->refused, 1);
 		shutdown(fd, SHUT_RDWR);
 		return;
 	}

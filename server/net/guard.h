@@ -58,10 +58,13 @@ void guard_known(struct guard *guard, int fd, uint64_t granted);
 void guard_turn(struct guard *guard, bool empty);
 /* Connections now, refused ones among them. */
 uint32_t guard_connections(const struct guard *guard);
-/* Cuts the connection: what ZeroMQ holds for it is given back.  The descriptor of
- * an old message may be another's by now, who has to connect again: ask once, not for
- * each message that is still in ZeroMQ's hands.  heavy: it held much memory. */
-void guard_cut(struct guard *guard, int fd, bool heavy);
+/* The number of the socket behind a descriptor, which no later one has; 0 if there is none. */
+uint64_t guard_socket(int fd);
+/* Cuts the connection if the descriptor is still this socket's: what ZeroMQ holds for it
+ * is given back.  With 0 whoever has the descriptor is cut; that of an old message may be
+ * another's by now, who has to connect again: ask once, not for each message that is
+ * still in ZeroMQ's hands.  heavy: it held much memory. */
+void guard_cut(struct guard *guard, int fd, uint64_t socket, bool heavy);
 
 void guard_get_counts(struct guard *guard, struct guard_counts *counts);
 

@@ -44,6 +44,7 @@ struct peer {
 	uint64_t read_ms;     /* when it was last seen to read, or to have nothing to; 0: not yet */
 	size_t returned_seen; /* of peers.returned, then */
 	int fd; /* of the last message, to cut the connection by */
+	uint64_t socket; /* behind it at HELLO: the descriptor is reused */
 	struct parcel *first, *last;
 	size_t queued_bytes; /* of memory */
 	struct peer_grant grant;

@@ -44,7 +44,7 @@ static bool make_room(struct lane *lane, bool ranks)
 		          log_u64("idle_ms", now_ms - peer->read_ms),
 		          log_str("why", "it reads nothing and others need the memory: cut"),
 		          log_u64("left_out", left_out));
-	guard_cut(lane->guard, peer->fd, true);
+	guard_cut(lane->guard, peer->fd, peer->socket, true);
 	lane->counts.unsent++;
 	lane_peer_gone(lane, number);
 	return true;

@@ -104,9 +104,10 @@ static void peer_send(struct lane *lane, uint32_t number, const void *header, si
 		lane->queued = true;
 		return;
 	}
-	/* It asks and does not read: what it has not read is let go with it. */
+	/* It asks and does not read: what it has not read is let go with it.  ZeroMQ was not
+	 * asked, so the connection may be gone and its descriptor another's. */
 	if (rc == EAGAIN)
-		guard_cut(lane->guard, peer->fd, true);
+		guard_cut(lane->guard, peer->fd, peer->socket, true);
 	lane->counts.unsent++;
 	lane_peer_gone(lane, number);
 }

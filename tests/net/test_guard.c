@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -243,6 +244,46 @@ static void test_who_holds_most_beyond_a_grant_is_cut_for_the_total(void **state
 	close(greedy);
 }
 
+static void test_a_descriptor_that_is_another_sockets_by_now_is_not_cut(void **state)
+{
+	struct world *world = *state;
+	int fd = dealer(world);
+
+	assert_true(zmtp_message(fd, "hello", 5, NULL, 0));
+	int theirs = take(world, 1);
+	guard_cut(world->guard, theirs, guard_socket(theirs) + 1, true);
+	assert_int_equal(counts(world).flooded, 0);
+	assert_false(zmtp_wait_cut(fd, TURN_MS));
+	guard_cut(world->guard, theirs, guard_socket(theirs), true);
+	assert_int_equal(counts(world).flooded, 1);
+	assert_true(zmtp_wait_cut(fd, PATIENCE_MS));
+	close(fd);
+}
+
+/* A guard whose table ends where the next descriptor begins. */
+static void test_a_connection_beyond_the_table_counts_as_refused(void **state)
+{
+	struct rlimit before, few;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = before;
+	few.rlim_cur = 64;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(set_up(state), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	int high[64], count = 0;
+	while ((high[count] = dup(0)) < 64)
+		count++;
+	int fd = zmtp_dealer(((struct world *)*state)->endpoint);
+	assert_true(fd < 0 || zmtp_wait_cut(fd, PATIENCE_MS));
+	assert_int_equal(counts(*state).accepted, 1);
+	assert_int_equal(counts(*state).refused, 1);
+	close(fd);
+	for (int i = 0; i <= count; i++)
+		close(high[i]);
+	tear_down(state);
+}
+
 #define TEST_TOTAL(test) cmocka_unit_test_setup_teardown(test, set_up_total, tear_down)
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
@@ -255,6 +296,8 @@ int main(void)
 		TEST(test_a_message_that_is_not_whole_is_waited_for),
 		TEST(test_many_messages_and_a_pause_are_not_cut),
 		TEST(test_strangers_may_leave_less_waiting_than_sessions),
+		TEST(test_a_descriptor_that_is_another_sockets_by_now_is_not_cut),
+		cmocka_unit_test(test_a_connection_beyond_the_table_counts_as_refused),
 		TEST_TOTAL(test_windows_that_were_granted_are_not_in_the_total),
 		TEST_TOTAL(test_who_holds_most_beyond_a_grant_is_cut_for_the_total),
 	};
