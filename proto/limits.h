@@ -74,6 +74,8 @@
  * other, and each may write a whole model.  Enough for one that names every model. */
 #define LIMIT_SESSION_JOBS 8u
 #define LIMIT_JOBS 64u
+/* Of these, for sessions that have none waiting: an operator's is to be heard. */
+#define LIMIT_FIRST_JOBS 16u
 
 /* Lanes of a daemon and daemons of a client. */
 #define LIMIT_LANES 64u

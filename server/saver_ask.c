@@ -9,33 +9,59 @@
 
 /* ---- places ------------------------------------------------------------- */
 
+struct places {
+	struct asker *free; /* or NULL */
+	uint32_t left;
+	uint32_t own; /* taken by this session */
+};
+
+static struct places count_places(struct saver *saver, const struct lane *lane, uint32_t peer)
+{
+	struct places places = {0};
+
+	for (uint32_t i = 0; i < LIMIT_JOBS; i++) {
+		struct asker *asker = &saver->askers[i];
+		if (asker->lane == NULL) {
+			places.free = asker;
+			places.left++;
+		} else if (asker->lane == lane && asker->peer == peer) {
+			places.own++;
+		}
+	}
+	return places;
+}
+
+static bool may_take(const struct places *places, char *why, size_t why_bytes)
+{
+	if (places->own >= LIMIT_SESSION_JOBS)
+		snprintf(why, why_bytes,
+		         "%u SAVEs and DROPs of this session wait and %u may: ask again when one is answered",
+		         places->own, LIMIT_SESSION_JOBS);
+	else if (places->free == NULL)
+		snprintf(why, why_bytes,
+		         "%u SAVEs and DROPs of all sessions wait and no more may: try again later",
+		         LIMIT_JOBS);
+	else if (places->own > 0 && places->left <= LIMIT_FIRST_JOBS)
+		snprintf(why, why_bytes,
+		         "%u SAVEs and DROPs of all sessions wait, %u of this one, and the last %u places are "
+		         "for sessions that have none: ask again when one is answered",
+		         LIMIT_JOBS - places->left, places->own, LIMIT_FIRST_JOBS);
+	else
+		return true;
+	return false;
+}
+
 /* A place for one more request, or NULL and a sentence in why.  On the lane's thread. */
 static struct asker *take_place(struct saver *saver, struct lane *lane, uint32_t peer, char *why,
                                 size_t why_bytes)
 {
-	struct asker *place = NULL;
-	uint32_t own = 0;
-
 	pthread_mutex_lock(&saver->lock);
-	for (uint32_t i = 0; i < LIMIT_JOBS; i++) {
-		struct asker *asker = &saver->askers[i];
-		own += asker->lane == lane && asker->peer == peer;
-		if (asker->lane == NULL)
-			place = asker;
-	}
-	if (own >= LIMIT_SESSION_JOBS)
-		snprintf(why, why_bytes,
-		         "%u SAVEs and DROPs of this session wait and %u may: ask again when one is answered",
-		         own, LIMIT_SESSION_JOBS);
-	else if (place == NULL)
-		snprintf(why, why_bytes,
-		         "%u SAVEs and DROPs of all sessions wait and no more may: try again later",
-		         LIMIT_JOBS);
-	place = own < LIMIT_SESSION_JOBS ? place : NULL;
-	if (place != NULL)
-		*place = (struct asker){.saver = saver, .lane = lane, .peer = peer};
+	struct places places = count_places(saver, lane, peer);
+	bool may = may_take(&places, why, why_bytes);
+	if (may)
+		*places.free = (struct asker){.saver = saver, .lane = lane, .peer = peer};
 	pthread_mutex_unlock(&saver->lock);
-	return place;
+	return may ? places.free : NULL;
 }
 
 static void give_back(struct asker *asker)

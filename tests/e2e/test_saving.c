@@ -214,22 +214,45 @@ static void test_a_session_that_asks_for_too_many_saves_is_told_so(void **state)
 	assert_int_equal(blocks_ask(speaker, MSG_SAVE, MODEL), OPTD_OK);
 }
 
-static void test_sessions_that_ask_for_too_many_saves_are_told_so(void **state)
+static void ask_for_many_saves(struct fixture *fixture, struct speaker *speaker)
+{
+	speak_hello(speaker, fixture->daemon.endpoints[0]);
+	for (uint32_t i = 0; i < LIMIT_SESSION_JOBS; i++) {
+		struct msg save = blocks_named(speaker, MSG_SAVE, "");
+		assert_true(speak_send(speaker, &save));
+	}
+	struct msg status = speak_request(speaker, MSG_STATUS);
+	assert_int_equal(speak_ask(speaker, &status), OPTD_OK);
+}
+
+static void test_few_sessions_that_ask_for_many_saves_lock_nobody_out(void **state)
 {
 	enum { SESSIONS = LIMIT_JOBS / LIMIT_SESSION_JOBS };
 	struct speaker others[SESSIONS];
 	struct fixture *fixture = *state;
 
 	hold_up(fixture, "");
-	for (uint32_t i = 0; i < SESSIONS; i++) {
-		speak_hello(&others[i], fixture->daemon.endpoints[0]);
-		for (uint32_t j = 0; j < LIMIT_SESSION_JOBS; j++) {
-			struct msg save = blocks_named(&others[i], MSG_SAVE, "");
-			assert_true(speak_send(&others[i], &save));
-		}
-		struct msg status = speak_request(&others[i], MSG_STATUS);
-		assert_int_equal(speak_ask(&others[i], &status), OPTD_OK);
-	}
+	for (uint32_t i = 0; i < SESSIONS; i++)
+		ask_for_many_saves(fixture, &others[i]);
+	struct msg save = blocks_named(&fixture->speaker, MSG_SAVE, MODEL);
+	assert_true(speak_send(&fixture->speaker, &save));
+	slow_push(&fixture->slow, 0, 1, 1);
+	assert_true(speak_answer(&fixture->speaker, &save, DAEMON_DEADLINE_MS));
+	assert_int_equal(fixture->speaker.status, OPTD_OK);
+	for (uint32_t i = 0; i < SESSIONS; i++)
+		speak_close(&others[i]);
+}
+
+static void test_sessions_that_ask_for_too_many_saves_are_told_so(void **state)
+{
+	/* The first take 8 each, the others one. */
+	enum { SESSIONS = LIMIT_JOBS / LIMIT_SESSION_JOBS + LIMIT_FIRST_JOBS };
+	struct speaker others[SESSIONS];
+	struct fixture *fixture = *state;
+
+	hold_up(fixture, "");
+	for (uint32_t i = 0; i < SESSIONS; i++)
+		ask_for_many_saves(fixture, &others[i]);
 	assert_int_equal(blocks_ask(&fixture->speaker, MSG_DROP, MODEL), OPTD_BUSY);
 	assert_string_equal(fixture->speaker.text, "64 SAVEs and DROPs of all sessions wait and no "
 	                                           "more may: try again later");
@@ -283,6 +306,7 @@ int main(void)
 		TEST(test_saves_that_fail_are_logged_once),
 		TEST(test_a_name_that_nobody_knows_is_not_logged),
 		TEST(test_a_session_that_asks_for_too_many_saves_is_told_so),
+		TEST(test_few_sessions_that_ask_for_many_saves_lock_nobody_out),
 		TEST(test_sessions_that_ask_for_too_many_saves_are_told_so),
 		TEST(test_all_models_are_saved_even_if_one_is_asked_for_behind),
 		TEST(test_the_end_does_not_wait_for_saves_that_wait),
