@@ -86,7 +86,8 @@ void room_before_open(struct lane *lane)
 
 void room_after_open(struct lane *lane)
 {
-	const struct outbox_entry *entry = lane->out.count > 0 ? &lane->out.entries[lane->out.count - 1] : NULL;
+	const struct outbox *out = &lane->out;
+	const struct outbox_entry *entry = out->count > 0 ? &out->entries[out->count - 1] : NULL;
 
 	/* limits.models says BUSY, too.  One who comes to train goes before a worker that
 	 * does not read: that one finds its rank when it goes on. */
