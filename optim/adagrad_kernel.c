@@ -89,7 +89,7 @@ const struct rule_row KERNEL(optim_row_adagrad) = {
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),
 	.matches = 1u << OPTIM_TORCH2 | 1u << OPTIM_TORCH1 | 1u << OPTIM_NUMPY,
-	.numpy_hypers = 1u << LR | 1u << EPS,
+	.lacks = { [OPTIM_NUMPY] = ~(1u << LR | 1u << EPS) },
 	.slots = slots,
 	.scalars = scalars,
 	.step = step,

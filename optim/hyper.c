@@ -80,8 +80,13 @@ static uint32_t hyper_find(const struct rule_row *row, const char *name)
 static int refuse_name(const struct rule_row *row, const char *name, char *why, size_t why_bytes)
 {
 	struct text text = text_open(why, why_bytes);
-	const char *nearest = row->hypers[0].name;
+	const char *nearest;
 
+	if (row->hyper_count == 0) {
+		text_add(&text, "%s has no hyper-parameters, given '%.64s'", row->name, name);
+		return OPTD_HYPER;
+	}
+	nearest = row->hypers[0].name;
 	for (uint32_t i = 1; i < row->hyper_count; i++) {
 		const char *other = row->hypers[i].name;
 
@@ -155,21 +160,22 @@ int optim_set(struct optim *optim, const char *name, const double *values, uint3
 	return 0;
 }
 
-/* The NumPy formulas know a few hyper-parameters only; a rule of which they know
- * half would be nobody's. */
-static int check_numpy(const struct optim *optim, char *why, size_t why_bytes)
+/* A match whose reference lacks a hyper-parameter takes it only as 0: half of a
+ * reference would be nobody's. */
+static int check_match(const struct optim *optim, char *why, size_t why_bytes)
 {
 	const struct rule_row *row = rule_row(optim->rule);
 
 	for (uint32_t i = 0; i < row->hyper_count; i++) {
 		char given[TEXT_VALUES_BYTES];
 
-		if (row->numpy_hypers & 1u << i || optim->values[i][0] == 0)
+		if (!(row->lacks[optim->match] & 1u << i) || optim->values[i][0] == 0)
 			continue;
 		text_values(optim->values[i], row->hypers[i].count, given, sizeof(given));
 		snprintf(why, why_bytes,
-		         "%s: match=numpy has no reference for %s=%s; set %s=0 or use match=torch2",
-		         row->name, row->hypers[i].name, given, row->hypers[i].name);
+		         "%s: match=%s has no reference for %s=%s; set %s=0 or use match=torch2",
+		         row->name, match_names[optim->match], row->hypers[i].name, given,
+		         row->hypers[i].name);
 		return OPTD_HYPER;
 	}
 	return 0;
@@ -178,12 +184,9 @@ static int check_numpy(const struct optim *optim, char *why, size_t why_bytes)
 int optim_check(const struct optim *optim, char *why, size_t why_bytes)
 {
 	const struct rule_row *row = rule_row(optim->rule);
-	int rc;
+	int rc = check_match(optim, why, why_bytes);
 
-	if (optim->match == OPTIM_NUMPY) {
-		rc = check_numpy(optim, why, why_bytes);
-		if (rc < 0)
-			return rc;
-	}
-	return row->check != NULL ? row->check(optim, why, why_bytes) : 0;
+	if (rc < 0 || row->check == NULL)
+		return rc;
+	return row->check(optim, why, why_bytes);
 }

@@ -74,6 +74,55 @@ static inline float kernel_lerp_factor(double weight)
 	return kernel_lerp_far(weight) ? -(1.0f - (float)weight) : (float)weight;
 }
 
+/* How a mean of gradients is formed: PyTorch 1.13 multiplies and adds, 2.x takes
+ * lerp.  keep is beta, take 1 - beta, lerp kernel_lerp_factor(1 - beta). */
+enum kernel_mean { MEAN_MUL_ADD, MEAN_LERP_NEAR, MEAN_LERP_FAR };
+
+static inline enum kernel_mean kernel_mean_of(const struct optim *optim, double beta)
+{
+	if (optim->match == OPTIM_TORCH1)
+		return MEAN_MUL_ADD;
+	return kernel_lerp_far(1 - beta) ? MEAN_LERP_FAR : MEAN_LERP_NEAR;
+}
+
+static inline float kernel_mean(enum kernel_mean mean, float m, float g, float keep, float take,
+                                float lerp)
+{
+	if (mean == MEAN_MUL_ADD)
+		return fmaf(g, take, m * keep);
+	return fmaf(lerp, g - m, mean == MEAN_LERP_FAR ? g : m);
+}
+
+/* CALL(mean, flag) with both constant. */
+#define KERNEL_SPLIT_MEAN(mean, flag, CALL) \
+	do { \
+		if ((mean) == MEAN_MUL_ADD && (flag)) \
+			CALL(MEAN_MUL_ADD, true); \
+		else if ((mean) == MEAN_MUL_ADD) \
+			CALL(MEAN_MUL_ADD, false); \
+		else if ((mean) == MEAN_LERP_NEAR && (flag)) \
+			CALL(MEAN_LERP_NEAR, true); \
+		else if ((mean) == MEAN_LERP_NEAR) \
+			CALL(MEAN_LERP_NEAR, false); \
+		else if (flag) \
+			CALL(MEAN_LERP_FAR, true); \
+		else \
+			CALL(MEAN_LERP_FAR, false); \
+	} while (0)
+
+/* The larger one, and NaN if either is, as torch.maximum: fmaxf would drop a NaN.
+ * `|` because `||` would keep gcc from vectorising. */
+static inline float kernel_max(float a, float b)
+{
+	return ((a > b) | (a != a)) ? a : b;
+}
+
+/* -1, 0 or 1; 0 for NaN, as torch.sign. */
+static inline float kernel_signum(float x)
+{
+	return (x > 0 ? 1.0f : 0.0f) - (x < 0 ? 1.0f : 0.0f);
+}
+
 /* maximize turns the gradient round before anything else; times -1 is exact. */
 static inline float kernel_sign(double maximize)
 {

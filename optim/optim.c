@@ -91,12 +91,51 @@ float optim_slot_initial(const struct optim *optim, uint32_t index)
 	return slot_at(optim, index).initial;
 }
 
-void optim_scalars(const struct optim *optim, uint64_t t, struct optim_scalars *out)
+static uint32_t carries_of(const struct optim *optim, struct rule_slot *out)
 {
+	const struct rule_row *row = rule_row(optim->rule);
+
+	return row->carries != NULL ? row->carries(optim, out) : 0;
+}
+
+uint32_t optim_carry_count(const struct optim *optim)
+{
+	struct rule_slot carries[OPTIM_CARRIES_MAX];
+
+	return carries_of(optim, carries);
+}
+
+const char *optim_carry_name(const struct optim *optim, uint32_t index)
+{
+	struct rule_slot carries[OPTIM_CARRIES_MAX];
+	uint32_t count = carries_of(optim, carries);
+
+	assert(index < count);
+	(void)count;
+	return carries[index].name;
+}
+
+void optim_carry_initial(const struct optim *optim, struct optim_carry *out)
+{
+	struct rule_slot carries[OPTIM_CARRIES_MAX];
+	uint32_t count = carries_of(optim, carries);
+
+	memset(out, 0, sizeof(*out));
+	for (uint32_t i = 0; i < count; i++)
+		out->values[i] = carries[i].initial;
+}
+
+void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *carry,
+                   struct optim_scalars *out)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+
 	assert(t >= 1);
 	memset(out, 0, sizeof(*out));
 	/* A double counts exactly to 2^53 updates. */
-	rule_row(optim->rule)->scalars(optim, (double)t, out->values);
+	row->scalars(optim, (double)t, out->values);
+	if (row->advance != NULL)
+		row->advance(optim, (double)t, carry->values, out->values);
 }
 
 void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,

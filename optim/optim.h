@@ -7,8 +7,9 @@
  *
  * To use a rule: optim_find, optim_init, optim_set for what the user gave,
  * optim_check; allocate optim_slot_count() arrays filled with
- * optim_slot_initial(); then for each update of a segment optim_scalars once and
- * optim_step over any split of its elements.
+ * optim_slot_initial(); begin a segment's carry with optim_carry_initial(); then
+ * for each update of the segment optim_scalars once and optim_step over any split
+ * of its elements.
  *
  * All arithmetic is exact as written: the library is built with
  * -ffp-contract=off, and the same bits come from every instruction set,
@@ -43,12 +44,19 @@ struct optim_hyper {
 
 #define OPTIM_HYPERS_MAX 16
 #define OPTIM_SLOTS_MAX 4
-#define OPTIM_SCALARS_MAX 12
+#define OPTIM_SCALARS_MAX 16
+#define OPTIM_CARRIES_MAX 2
 
 /* The numbers of one update, ready for the loop: computed in double from the
  * hyper-parameters and the update count, then rounded to float once. */
 struct optim_scalars {
 	float values[OPTIM_SCALARS_MAX];
+};
+
+/* Numbers that a rule keeps for each segment beside its update count: a product
+ * or a rate that depends on all updates so far.  Most rules keep none. */
+struct optim_carry {
+	float values[OPTIM_CARRIES_MAX];
 };
 
 struct optim_rule;
@@ -105,8 +113,16 @@ const char *optim_slot_name(const struct optim *optim, uint32_t index);
 /* What slot i is filled with before the first update. */
 float optim_slot_initial(const struct optim *optim, uint32_t index);
 
-/* The scalars of update number t of a segment, t counted from 1. */
-void optim_scalars(const struct optim *optim, uint64_t t, struct optim_scalars *out);
+/* Numbers kept for each segment, PyTorch's name of number i, and what they are
+ * before the first update; what the rule does not use is 0. */
+uint32_t optim_carry_count(const struct optim *optim);
+const char *optim_carry_name(const struct optim *optim, uint32_t index);
+void optim_carry_initial(const struct optim *optim, struct optim_carry *out);
+
+/* The scalars of update number t of a segment, t counted from 1.  Moves the
+ * segment's carry on to what its next update needs. */
+void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *carry,
+                   struct optim_scalars *out);
 
 /* Instruction sets for which the loops were built. */
 enum optim_isa { OPTIM_ISA_BASE, OPTIM_ISA_AVX2, OPTIM_ISA_AVX512, OPTIM_ISA_COUNT };

@@ -32,9 +32,6 @@ static const struct optim_hyper hypers[] = {
 
 enum scalar { SIGN, DECAY, KEEP, TAKE, ROOT_ADD, VELOCITY, MINUS_LR, PLUS_LR, LERP };
 
-/* How the mean of the gradients is formed. */
-enum mean { NO_MEAN, MUL_ADD, LERP_NEAR, LERP_FAR };
-
 static uint32_t slots(const struct optim *optim, struct rule_slot *out)
 {
 	uint32_t count = 0;
@@ -64,8 +61,8 @@ static void scalars(const struct optim *optim, double t, float *out)
 }
 
 KERNEL_LOOP torch_loop(const float *s, float *restrict w, float *restrict q, float *restrict b,
-                       float *restrict a, const float *restrict grad, size_t n, enum mean mean,
-                       bool decay, bool momentum)
+                       float *restrict a, const float *restrict grad, size_t n, bool centered,
+                       enum kernel_mean mean, bool decay, bool momentum)
 {
 	const float sign = s[SIGN], weight_decay = s[DECAY], keep = s[KEEP], take = s[TAKE];
 	const float eps = s[ROOT_ADD], velocity = s[VELOCITY], minus_lr = s[MINUS_LR];
@@ -73,19 +70,17 @@ KERNEL_LOOP torch_loop(const float *s, float *restrict w, float *restrict q, flo
 
 	for (size_t i = 0; i < n; i++) {
 		float g = sign * grad[i], wi = w[i], qi = q[i];
-		float ai = mean == NO_MEAN ? 0 : a[i], bi = momentum ? b[i] : 0, d;
+		float ai = centered ? a[i] : 0, bi = momentum ? b[i] : 0, d;
 
 		if (decay)
 			g = fmaf(wi, weight_decay, g);
 		qi = fmaf(take * g, g, qi * keep);
-		if (mean == MUL_ADD)
-			ai = fmaf(g, take, ai * keep);
-		else if (mean != NO_MEAN)
-			ai = fmaf(lerp, g - ai, mean == LERP_FAR ? g : ai);
-		d = sqrtf(mean == NO_MEAN ? qi : fmaf(-ai, ai, qi)) + eps;
+		if (centered)
+			ai = kernel_mean(mean, ai, g, keep, take, lerp);
+		d = sqrtf(centered ? fmaf(-ai, ai, qi) : qi) + eps;
 		bi = bi * velocity + g / d;
 		q[i] = qi;
-		if (mean != NO_MEAN)
+		if (centered)
 			a[i] = ai;
 		if (momentum)
 			b[i] = bi;
@@ -107,47 +102,28 @@ KERNEL_LOOP numpy_loop(const float *s, float *restrict w, float *restrict q,
 	}
 }
 
-static enum mean mean_of(const struct optim *optim)
-{
-	if (optim->values[CENTERED][0] == 0)
-		return NO_MEAN;
-	if (optim->match == OPTIM_TORCH1)
-		return MUL_ADD;
-	return kernel_lerp_far(1 - optim->values[ALPHA][0]) ? LERP_FAR : LERP_NEAR;
-}
-
 static void step(const struct optim *optim, const float *s, float *w, float *const *slot,
                  const float *g, size_t n)
 {
 	bool decay = optim->values[WEIGHT_DECAY][0] != 0;
 	bool momentum = optim->values[MOMENTUM][0] != 0;
-	enum mean mean = mean_of(optim);
-	float *b = momentum ? slot[1] : NULL;
-	float *a = mean == NO_MEAN ? NULL : slot[momentum ? 2 : 1];
+	bool centered = optim->values[CENTERED][0] != 0;
+	enum kernel_mean mean = kernel_mean_of(optim, optim->values[ALPHA][0]);
+	float *q = slot[0], *b = momentum ? slot[1] : NULL;
+	float *a = centered ? slot[momentum ? 2 : 1] : NULL;
 
-	if (optim->match == OPTIM_NUMPY) {
-		numpy_loop(s, w, slot[0], g, n);
-		return;
-	}
-#define TORCH(mean, decay, momentum) torch_loop(s, w, slot[0], b, a, g, n, mean, decay, momentum)
-#define PLAIN(decay, momentum) TORCH(NO_MEAN, decay, momentum)
-#define MULTIPLIED(decay, momentum) TORCH(MUL_ADD, decay, momentum)
-#define NEAR(decay, momentum) TORCH(LERP_NEAR, decay, momentum)
-#define FAR(decay, momentum) TORCH(LERP_FAR, decay, momentum)
-	switch (mean) {
-	case NO_MEAN:
+#define PLAIN(decay, momentum) \
+	torch_loop(s, w, q, b, a, g, n, false, MEAN_MUL_ADD, decay, momentum)
+#define CENTERED_LOOP(mean, decay) torch_loop(s, w, q, b, a, g, n, true, mean, decay, false)
+#define CENTERED_MOMENTUM(mean, decay) torch_loop(s, w, q, b, a, g, n, true, mean, decay, true)
+	if (optim->match == OPTIM_NUMPY)
+		numpy_loop(s, w, q, g, n);
+	else if (!centered)
 		KERNEL_SPLIT2(decay, momentum, PLAIN);
-		break;
-	case MUL_ADD:
-		KERNEL_SPLIT2(decay, momentum, MULTIPLIED);
-		break;
-	case LERP_NEAR:
-		KERNEL_SPLIT2(decay, momentum, NEAR);
-		break;
-	case LERP_FAR:
-		KERNEL_SPLIT2(decay, momentum, FAR);
-		break;
-	}
+	else if (momentum)
+		KERNEL_SPLIT_MEAN(mean, decay, CENTERED_MOMENTUM);
+	else
+		KERNEL_SPLIT_MEAN(mean, decay, CENTERED_LOOP);
 }
 
 const struct rule_row KERNEL(optim_row_rmsprop) = {
@@ -156,7 +132,7 @@ const struct rule_row KERNEL(optim_row_rmsprop) = {
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),
 	.matches = 1u << OPTIM_TORCH2 | 1u << OPTIM_TORCH1 | 1u << OPTIM_NUMPY,
-	.numpy_hypers = 1u << LR | 1u << ALPHA | 1u << EPS,
+	.lacks = { [OPTIM_NUMPY] = ~(1u << LR | 1u << ALPHA | 1u << EPS) },
 	.slots = slots,
 	.scalars = scalars,
 	.step = step,

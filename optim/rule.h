@@ -19,7 +19,9 @@
 	ROW(momentum) \
 	ROW(adagrad) \
 	ROW(rmsprop) \
-	ROW(adam)
+	ROW(adam) \
+	ROW(nadam) \
+	ROW(asgd)
 
 struct rule_slot {
 	const char *name; /* PyTorch's */
@@ -37,9 +39,9 @@ struct rule_row {
 	 * has one definition only, and match may not be given. */
 	uint32_t matches;
 
-	/* Bit i is set when the NumPy formulas know hyper-parameter i.  Under
-	 * match=numpy all others must be 0. */
-	uint32_t numpy_hypers;
+	/* Bit i of lacks[m] is set when match m's reference does not know
+	 * hyper-parameter i, which then must be 0. */
+	uint32_t lacks[OPTIM_MATCH_COUNT];
 
 	/* Fills `out` with the slots that these settings need; returns how many. */
 	uint32_t (*slots)(const struct optim *optim, struct rule_slot *out);
@@ -48,8 +50,16 @@ struct rule_row {
 	 * a sentence in why. */
 	int (*check)(const struct optim *optim, char *why, size_t why_bytes);
 
+	/* Fills `out` with the numbers kept for each segment; returns how many.  NULL
+	 * for none. */
+	uint32_t (*carries)(const struct optim *optim, struct rule_slot *out);
+
 	/* The scalars of update t >= 1, in double, rounded once. */
 	void (*scalars)(const struct optim *optim, double t, float *out);
+
+	/* The rest of them, which come from carry, the numbers of carries(); moves
+	 * carry on to what the next update needs.  NULL without carries. */
+	void (*advance)(const struct optim *optim, double t, float *carry, float *out);
 
 	/* The loop.  slots[] are those of slots(), in its order. */
 	void (*step)(const struct optim *optim, const float *scalars, float *w, float *const *slots,

@@ -126,7 +126,7 @@ const struct rule_row KERNEL(optim_row_sgd) = {
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),
 	.matches = 1u << OPTIM_TORCH2 | 1u << OPTIM_TORCH1 | 1u << OPTIM_NUMPY,
-	.numpy_hypers = 1u << LR,
+	.lacks = { [OPTIM_NUMPY] = ~(1u << LR) },
 	.slots = slots,
 	.check = check,
 	.scalars = scalars,

@@ -33,6 +33,11 @@ void text_add(struct text *text, const char *format, ...)
 
 void text_number(double value, char *out, size_t out_bytes)
 {
+	/* "50", where %g would have "5e+01". */
+	if (value > -1e6 && value < 1e6 && value == (double)(long)value) {
+		snprintf(out, out_bytes, "%ld", (long)value);
+		return;
+	}
 	for (int digits = 1; digits <= 17; digits++) {
 		snprintf(out, out_bytes, "%.*g", digits, value);
 		if (strtod(out, NULL) == value)

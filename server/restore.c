@@ -86,6 +86,7 @@ static int fill_model(struct model *model, const struct checkpoint_file *file, c
 	        .slots = model->slots,
 	        .versions = model->versions,
 	        .updates = model->updates,
+	        .carries = model->carries,
 	};
 	int rc = checkpoint_read(file, &target, why, why_bytes);
 	if (rc == OPTD_OK) {

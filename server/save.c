@@ -179,6 +179,9 @@ static int put_block(void *user, const struct shard *shard, uint32_t block)
 	        .slots = slots,
 	        .versions = model->versions + index,
 	        .updates = model->updates + (b->first_segment - model->first_segment),
+	        .carries = model->carries != NULL ?
+	                           model->carries + (b->first_segment - model->first_segment) :
+	                           NULL,
 	        .seen = seen,
 	};
 	return checkpoint_put(part->saver->writer, &put, part->why, sizeof(part->why));

@@ -25,10 +25,12 @@ struct commit_contributor {
 	uint64_t step;
 };
 
-/* The scalars of a segment that is updated for the t-th time.  A block's
- * segments nearly always share one t. */
+/* The scalars of a segment that is updated for the t-th time, with the numbers that
+ * its rule carries from update to update.  A block's segments nearly always share
+ * them. */
 struct commit_scalars {
 	uint64_t t;
+	struct optim_carry before, after;
 	struct optim_scalars scalars;
 };
 
@@ -47,7 +49,7 @@ struct commit {
 	 * segments only, one after the other. */
 	const float *values;
 	bool packed;
-	const struct commit_scalars *scalars; /* one for each t among the present */
+	const struct commit_scalars *scalars; /* one for each t and carry of the present */
 	uint32_t scalars_count;
 };
 

@@ -19,14 +19,21 @@ static struct layout_run place_run(const struct layout *layout, struct model_pla
 _Static_assert(LIMIT_ELEMENTS < UINT64_MAX / sizeof(float) / (2 + OPTIM_SLOTS_MAX),
                "no model's bytes overflow");
 
+static uint64_t carry_bytes(const struct optim *optim)
+{
+	return optim_carry_count(optim) > 0 ? sizeof(struct optim_carry) : 0;
+}
+
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place)
 {
 	struct layout_run run = place_run(layout, place);
 	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
+	uint64_t segments = layout_run_segments(layout, run);
 	uint64_t vector = mem_bytes(layout_run_elements(layout, run) * sizeof(float));
 	uint64_t tables = mem_bytes(run.count * sizeof(uint64_t)) + mem_bytes(run.count) +
-	                  mem_bytes(layout_run_segments(layout, run) * sizeof(uint64_t));
+	                  mem_bytes(segments * sizeof(uint64_t)) +
+	                  mem_bytes(segments * carry_bytes(&settings->optim));
 
 	return sizeof(struct model) + vectors * vector + tables + layout_bytes(layout);
 }
@@ -48,6 +55,12 @@ static bool model_allocate(struct model *model)
 		/* Zero is what fresh memory holds; touching it would only cost time. */
 		for (uint64_t j = 0; initial != 0.0f && j < model->elements; j++)
 			model->slots[i][j] = initial;
+	}
+	if (carry_bytes(&model->settings.optim) > 0) {
+		if (!take(&model->carries, model->segment_count, sizeof(*model->carries)))
+			return false;
+		for (uint32_t i = 0; i < model->segment_count; i++)
+			optim_carry_initial(&model->settings.optim, &model->carries[i]);
 	}
 	return take(&model->weights, model->elements, sizeof(float)) &&
 	       take(&model->versions, model->owned.count, sizeof(uint64_t)) &&
@@ -95,6 +108,7 @@ void model_free(struct model *model)
 	mem_free(model->versions, model->owned.count * sizeof(uint64_t));
 	mem_free(model->ready, model->owned.count);
 	mem_free(model->updates, model->segment_count * sizeof(uint64_t));
+	mem_free(model->carries, model->segment_count * sizeof(*model->carries));
 	for (uint32_t i = 0; i < model->seats; i++)
 		free(model->seen[i]);
 	free(model->seen);
@@ -168,13 +182,24 @@ void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highe
 	}
 }
 
-static const struct optim_scalars *scalars_find(const struct commit_scalars *scalars, uint32_t count,
-                                                uint64_t t)
+/* What segment `index` of the shard carries; zeros where the rule carries nothing. */
+static struct optim_carry carry_of(const struct model *model, uint32_t index)
+{
+	return model->carries != NULL ? model->carries[index] : (struct optim_carry){{0}};
+}
+
+static bool carry_equal(struct optim_carry a, struct optim_carry b)
+{
+	return memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+static const struct commit_scalars *scalars_find(const struct commit_scalars *scalars, uint32_t count,
+                                                 uint64_t t, struct optim_carry carry)
 {
 	/* From the end: the one last added serves the next segment, nearly always. */
 	for (uint32_t i = count; i-- > 0;) {
-		if (scalars[i].t == t)
-			return &scalars[i].scalars;
+		if (scalars[i].t == t && carry_equal(scalars[i].before, carry))
+			return &scalars[i];
 	}
 	return NULL;
 }
@@ -186,11 +211,13 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < b->segment_count; i++) {
-		uint64_t t = model->updates[b->first_segment + i - model->first_segment] + 1;
-		if (!commit_has(present, i) || scalars_find(scalars, count, t) != NULL)
+		uint32_t index = b->first_segment + i - model->first_segment;
+		uint64_t t = model->updates[index] + 1;
+		struct optim_carry carry = carry_of(model, index);
+		if (!commit_has(present, i) || scalars_find(scalars, count, t, carry) != NULL)
 			continue;
-		scalars[count].t = t;
-		optim_scalars(&model->settings.optim, t, &scalars[count].scalars);
+		scalars[count] = (struct commit_scalars){.t = t, .before = carry, .after = carry};
+		optim_scalars(&model->settings.optim, t, &scalars[count].after, &scalars[count].scalars);
 		count++;
 	}
 	return count;
@@ -208,48 +235,58 @@ static void apply_init(struct model *model, const struct commit *commit)
 	model->ready[index] = 1;
 }
 
-/* Segments that follow one another, are both updated, and stand at the same
- * count go through one kernel call: thousands of small tensors then cost no
+/* Segments that follow one another, are both updated, and have the same scalars go through one kernel call: thousands of small tensors then cost no
  * more than a large one.  Elementwise rules cannot tell the difference. */
 static uint32_t run_length(const struct model *model, const struct commit *commit,
                            const struct layout_block *b, uint32_t i)
 {
-	const uint64_t *updates = model->updates + (b->first_segment - model->first_segment);
-	uint32_t end = i + 1;
-	while (end < b->segment_count && commit_has(commit->present, end) && updates[end] == updates[i])
+	uint32_t first = b->first_segment - model->first_segment, end = i + 1;
+
+	while (end < b->segment_count && commit_has(commit->present, end) &&
+	       model->updates[first + end] == model->updates[first + i] &&
+	       carry_equal(carry_of(model, first + end), carry_of(model, first + i)))
 		end++;
 	return end - i;
+}
+
+/* Updates segments [i, i + run) of the block, which have their scalars in common. */
+static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit, uint32_t i,
+                      uint32_t run, uint32_t *packed)
+{
+	const struct layout_block *b = model_block(model, commit->block);
+	uint32_t index = b->first_segment + i - model->first_segment;
+	const struct layout_segment *first = layout_segment(model->layout, b->first_segment + i);
+	const struct layout_segment *last = layout_segment(model->layout, b->first_segment + i + run - 1);
+	uint32_t n = last->offset + last->count - first->offset;
+	uint64_t base = model_offset(model, commit->block) + first->offset;
+	const struct commit_scalars *scalars = scalars_find(commit->scalars, commit->scalars_count,
+	                                                    model->updates[index] + 1, carry_of(model, index));
+	float *slots[OPTIM_SLOTS_MAX];
+
+	assert(scalars != NULL);
+	for (uint32_t s = 0; s < model->slot_count; s++)
+		slots[s] = model->slots[s] + base;
+	optim_step(&model->settings.optim, isa, &scalars->scalars, model->weights + base, slots,
+	           commit->values + (commit->packed ? *packed : first->offset), n);
+	*packed += n;
+	for (uint32_t end = index + run; index < end; index++) {
+		model->updates[index]++;
+		if (model->carries != NULL)
+			model->carries[index] = scalars->after;
+	}
 }
 
 static void apply_step(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
 	const struct layout_block *b = model_block(model, commit->block);
-	uint64_t base = model_offset(model, commit->block);
-	uint64_t *updates = model->updates + (b->first_segment - model->first_segment);
-	uint32_t packed = 0;
+	uint32_t packed = 0, run;
 
-	for (uint32_t i = 0; i < b->segment_count;) {
-		if (!commit_has(commit->present, i)) {
-			i++;
+	for (uint32_t i = 0; i < b->segment_count; i += run) {
+		run = 1;
+		if (!commit_has(commit->present, i))
 			continue;
-		}
-		uint32_t run = run_length(model, commit, b, i);
-		const struct layout_segment *first = layout_segment(model->layout, b->first_segment + i);
-		const struct layout_segment *last =
-		        layout_segment(model->layout, b->first_segment + i + run - 1);
-		uint32_t n = last->offset + last->count - first->offset;
-		const struct optim_scalars *scalars =
-		        scalars_find(commit->scalars, commit->scalars_count, updates[i] + 1);
-		float *slots[OPTIM_SLOTS_MAX];
-
-		assert(scalars != NULL);
-		for (uint32_t s = 0; s < model->slot_count; s++)
-			slots[s] = model->slots[s] + base + first->offset;
-		optim_step(&model->settings.optim, isa, scalars, model->weights + base + first->offset,
-		           slots, commit->values + (commit->packed ? packed : first->offset), n);
-		packed += n;
-		for (uint32_t end = i + run; i < end; i++)
-			updates[i]++;
+		run = run_length(model, commit, b, i);
+		apply_run(model, isa, commit, i, run, &packed);
 	}
 }
 
@@ -287,5 +324,7 @@ uint64_t model_hash(const struct model *model)
 	XXH3_64bits_update(&state, model->versions, model->owned.count * sizeof(uint64_t));
 	XXH3_64bits_update(&state, model->ready, model->owned.count);
 	XXH3_64bits_update(&state, model->updates, model->segment_count * sizeof(uint64_t));
+	if (model->carries != NULL)
+		XXH3_64bits_update(&state, model->carries, model->segment_count * sizeof(*model->carries));
 	return XXH3_64bits_digest(&state);
 }

@@ -47,6 +47,7 @@ struct model {
 	uint64_t *versions; /* [owned.count] updates that block has seen */
 	uint8_t *ready;     /* [owned.count] has its first weights */
 	uint64_t *updates;  /* [segment_count] updates that segment has seen */
+	struct optim_carry *carries; /* [segment_count]; NULL where the rule carries nothing */
 	uint32_t ready_count;
 	/* Async: seen[rank][block of the shard] is the number of that rank's steps
 	 * the block has taken in, so that a push sent again is known for what it is.

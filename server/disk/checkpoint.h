@@ -7,13 +7,16 @@
  *     <tensor>                 F32  weights, in the order of the layout
  *     state.<tensor>.<slot>    F32  optimizer state, one slot after the other
  *     state.<tensor>.step      F32  updates, as PyTorch has them
+ *     state.<tensor>.<number>  F32  what the rule carries, as PyTorch has it
  *     optd.layout              U8   every tensor of the model (server/disk/shapes)
  *     optd.padding             U8   so that what follows is aligned
  *     optd.versions            I64  [blocks] updates each block has seen
  *     optd.updates             I64  [segments] updates each segment has seen
+ *     optd.carries             F32  [segments, 2] what each segment carries; of a
+ *                                   rule that carries nothing, [0, 2]
  *     optd.seen                I64  [ranks, blocks] async: steps taken in
  *     optd.checksums           I64  [blocks] XXH3 of a block's weights and slots
- *     optd.seal                I64  XXH3 of the head and of the five above
+ *     optd.seal                I64  XXH3 of the head and of all above but the first four
  *
  * A tensor of which this daemon holds a part is stored as a flat slice.  A
  * tensor whose name begins with "state." or "optd.", or is "__metadata__", is
@@ -69,6 +72,7 @@ struct checkpoint_part {
 	const float *const *slots;   /* [slot count] */
 	const uint64_t *versions;    /* [block_count] */
 	const uint64_t *updates;     /* [segments of the blocks] */
+	const struct optim_carry *carries; /* [segments of the blocks], where the rule has any */
 	const uint64_t *const *seen; /* [seats], NULL entries are zeros; may be NULL */
 };
 
@@ -79,6 +83,7 @@ struct checkpoint_target {
 	float *const *slots;
 	uint64_t *versions;
 	uint64_t *updates;
+	struct optim_carry *carries;
 };
 
 /* Writing.

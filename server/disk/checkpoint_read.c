@@ -47,7 +47,8 @@ struct checkpoint_file {
 	struct layout *layout;
 	struct plan *plan;
 	uint64_t *versions, *updates, *seen, *checksums;
-	float *steps;
+	struct optim_carry *carries;
+	float *numbers; /* see plan_numbers */
 };
 
 static int no_memory(char *why, size_t why_bytes)
@@ -204,36 +205,38 @@ static int read_layout(struct checkpoint_file *file, char *why, size_t why_bytes
 static int read_tables(struct checkpoint_file *file, char *why, size_t why_bytes)
 {
 	const struct plan *plan = file->plan;
-	const uint64_t borders[] = { plan->versions, plan->updates, plan->seen, plan->checksums, plan->seal };
-	uint64_t **tables[] = { &file->versions, &file->updates, &file->seen, &file->checksums };
-	void *bytes;
-	int rc = read_new(file, plan->shapes - plan->steps, file->head_bytes + plan->steps, &bytes, why, why_bytes);
+	const struct { uint64_t at, end; void **out; } tables[] = {
+		{ plan->numbers_at, plan->shapes, (void **)&file->numbers },
+		{ plan->versions, plan->updates, (void **)&file->versions },
+		{ plan->updates, plan->carries, (void **)&file->updates },
+		{ plan->carries, plan->seen, (void **)&file->carries },
+		{ plan->seen, plan->checksums, (void **)&file->seen },
+		{ plan->checksums, plan->seal, (void **)&file->checksums },
+	};
 
-	if (rc < 0)
-		return rc;
-	file->steps = bytes;
 	for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-		rc = read_new(file, borders[i + 1] - borders[i], file->head_bytes + borders[i], &bytes, why, why_bytes);
+		int rc = read_new(file, tables[i].end - tables[i].at, file->head_bytes + tables[i].at, tables[i].out, why,
+		                  why_bytes);
 		if (rc < 0)
 			return rc;
-		*tables[i] = bytes;
 	}
 	return OPTD_OK;
 }
 
-/* The steps say nothing that the updates do not: made again, they must agree. */
-static int check_steps(const struct checkpoint_file *file, char *why, size_t why_bytes)
+/* They say nothing that updates and carries do not: made again, they must agree. */
+static int check_numbers(const struct checkpoint_file *file, char *why, size_t why_bytes)
 {
-	float *steps = calloc(file->plan->piece_count + 1u, sizeof *steps);
+	uint64_t count = plan_number_count(file->plan);
+	float *numbers = calloc(count + 1u, sizeof *numbers);
 	int same;
 
-	if (!steps)
+	if (!numbers)
 		return no_memory(why, why_bytes);
-	plan_steps(file->plan, file->layout, file->updates, steps);
-	same = memcmp(steps, file->steps, file->plan->piece_count * sizeof *steps) == 0;
-	free(steps);
+	plan_numbers(file->plan, file->layout, file->updates, file->carries, numbers);
+	same = memcmp(numbers, file->numbers, count * sizeof *numbers) == 0;
+	free(numbers);
 	if (!same)
-		return disk_fail(OPTD_CORRUPT, why, why_bytes, "a tensor's step is not its number of updates");
+		return disk_fail(OPTD_CORRUPT, why, why_bytes, "a tensor's step or carried number is not that of its segments");
 	return OPTD_OK;
 }
 
@@ -303,7 +306,7 @@ static int check_file(struct checkpoint_file *file, char *why, size_t why_bytes)
 	if (rc == OPTD_OK)
 		rc = read_tables(file, why, why_bytes);
 	if (rc == OPTD_OK)
-		rc = check_steps(file, why, why_bytes);
+		rc = check_numbers(file, why, why_bytes);
 	return rc < 0 ? rc : check_blocks(file, why, why_bytes);
 }
 
@@ -384,7 +387,8 @@ void checkpoint_close(struct checkpoint_file *file)
 	free(file->updates);
 	free(file->seen);
 	free(file->checksums);
-	free(file->steps);
+	free(file->numbers);
+	free(file->carries);
 	free(file);
 }
 
@@ -420,6 +424,9 @@ static void read_counters(const struct checkpoint_file *file, const struct check
 	       target->block_count * sizeof *target->versions);
 	memcpy(target->updates, file->updates + (first->first_segment - file->plan->first_segment),
 	       segments * sizeof *target->updates);
+	if (file->plan->carry_count > 0)
+		memcpy(target->carries, file->carries + (first->first_segment - file->plan->first_segment),
+		       segments * sizeof *target->carries);
 }
 
 int checkpoint_read(const struct checkpoint_file *file, const struct checkpoint_target *target,

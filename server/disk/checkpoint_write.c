@@ -30,7 +30,8 @@ struct checkpoint_writer {
 	char *head, *shapes;
 	size_t head_bytes, shapes_bytes;
 	uint64_t *versions, *updates, *seen, *checksums;
-	float *steps;
+	struct optim_carry *carries;
+	float *numbers; /* see plan_numbers */
 	uint8_t *done; /* a byte per block, so that threads touch only their own */
 };
 
@@ -55,10 +56,11 @@ static int make_tables(struct checkpoint_writer *writer)
 	writer->updates = calloc(plan->segment_count + 1u, sizeof *writer->updates);
 	writer->seen = calloc((size_t)plan->seats * plan->owned.count + 1u, sizeof *writer->seen);
 	writer->checksums = calloc(plan->owned.count + 1u, sizeof *writer->checksums);
-	writer->steps = calloc(plan->piece_count + 1u, sizeof *writer->steps);
+	writer->carries = calloc(plan->segment_count + 1u, sizeof *writer->carries);
+	writer->numbers = calloc(plan_number_count(plan) + 1u, sizeof *writer->numbers);
 	writer->done = calloc(plan->owned.count + 1u, 1);
-	return writer->versions && writer->updates && writer->seen && writer->checksums && writer->steps &&
-	       writer->done ? OPTD_OK : OPTD_NO_MEMORY;
+	return writer->versions && writer->updates && writer->seen && writer->checksums && writer->carries &&
+	       writer->numbers && writer->done ? OPTD_OK : OPTD_NO_MEMORY;
 }
 
 /* The plan and the bytes of head and shapes. */
@@ -181,6 +183,9 @@ static void put_tables(struct checkpoint_writer *writer, const struct checkpoint
 	memcpy(writer->versions + at, part->versions, part->block_count * sizeof *part->versions);
 	memcpy(writer->updates + (first->first_segment - plan->first_segment), part->updates,
 	       segments * sizeof *part->updates);
+	if (plan->carry_count > 0)
+		memcpy(writer->carries + (first->first_segment - plan->first_segment), part->carries,
+		       segments * sizeof *part->carries);
 	for (uint32_t rank = 0; part->seen && rank < plan->seats; rank++)
 		if (part->seen[rank])
 			memcpy(writer->seen + (size_t)rank * plan->owned.count + at, part->seen[rank],
@@ -210,7 +215,7 @@ int checkpoint_put(struct checkpoint_writer *writer, const struct checkpoint_par
 	return OPTD_OK;
 }
 
-/* Steps, shapes, tables and the seal over head, shapes and tables. */
+/* Numbers, shapes, tables and the seal over head, shapes and tables. */
 static int write_tables(struct checkpoint_writer *writer)
 {
 	static const char zeros[8];
@@ -219,7 +224,8 @@ static int write_tables(struct checkpoint_writer *writer)
 		{ writer->shapes, plan->shapes, plan->padding },
 		{ zeros, plan->padding, plan->versions },
 		{ writer->versions, plan->versions, plan->updates },
-		{ writer->updates, plan->updates, plan->seen },
+		{ writer->updates, plan->updates, plan->carries },
+		{ writer->carries, plan->carries, plan->seen },
 		{ writer->seen, plan->seen, plan->checksums },
 		{ writer->checksums, plan->checksums, plan->seal },
 	};
@@ -230,9 +236,9 @@ static int write_tables(struct checkpoint_writer *writer)
 	if (!digest)
 		return OPTD_NO_MEMORY;
 	digest_add(digest, writer->head, writer->head_bytes);
-	plan_steps(plan, writer->layout, writer->updates, writer->steps);
-	rc = file_write_at(writer->fd, writer->steps, plan->piece_count * sizeof(float),
-	                   writer->head_bytes + plan->steps);
+	plan_numbers(plan, writer->layout, writer->updates, writer->carries, writer->numbers);
+	rc = file_write_at(writer->fd, writer->numbers, plan_number_count(plan) * sizeof(float),
+	                   writer->head_bytes + plan->numbers_at);
 	for (size_t i = 0; rc == OPTD_OK && i < sizeof tables / sizeof *tables; i++) {
 		size_t bytes = tables[i].end - tables[i].at;
 		digest_add(digest, tables[i].bytes, bytes);
@@ -276,7 +282,8 @@ static void writer_free(struct checkpoint_writer *writer, int kept)
 	free(writer->updates);
 	free(writer->seen);
 	free(writer->checksums);
-	free(writer->steps);
+	free(writer->carries);
+	free(writer->numbers);
 	free(writer->done);
 	free(writer);
 }

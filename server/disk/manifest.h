@@ -15,7 +15,7 @@
 #include "server/disk/checkpoint.h"
 
 /* The version of a checkpoint's format: a reader takes only its own. */
-#define MANIFEST_FORMAT "1"
+#define MANIFEST_FORMAT "2"
 
 #define MANIFEST_TEXTS_MAX 48u
 

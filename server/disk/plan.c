@@ -15,7 +15,7 @@
 #include "proto/status.h"
 #include "server/disk/file.h"
 
-/* "optd.weight." or "state.", a dot, and the name of a slot or "step". */
+/* "optd.weight." or "state.", a dot, and the name of a slot, carry or "step". */
 #define NAME_EXTRA_BYTES 64u
 
 /* What a head holds beside those of the layout's tensors: the names of model and
@@ -58,6 +58,7 @@ static void find_run(struct plan *plan, const struct checkpoint *about)
 
 	plan->owned = owned;
 	plan->slot_count = optim_slot_count(&about->optim);
+	plan->carry_count = optim_carry_count(&about->optim);
 	plan->seats = about->seats;
 	if (owned.count > 0) {
 		const struct layout_block *first = layout_block(layout, owned.first);
@@ -143,62 +144,90 @@ static const char *weight_prefix(const char *name)
 	return reserved ? "optd.weight." : "";
 }
 
-/* The weights, each slot, and the steps. */
+/* Vectors of a file per tensor: the weights, each slot, the step, each carry. */
+static uint32_t vector_count(const struct plan *plan)
+{
+	return 2 + plan->slot_count + plan->carry_count;
+}
+
+/* What vector 1 and all after it are called. */
+static const char *vector_name(const struct plan *plan, const struct optim *optim, uint32_t vector)
+{
+	if (vector <= plan->slot_count)
+		return optim_slot_name(optim, vector - 1);
+	if (vector == plan->slot_count + 1)
+		return "step";
+	return optim_carry_name(optim, vector - plan->slot_count - 2);
+}
+
 static void add_pieces(struct plan *plan, const struct checkpoint *about)
 {
-	for (uint32_t vector = 0; vector <= plan->slot_count + 1; vector++) {
+	for (uint32_t vector = 0; vector < vector_count(plan); vector++) {
 		for (uint32_t i = 0; i < plan->piece_count; i++) {
 			const struct layout_tensor *tensor = layout_tensor(about->layout, plan->first_tensor + i);
-			if (vector == 0)
-				set_shape(plan, add_named(plan, weight_prefix(tensor->name), tensor->name, ""), tensor);
-			else if (vector <= plan->slot_count)
-				set_shape(plan, add_named(plan, "state.", tensor->name,
-				                          optim_slot_name(&about->optim, vector - 1)), tensor);
-			else
-				add_named(plan, "state.", tensor->name, "step");
+			struct safetensors_tensor *piece =
+				vector == 0 ? add_named(plan, weight_prefix(tensor->name), tensor->name, "")
+				            : add_named(plan, "state.", tensor->name,
+				                        vector_name(plan, &about->optim, vector));
+			if (vector <= plan->slot_count)
+				set_shape(plan, piece, tensor);
 		}
 	}
 }
 
+uint64_t plan_number_count(const struct plan *plan)
+{
+	return (uint64_t)plan->piece_count * (1 + plan->carry_count);
+}
+
+/* A matrix of our own. */
+static void add_matrix(struct plan *plan, const char *name, enum safetensors_dtype dtype, uint64_t rows,
+                       uint64_t columns)
+{
+	struct safetensors_tensor *tensor = add(plan, name, dtype);
+
+	tensor->rank = 2;
+	tensor->shape = keep_number(plan, rows);
+	keep_number(plan, columns);
+}
+
 static void add_tables(struct plan *plan, uint64_t shapes_bytes)
 {
-	uint64_t seen[2] = { plan->seats, plan->owned.count };
-	struct safetensors_tensor *tensor;
+	uint32_t carriers = plan->carry_count > 0 ? plan->segment_count : 0;
 
 	plan->vector_bytes = plan->element_count * sizeof(float);
-	plan->steps = plan->vector_bytes * (1u + plan->slot_count);
-	plan->shapes = plan->steps + plan->piece_count * sizeof(float);
+	plan->numbers_at = plan->vector_bytes * (1u + plan->slot_count);
+	plan->shapes = plan->numbers_at + plan_number_count(plan) * sizeof(float);
 	plan->padding = plan->shapes + shapes_bytes;
 	add_list(plan, "optd.layout", SAFETENSORS_U8, shapes_bytes);
 	plan->versions = (plan->padding + 7) / 8 * 8;
 	add_list(plan, "optd.padding", SAFETENSORS_U8, plan->versions - plan->padding);
 	plan->updates = plan->versions + plan->owned.count * sizeof(uint64_t);
 	add_list(plan, "optd.versions", SAFETENSORS_I64, plan->owned.count);
-	plan->seen = plan->updates + plan->segment_count * sizeof(uint64_t);
+	plan->carries = plan->updates + plan->segment_count * sizeof(uint64_t);
 	add_list(plan, "optd.updates", SAFETENSORS_I64, plan->segment_count);
-	plan->checksums = plan->seen + seen[0] * seen[1] * sizeof(uint64_t);
-	tensor = add(plan, "optd.seen", SAFETENSORS_I64);
-	tensor->rank = 2;
-	tensor->shape = keep_number(plan, seen[0]);
-	keep_number(plan, seen[1]);
+	plan->seen = plan->carries + carriers * sizeof(struct optim_carry);
+	add_matrix(plan, "optd.carries", SAFETENSORS_F32, carriers, OPTIM_CARRIES_MAX);
+	plan->checksums = plan->seen + (uint64_t)plan->seats * plan->owned.count * sizeof(uint64_t);
+	add_matrix(plan, "optd.seen", SAFETENSORS_I64, plan->seats, plan->owned.count);
 	plan->seal = plan->checksums + plan->owned.count * sizeof(uint64_t);
 	add_list(plan, "optd.checksums", SAFETENSORS_I64, plan->owned.count);
 	plan->end = plan->seal + sizeof(uint64_t);
 	add_list(plan, "optd.seal", SAFETENSORS_I64, 1);
 }
 
-/* An entry a vector is that of the weights with a longer name; the steps have no
- * shape, and are counted with one. */
+/* An entry a vector is that of the weights with a longer name; steps and carries
+ * have no shape, and are counted with one. */
 uint64_t checkpoint_head_bytes(const struct checkpoint *about)
 {
-	uint64_t copies, last_byte, names = strlen("state.") + strlen(".step"), bytes = HEAD_OWN_BYTES;
+	uint64_t copies, last_byte, names = 0, bytes = HEAD_OWN_BYTES;
 	struct plan plan = { 0 };
 
 	find_run(&plan, about);
-	copies = plan.slot_count + 2u;
-	last_byte = (plan.element_count * (1u + plan.slot_count) + plan.piece_count) * sizeof(float);
-	for (uint32_t i = 0; i < plan.slot_count; i++)
-		names += strlen("state.") + 1 + strlen(optim_slot_name(&about->optim, i));
+	copies = vector_count(&plan);
+	last_byte = (plan.element_count * (1u + plan.slot_count) + plan_number_count(&plan)) * sizeof(float);
+	for (uint32_t i = 1; i < copies; i++)
+		names += strlen("state.") + 1 + strlen(vector_name(&plan, &about->optim, i));
 	for (uint32_t i = 0; i < plan.piece_count; i++) {
 		const struct layout_tensor *tensor = layout_tensor(about->layout, plan.first_tensor + i);
 		struct safetensors_tensor piece = { tensor->name, SAFETENSORS_F32, tensor->rank, tensor->shape, 0, 0 };
@@ -210,12 +239,12 @@ uint64_t checkpoint_head_bytes(const struct checkpoint *about)
 /* Memory for the tensors and their names. */
 static int reserve(struct plan *plan, const struct layout *layout)
 {
-	uint64_t copies = plan->slot_count + 2u, bytes = 1;
+	uint64_t copies = vector_count(plan), bytes = 1;
 
 	for (uint32_t i = 0; i < plan->piece_count; i++)
 		bytes += (strlen(layout_tensor(layout, plan->first_tensor + i)->name) + NAME_EXTRA_BYTES) * copies;
 	plan->names = malloc(bytes);
-	plan->tensors = calloc(plan->piece_count * copies + 8, sizeof *plan->tensors);
+	plan->tensors = calloc(plan->piece_count * copies + 9, sizeof *plan->tensors);
 	return plan->names && plan->tensors ? OPTD_OK : OPTD_NO_MEMORY;
 }
 
@@ -253,19 +282,24 @@ void plan_free(struct plan *plan)
 	free(plan);
 }
 
-void plan_steps(const struct plan *plan, const struct layout *layout, const uint64_t *updates, float *steps)
+void plan_numbers(const struct plan *plan, const struct layout *layout, const uint64_t *updates,
+                  const struct optim_carry *carries, float *numbers)
 {
 	uint32_t piece = UINT32_MAX;
 	uint64_t highest = 0;
 
-	for (uint32_t i = 0; i < plan->piece_count; i++)
-		steps[i] = 0.0f;
+	/* All bits zero is 0.0f: what an empty tensor has. */
+	memset(numbers, 0, plan_number_count(plan) * sizeof *numbers);
 	for (uint32_t i = 0; i < plan->segment_count; i++) {
 		uint32_t at = layout_segment(layout, plan->first_segment + i)->tensor - plan->first_tensor;
 		assert(at < plan->piece_count);
-		highest = at == piece ? larger(highest, updates[i]) : updates[i];
+		if (at == piece && updates[i] <= highest)
+			continue;
 		piece = at;
-		steps[at] = (float)highest;
+		highest = updates[i];
+		numbers[at] = (float)highest;
+		for (uint32_t c = 0; c < plan->carry_count; c++)
+			numbers[(1 + c) * (uint64_t)plan->piece_count + at] = carries[i].values[c];
 	}
 }
 

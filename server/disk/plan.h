@@ -14,18 +14,18 @@
 #include "proto/safetensors.h"
 #include "server/disk/checkpoint.h"
 
-/* The most tensors a checkpoint can have: weights, slots, step, and ours. */
-#define PLAN_TENSORS_MAX (LIMIT_TENSORS * (OPTIM_SLOTS_MAX + 2u) + 16u)
+/* The most tensors a checkpoint can have: weights, slots, step, carries, and ours. */
+#define PLAN_TENSORS_MAX (LIMIT_TENSORS * (OPTIM_SLOTS_MAX + 2u + OPTIM_CARRIES_MAX) + 16u)
 
 struct plan {
 	uint64_t first_element, element_count; /* of the daemon's run of blocks */
 	uint32_t first_segment, segment_count;
 	uint32_t first_tensor, piece_count; /* tensors of which there is a piece */
 	struct layout_run owned;
-	uint32_t slot_count, seats;
+	uint32_t slot_count, carry_count, seats;
 	/* Places in the data, in bytes.  Vector 0 are the weights, 1 + i is slot i. */
 	uint64_t vector_bytes;
-	uint64_t steps, shapes, padding, versions, updates, seen, checksums, seal, end;
+	uint64_t numbers_at, shapes, padding, versions, updates, carries, seen, checksums, seal, end;
 	struct safetensors_tensor *tensors; /* placed */
 	uint32_t tensor_count;
 	/* Memory behind tensors. */
@@ -39,8 +39,13 @@ struct plan {
 int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan **out);
 void plan_free(struct plan *plan);
 
-/* steps[i] becomes the highest update count of piece i's segments, as a float. */
-void plan_steps(const struct plan *plan, const struct layout *layout, const uint64_t *updates, float *steps);
+/* Numbers that PyTorch keeps for a tensor: first the step of each piece, then the
+ * first carry of each, and so on. */
+uint64_t plan_number_count(const struct plan *plan);
+/* A tensor's are those of its segment with the most updates.  carries may be NULL
+ * where the rule has none. */
+void plan_numbers(const struct plan *plan, const struct layout *layout, const uint64_t *updates,
+                  const struct optim_carry *carries, float *numbers);
 
 /* 0, or OPTD_CORRUPT and the first tensor that is not where the plan has it. */
 int plan_compare(const struct plan *plan, const struct safetensors *head, char *why, size_t why_bytes);

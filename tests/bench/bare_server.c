@@ -25,6 +25,7 @@ struct server {
 	float *weights, *slots[OPTIM_SLOTS_MAX];
 	uint64_t step; /* of scalars */
 	struct optim_scalars scalars;
+	struct optim_carry carry;
 };
 
 float bare_first_weight(size_t i)
@@ -92,7 +93,7 @@ static void serve(struct server *server, struct bare_header *header, zmq_msg_t *
 		die("bare server: wrong checksum");
 	if (server->step != header->step) {
 		server->step = header->step;
-		optim_scalars(&server->optim, header->step, &server->scalars);
+		optim_scalars(&server->optim, header->step, &server->carry, &server->scalars);
 	}
 	for (uint32_t i = 0; i < optim_slot_count(&server->optim); i++)
 		slots[i] = server->slots[i] + header->first;

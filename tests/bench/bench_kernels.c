@@ -171,9 +171,11 @@ static double time_rule(const struct arena *arena, const struct optim *optim, en
                         uint32_t repeat)
 {
 	struct optim_scalars scalars;
+	struct optim_carry carry;
 	double began;
 
-	optim_scalars(optim, 1000, &scalars);
+	optim_carry_initial(optim, &carry);
+	optim_scalars(optim, 1000, &carry, &scalars);
 	began = now_ns();
 	for (uint32_t i = 0; i < repeat; i++)
 		optim_step(optim, isa, &scalars, arena->arrays[0], arena->arrays + 1, arena->g,

@@ -87,6 +87,16 @@ static uint64_t *random_counts(uint32_t count, uint64_t *seed)
 	return counts;
 }
 
+static struct optim_carry *random_carries(uint32_t count, uint64_t *seed)
+{
+	struct optim_carry *carries = malloc((count + 1u) * sizeof *carries);
+
+	MUST(carries);
+	for (uint32_t i = 0; i < count * OPTIM_CARRIES_MAX; i++)
+		carries[i / OPTIM_CARRIES_MAX].values[i % OPTIM_CARRIES_MAX] = random_bits(seed);
+	return carries;
+}
+
 static void set_optimizer(struct optim *optim, const char *name)
 {
 	char why[256];
@@ -115,6 +125,7 @@ void sample_init(struct sample *sample, struct layout *layout, const char *optim
 		sample->slots[i] = random_vector(layout_elements(layout), &seed);
 	sample->versions = random_counts(layout_block_count(layout), &seed);
 	sample->updates = random_counts(layout_segment_count(layout), &seed);
+	sample->carries = random_carries(layout_segment_count(layout), &seed);
 	sample->seen = calloc(seats + 1u, sizeof *sample->seen);
 	MUST(sample->seen);
 	for (uint32_t i = 0; i < seats; i++)
@@ -128,6 +139,7 @@ void sample_deinit(struct sample *sample)
 		free(sample->slots[i]);
 	free(sample->versions);
 	free(sample->updates);
+	free(sample->carries);
 	for (uint32_t i = 0; i < sample->about.seats; i++)
 		free(sample->seen[i]);
 	free(sample->seen);
@@ -198,7 +210,8 @@ struct checkpoint_part sample_part(const struct sample *sample, uint32_t first, 
 		seen[i] = sample->seen[i] + first;
 	return (struct checkpoint_part){
 		.first_block = first, .block_count = count, .weights = sample->weights + at, .slots = slots,
-		.versions = sample->versions + first, .updates = sample->updates + first_segment(sample, first), .seen = seen,
+		.versions = sample->versions + first, .updates = sample->updates + first_segment(sample, first),
+		.carries = sample->carries + first_segment(sample, first), .seen = seen,
 	};
 }
 
@@ -227,12 +240,15 @@ bool sample_same(const struct sample *sample, const struct checkpoint_file *file
 	target.slots = vectors + 1;
 	MUST((target.versions = malloc((count + 1u) * sizeof(uint64_t))));
 	MUST((target.updates = malloc((segments + 1u) * sizeof(uint64_t))));
+	MUST((target.carries = malloc((segments + 1u) * sizeof(struct optim_carry))));
 	same = checkpoint_read(file, &target, why, sizeof why) == 0;
 	same = same && memcmp(vectors[0], sample->weights + at, elements * sizeof(float)) == 0;
 	for (uint32_t i = 0; i < sample_slot_count(sample); i++)
 		same = same && memcmp(vectors[1 + i], sample->slots[i] + at, elements * sizeof(float)) == 0;
 	same = same && memcmp(target.versions, sample->versions + first, count * sizeof(uint64_t)) == 0;
 	same = same && memcmp(target.updates, sample->updates + segment, segments * sizeof(uint64_t)) == 0;
+	if (optim_carry_count(&sample->about.optim) > 0)
+		same = same && memcmp(target.carries, sample->carries + segment, segments * sizeof *target.carries) == 0;
 	for (uint32_t rank = 0; rank < sample->about.seats; rank++)
 		for (uint32_t i = 0; i < count; i++)
 			same = same && checkpoint_seen(file, rank, first + i) == sample->seen[rank][first + i];
@@ -240,6 +256,7 @@ bool sample_same(const struct sample *sample, const struct checkpoint_file *file
 		free(vectors[i]);
 	free(target.versions);
 	free(target.updates);
+	free(target.carries);
 	return same;
 }
 

@@ -21,6 +21,7 @@ struct sample {
 	struct layout *layout;
 	float *weights, *slots[OPTIM_SLOTS_MAX];
 	uint64_t *versions, *updates, **seen;
+	struct optim_carry *carries;
 };
 
 /* Takes the layout, uncut.  optimizer: "sgd", "adam", ...; arrays are random bits,

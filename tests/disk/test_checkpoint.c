@@ -149,9 +149,11 @@ static void test_blocks_may_come_one_by_one_from_the_last(void **state)
 	sample_deinit(&sample);
 }
 
+/* Without and with slots, and with numbers carried. */
+static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam", "nadam", "asgd" };
+
 static void test_random_models_in_any_split(void **state)
 {
-	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam" };
 	uint64_t seed = rng_seed();
 
 	(void)state;
@@ -162,7 +164,7 @@ static void test_random_models_in_any_split(void **state)
 		struct checkpoint_file *file;
 		uint32_t seats = (uint32_t)(sample_random(&seed) % 4);
 
-		sample_init(&sample, sample_layout(&seed), optimizers[round % 5], seats, seed);
+		sample_init(&sample, sample_layout(&seed), optimizers[round % 7], seats, seed);
 		sample.about.daemons = 1 + (uint32_t)(sample_random(&seed) % 3);
 		sample.about.daemon = (uint32_t)(sample_random(&seed) % sample.about.daemons);
 		ok(checkpoint_begin(dir, &sample.about, &writer, why, sizeof why));
@@ -208,7 +210,6 @@ static void assert_head_as_promised(const struct sample *sample)
 
 static void test_a_head_is_never_larger_than_promised(void **state)
 {
-	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam" };
 	uint64_t seed = rng_seed();
 
 	(void)state;
@@ -216,7 +217,7 @@ static void test_a_head_is_never_larger_than_promised(void **state)
 	for (uint32_t round = 0; round < 10; round++) {
 		struct sample sample;
 
-		sample_init(&sample, sample_layout(&seed), optimizers[round % 5], round % 3, seed);
+		sample_init(&sample, sample_layout(&seed), optimizers[round % 7], round % 3, seed);
 		sample.about.daemons = 1 + (uint32_t)(sample_random(&seed) % 3);
 		sample.about.daemon = (uint32_t)(sample_random(&seed) % sample.about.daemons);
 		assert_head_as_promised(&sample);
@@ -268,7 +269,7 @@ static void test_tensors_have_pytorchs_names_and_memorys_order(void **state)
 		"fc.weight", "fc.bias", "scale", "state.fc.weight.exp_avg", "state.fc.bias.exp_avg", "state.scale.exp_avg",
 		"state.fc.weight.exp_avg_sq", "state.fc.bias.exp_avg_sq", "state.scale.exp_avg_sq",
 		"state.fc.weight.step", "state.fc.bias.step", "state.scale.step",
-		"optd.layout", "optd.padding", "optd.versions", "optd.updates", "optd.seen", "optd.checksums", "optd.seal",
+		"optd.layout", "optd.padding", "optd.versions", "optd.updates", "optd.carries", "optd.seen", "optd.checksums", "optd.seal",
 	};
 	struct sample sample;
 	struct safetensors *head;
@@ -312,15 +313,28 @@ static void test_a_part_of_a_tensor_is_a_flat_slice(void **state)
 	sample_deinit(&sample);
 }
 
+/* A number of the checkpoint that lies at `path`. */
+static float stored_number(const char *name)
+{
+	size_t size;
+	uint8_t *bytes = sample_bytes(path, &size);
+	struct safetensors *head = decode(bytes, size);
+	const struct safetensors_tensor *number = safetensors_find(head, name);
+	float value;
+
+	assert_non_null(number);
+	assert_int_equal(number->rank, 0);
+	memcpy(&value, bytes + size - safetensors_tensors(head)[safetensors_count(head) - 1].end + number->begin,
+	       sizeof value);
+	safetensors_free(head);
+	free(bytes);
+	return value;
+}
+
 static void test_step_is_the_highest_update_of_a_tensors_segments(void **state)
 {
 	struct sample sample;
-	struct safetensors *head;
 	struct layout *layout = layout_new();
-	const struct safetensors_tensor *step;
-	uint8_t *bytes;
-	size_t size;
-	float value;
 
 	(void)state;
 	sample_add(layout, "w", (uint64_t[]){ 2, LIMIT_BLOCK_ELEMENTS }, 2);
@@ -328,13 +342,28 @@ static void test_step_is_the_highest_update_of_a_tensors_segments(void **state)
 	sample.updates[0] = 8;
 	sample.updates[1] = 7;
 	checkpoint_close(saved(&sample));
-	bytes = sample_bytes(path, &size);
-	head = decode(bytes, size);
-	step = safetensors_find(head, "state.w.step");
-	memcpy(&value, bytes + size - safetensors_tensors(head)[safetensors_count(head) - 1].end + step->begin, sizeof value);
-	assert_true(value == 8.0f);
-	safetensors_free(head);
-	free(bytes);
+	assert_true(stored_number("state.w.step") == 8.0f);
+	sample_deinit(&sample);
+}
+
+static void test_carried_numbers_have_pytorchs_names(void **state)
+{
+	struct sample sample;
+	struct layout *layout = layout_new();
+
+	(void)state;
+	sample_add(layout, "v", (uint64_t[]){ 2 }, 1);
+	sample_add(layout, "w", (uint64_t[]){ 2, LIMIT_BLOCK_ELEMENTS }, 2);
+	sample_init(&sample, layout, "asgd", 0, 4);
+	for (uint32_t i = 0; i < layout_segment_count(layout); i++) {
+		sample.updates[i] = i == 2 ? 8 : 7;
+		sample.carries[i] = (struct optim_carry){ { (float)i + 0.25f, (float)i + 0.5f } };
+	}
+	checkpoint_close(saved(&sample));
+	assert_true(stored_number("state.v.eta") == 0.25f);
+	assert_true(stored_number("state.v.mu") == 0.5f);
+	assert_true(stored_number("state.w.eta") == 2.25f); /* of the segment with the most updates */
+	assert_true(stored_number("state.w.mu") == 2.5f);
 	sample_deinit(&sample);
 }
 
@@ -497,6 +526,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tensors_have_pytorchs_names_and_memorys_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_part_of_a_tensor_is_a_flat_slice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_step_is_the_highest_update_of_a_tensors_segments, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_carried_numbers_have_pytorchs_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_tensors_name_never_collides_with_ours, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_daemon_without_blocks_has_a_file_too, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_block_that_was_not_put_is_named, setup, teardown),

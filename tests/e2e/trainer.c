@@ -182,6 +182,7 @@ static void reference_step(const struct optim *optim, const struct plan *plan, u
 	uint64_t elements = trainer_elements();
 	float share = (float)(1.0 / plan->workers);
 	struct optim_scalars scalars;
+	struct optim_carry carry = { { 0 } }; /* neither sgd nor adam has one */
 
 	for (uint32_t rank = 0; rank < plan->workers; rank++) {
 		trainer_gradient(gradient, weights, step, (int32_t)rank);
@@ -190,7 +191,7 @@ static void reference_step(const struct optim *optim, const struct plan *plan, u
 		else
 			optim_fold(OPTIM_ISA_BASE, sum, gradient, share, elements);
 	}
-	optim_scalars(optim, step + 1, &scalars);
+	optim_scalars(optim, step + 1, &carry, &scalars);
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, weights, slots, sum, elements);
 }
 

@@ -122,13 +122,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 /* A checkpoint to begin with: a few tensors, an optimizer by number, zeros. */
 static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 {
-	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam" };
+	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam", "nadam", "asgd" };
 	static const float zeros[32];
 	static const uint64_t counts[8];
+	static const struct optim_carry carries[8];
 	const float *slots[OPTIM_SLOTS_MAX] = { zeros, zeros, zeros, zeros };
 	struct checkpoint about = { .model = "m", .run = "r", .run_id = number, .mode = number % 2 ? MSG_SYNC : MSG_ASYNC,
 		                    .reduce = MSG_MEAN, .workers = 1, .seats = number % 3, .daemons = 1 };
-	struct checkpoint_part part = { 0, 1, zeros, slots, counts, counts, NULL };
+	struct checkpoint_part part = { 0, 1, zeros, slots, counts, counts, carries, NULL };
 	char dir[] = "/tmp/optd-fuzz-XXXXXX", path[400], name[CHECKPOINT_NAME_BYTES];
 	struct layout *layout = layout_new();
 	size_t n;
@@ -138,7 +139,7 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 	must(layout_add(layout, "b", 1, NULL, 0, 1) == 0);
 	must(layout_cut(layout, NULL) == 0);
 	about.layout = layout;
-	must(optim_init(&about.optim, optim_find(optimizers[number % 5]), OPTIM_TORCH2, why, sizeof why) == 0);
+	must(optim_init(&about.optim, optim_find(optimizers[number % 7]), OPTIM_TORCH2, why, sizeof why) == 0);
 	must(checkpoint_write(dir, &about, &part, 1, why, sizeof why) == 0);
 	checkpoint_name(about.model, name);
 	snprintf(path, sizeof path, "%s/models/%s", dir, name);
@@ -158,9 +159,9 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
  * changed, which keeps more of the grammar than any random byte. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
-	static uint8_t samples[15][4000];
-	static size_t sizes[15];
-	unsigned number = seed % 15;
+	static uint8_t samples[21][4000];
+	static size_t sizes[21];
+	unsigned number = seed % 21;
 
 	if (seed % 64 == 0 && max_size > sizeof samples[0]) {
 		if (sizes[number] == 0)

@@ -24,6 +24,17 @@ struct data {
 	float g[ROOM + GUARD];
 };
 
+/* Of a segment that has seen no update, or whose rule carries nothing. */
+static struct optim_scalars scalars_of(const struct optim *optim, uint64_t t)
+{
+	struct optim_carry carry;
+	struct optim_scalars scalars;
+
+	optim_carry_initial(optim, &carry);
+	optim_scalars(optim, t, &carry, &scalars);
+	return scalars;
+}
+
 static uint32_t next_random(uint64_t *state)
 {
 	*state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -97,12 +108,11 @@ static bool draw_optim(struct optim *optim, uint64_t *random)
 static void step(const struct optim *optim, enum optim_isa isa, uint64_t t, struct data *data,
                  size_t begin, size_t end)
 {
-	struct optim_scalars scalars;
+	struct optim_scalars scalars = scalars_of(optim, t);
 	float *slots[OPTIM_SLOTS_MAX];
 
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = data->arrays[1 + i] + begin;
-	optim_scalars(optim, t, &scalars);
 	optim_step(optim, isa, &scalars, data->arrays[0] + begin, slots, data->g + begin,
 	           end - begin);
 }
@@ -198,10 +208,9 @@ static void test_step_leaves_neighbours_alone(void **state)
 /* One element through one update. */
 static float step_one(const struct optim *optim, uint64_t t, float w, float *slot, float g)
 {
-	struct optim_scalars scalars;
+	struct optim_scalars scalars = scalars_of(optim, t);
 	float *slots[1] = { slot };
 
-	optim_scalars(optim, t, &scalars);
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, &w, slots, &g, 1);
 	return w;
 }
@@ -248,7 +257,7 @@ static void test_amsgrad_maximum_lets_nan_win(void **state)
 
 			optim_init(&optim, optim_find("adam"), OPTIM_TORCH2, why, sizeof(why));
 			optim_set(&optim, "amsgrad", &on, 1, why, sizeof(why));
-			optim_scalars(&optim, 2, &scalars);
+			scalars = scalars_of(&optim, 2);
 			optim_step(&optim, (enum optim_isa)isa, &scalars, &w, slots, &g, 1);
 			assert_true(isnan(x) && isnan(w));
 		}

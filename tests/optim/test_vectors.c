@@ -52,7 +52,7 @@ static uint32_t replay_rule(const struct vectors *set, const char *rule)
 }
 
 /* The numbers are those of the column "run" in tests/vectors/README.md. */
-static void test_five_rules_pass_all_their_cases(void **state)
+static void test_rules_pass_all_their_cases(void **state)
 {
 	static const struct {
 		const char *rule;
@@ -61,7 +61,8 @@ static void test_five_rules_pass_all_their_cases(void **state)
 		{ "sgd", 19 },         { "adagrad", 9 },       { "rmsprop", 17 },
 		{ "adam", 23 },        { "adam_t2", 31 },      { "rmsprop_t2", 17 },
 		{ "seed_sgd", 5 },     { "seed_momentum", 5 }, { "seed_adam", 5 },
-		{ "seed_adagrad", 5 }, { "seed_rmsprop", 5 },
+		{ "seed_adagrad", 5 }, { "seed_rmsprop", 5 },  { "nadam", 4 },
+		{ "nadam_t2", 22 },    { "asgd", 5 },
 	};
 
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
@@ -122,7 +123,7 @@ static void test_distance_counts_representable_values(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_five_rules_pass_all_their_cases),
+		cmocka_unit_test(test_rules_pass_all_their_cases),
 		cmocka_unit_test(test_set_is_the_recorded_one),
 		cmocka_unit_test(test_cases_of_built_rules_are_exact),
 		cmocka_unit_test(test_replay_notices_a_wrong_setting),

@@ -20,12 +20,12 @@ struct alias {
 };
 
 static const struct alias hyper_aliases[] = {
-	{ "", "beta1", "betas", 0 },
-	{ "", "beta2", "betas", 1 },
 	{ "seed_adam", "decay_rate_1", "betas", 0 },
 	{ "seed_adam", "decay_rate_2", "betas", 1 },
 	{ "seed_rmsprop", "decay_rate", "alpha", 0 },
 	{ "seed_momentum", "mu", "momentum", 0 },
+	{ "", "beta1", "betas", 0 },
+	{ "", "beta2", "betas", 1 },
 };
 
 static const struct alias slot_aliases[] = {
@@ -50,6 +50,7 @@ struct replay {
 	struct optim optim;
 	size_t n;
 	uint64_t updates; /* before the first gradient */
+	struct optim_carry carry;
 	float *w, *slots[OPTIM_SLOTS_MAX], *grads;
 	uint32_t slot_count;
 
@@ -147,6 +148,18 @@ static int load(struct replay *replay, const char *file, const char *tensor, siz
 	return *out != NULL && count == n ? 0 : missing(replay, file, tensor);
 }
 
+/* A tensor of one element. */
+static int load_number(struct replay *replay, const char *file, const char *tensor, float *out)
+{
+	float *one;
+	int rc = load(replay, file, tensor, 1, &one);
+
+	if (rc == 0)
+		*out = one[0];
+	free(one);
+	return rc;
+}
+
 static int slot_index(const struct replay *replay, const char *theirs)
 {
 	struct alias alias = alias_find(slot_aliases, COUNT(slot_aliases), replay->row->rule,
@@ -154,6 +167,15 @@ static int slot_index(const struct replay *replay, const char *theirs)
 
 	for (uint32_t i = 0; i < replay->slot_count; i++) {
 		if (strcmp(optim_slot_name(&replay->optim, i), alias.ours) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+static int carry_index(const struct replay *replay, const char *name)
+{
+	for (uint32_t i = 0; i < optim_carry_count(&replay->optim); i++) {
+		if (strcmp(optim_carry_name(&replay->optim, i), name) == 0)
 			return (int)i;
 	}
 	return -1;
@@ -184,7 +206,7 @@ static int load_state(struct replay *replay, const char *state, uint32_t step)
 	const char *file = replay->row->case_file;
 	char tensor[80];
 	int64_t updates;
-	int slot = slot_index(replay, state);
+	int slot = slot_index(replay, state), carry = carry_index(replay, state);
 
 	(void)step;
 	snprintf(tensor, sizeof(tensor), "init.%s", state);
@@ -196,6 +218,8 @@ static int load_state(struct replay *replay, const char *state, uint32_t step)
 		replay->updates = (uint64_t)updates;
 		return 0;
 	}
+	if (carry >= 0)
+		return load_number(replay, file, tensor, &replay->carry.values[carry]);
 	if (slot < 0)
 		return missing(replay, file, tensor);
 	if (replay->updates == 0)
@@ -217,6 +241,7 @@ static int start(struct replay *replay, const struct optim_rule *rule, enum opti
 	replay->grads = vectors_floats(replay->set, row->grads_file, "g", &(size_t){ 0 });
 	if (replay->grads == NULL)
 		return missing(replay, row->grads_file, "g");
+	optim_carry_initial(&replay->optim, &replay->carry);
 	replay->slot_count = optim_slot_count(&replay->optim);
 	for (uint32_t i = 0; i < replay->slot_count; i++) {
 		replay->slots[i] = malloc((replay->n + 1) * sizeof(float));
@@ -249,7 +274,7 @@ static void update(struct replay *replay, uint32_t step)
 	struct optim_scalars scalars;
 	uint32_t random = step;
 
-	optim_scalars(&replay->optim, replay->updates + step, &scalars);
+	optim_scalars(&replay->optim, replay->updates + step, &replay->carry, &scalars);
 	for (size_t begin = 0, count; begin < replay->n; begin += count) {
 		float *slots[OPTIM_SLOTS_MAX];
 
@@ -263,7 +288,8 @@ static void update(struct replay *replay, uint32_t step)
 	}
 }
 
-static int compare(struct replay *replay, const char *name, uint32_t step, const float *got)
+static int compare(struct replay *replay, const char *name, uint32_t step, const float *got,
+                   size_t n)
 {
 	const struct vectors_case *row = replay->row;
 	char tensor[80], scale_name[80];
@@ -273,13 +299,13 @@ static int compare(struct replay *replay, const char *name, uint32_t step, const
 
 	snprintf(tensor, sizeof(tensor), "s%u.%s", (unsigned)step, name);
 	snprintf(scale_name, sizeof(scale_name), "scale.%s", name);
-	if (load(replay, row->case_file, tensor, replay->n, &want) < 0) {
+	if (load(replay, row->case_file, tensor, n, &want) < 0) {
 		free(want);
 		return -1;
 	}
 	scale = vectors_floats(replay->set, row->case_file, scale_name, &scale_count);
-	for (size_t i = 0; i < replay->n && rc == 0; i++) {
-		float largest = scale_count == replay->n ? scale[i] : fabsf(want[i]);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		float largest = scale_count == n ? scale[i] : fabsf(want[i]);
 		uint32_t ulp = vectors_ulp(got[i], want[i]);
 		double sulp = vectors_sulp(got[i], want[i], largest);
 
@@ -297,13 +323,15 @@ static int compare(struct replay *replay, const char *name, uint32_t step, const
 
 static int compare_state(struct replay *replay, const char *state, uint32_t step)
 {
-	int slot = slot_index(replay, state);
+	int slot = slot_index(replay, state), carry = carry_index(replay, state);
 	int64_t want = -1;
 	char tensor[80];
 
 	if (strcmp(state, "step") != 0) {
 		if (slot >= 0)
-			return compare(replay, state, step, replay->slots[slot]);
+			return compare(replay, state, step, replay->slots[slot], replay->n);
+		if (carry >= 0)
+			return compare(replay, state, step, &replay->carry.values[carry], 1);
 		snprintf(replay->why, WHY_BYTES, "the rule has no slot for %s", state);
 		return -1;
 	}
@@ -333,7 +361,7 @@ static int run(struct replay *replay)
 		if (apply_events(replay, step) < 0)
 			return -1;
 		update(replay, step);
-		if (is_recorded(replay->row, step) && (compare(replay, "w", step, replay->w) < 0 ||
+		if (is_recorded(replay->row, step) && (compare(replay, "w", step, replay->w, replay->n) < 0 ||
 		                                       each_state(replay, step, compare_state) < 0))
 			return -1;
 	}

@@ -25,6 +25,10 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->updates = calloc(tensor_count, sizeof(uint64_t));
 	assert_non_null(reference->begin);
 	assert_non_null(reference->updates);
+	reference->carries = calloc(tensor_count, sizeof(*reference->carries));
+	assert_non_null(reference->carries);
+	for (uint32_t i = 0; i < tensor_count; i++)
+		optim_carry_initial(optim, &reference->carries[i]);
 	for (uint32_t i = 0; i < tensor_count; i++)
 		reference->begin[i + 1] = reference->begin[i] + counts[i];
 	reference->elements = reference->begin[tensor_count];
@@ -40,6 +44,7 @@ void reference_deinit(struct reference *reference)
 {
 	free(reference->begin);
 	free(reference->updates);
+	free(reference->carries);
 	free(reference->weights);
 	free(reference->sum);
 	for (uint32_t i = 0; i < reference->slot_count; i++)
@@ -52,7 +57,8 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 	struct optim_scalars scalars;
 	float *slots[OPTIM_SLOTS_MAX] = {NULL};
 
-	optim_scalars(&reference->optim, ++reference->updates[tensor], &scalars);
+	optim_scalars(&reference->optim, ++reference->updates[tensor], &reference->carries[tensor],
+	              &scalars);
 	for (uint32_t i = 0; i < reference->slot_count; i++)
 		slots[i] = reference->slots[i] + begin;
 	optim_step(&reference->optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots,

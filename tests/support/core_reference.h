@@ -19,6 +19,7 @@ struct reference {
 	uint32_t tensor_count;
 	uint64_t *begin;   /* [tensor_count + 1] */
 	uint64_t *updates; /* [tensor_count] */
+	struct optim_carry *carries; /* [tensor_count] */
 	uint64_t elements;
 	uint32_t slot_count;
 	float *weights;
