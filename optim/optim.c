@@ -53,6 +53,11 @@ enum optim_class optim_rule_class(const struct optim_rule *rule)
 	return rule_row(rule)->reach;
 }
 
+enum optim_push optim_rule_push(const struct optim_rule *rule)
+{
+	return rule_row(rule)->push;
+}
+
 uint32_t optim_hyper_count(const struct optim_rule *rule)
 {
 	return rule_row(rule)->hyper_count;
@@ -143,6 +148,18 @@ void optim_step(const struct optim *optim, enum optim_isa isa, const struct opti
 {
 	assert(optim_isa_usable(isa));
 	optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g, n);
+}
+
+bool optim_replies(const struct optim *optim)
+{
+	return rule_row(optim->rule)->reply != NULL;
+}
+
+void optim_reply(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
+                 const float *w, const float *g, float *out, size_t n)
+{
+	assert(optim_isa_usable(isa) && optim_replies(optim));
+	optim->rule->rows[isa]->reply(optim, scalars->values, w, g, out, n);
 }
 
 void optim_scale(enum optim_isa isa, float *out, const float *x, float a, size_t n)

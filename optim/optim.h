@@ -30,6 +30,14 @@ enum optim_match { OPTIM_TORCH2, OPTIM_TORCH1, OPTIM_NUMPY, OPTIM_MATCH_COUNT };
 /* How far an update looks: at its own element only, or at the whole tensor. */
 enum optim_class { OPTIM_ELEMENTWISE };
 
+/* What a push means to the rule. */
+enum optim_push {
+	OPTIM_GRADIENT,        /* of the loss: the step goes against it */
+	OPTIM_PSEUDO_GRADIENT, /* old weights - new weights: likewise */
+	OPTIM_DELTA,           /* new weights - old weights: the step goes along it */
+	OPTIM_WEIGHTS,         /* values themselves */
+};
+
 enum optim_hyper_kind { OPTIM_REAL, OPTIM_FLAG };
 
 /* A range's end counts unless it is marked open. */
@@ -77,6 +85,7 @@ const struct optim_rule *optim_find(const char *name);
 const char *optim_nearest(const char *name);
 const char *optim_rule_name(const struct optim_rule *rule);
 enum optim_class optim_rule_class(const struct optim_rule *rule);
+enum optim_push optim_rule_push(const struct optim_rule *rule);
 uint32_t optim_hyper_count(const struct optim_rule *rule);
 const struct optim_hyper *optim_hyper(const struct optim_rule *rule, uint32_t index);
 
@@ -138,6 +147,12 @@ int optim_isa_find(const char *name); /* -1 for another word */
  * reduced gradient; none of the arrays overlap; 4-byte alignment is enough. */
 void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
                 float *w, float *const *slots, const float *g, size_t n);
+
+/* Whether who pushes is answered something else than the weights. */
+bool optim_replies(const struct optim *optim);
+/* That answer, from w as it is before optim_step.  Only where optim_replies. */
+void optim_reply(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
+                 const float *w, const float *g, float *out, size_t n);
 
 /* The vector helpers of the data path, per instruction set as well.
  *

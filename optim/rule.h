@@ -20,8 +20,24 @@
 	ROW(adagrad) \
 	ROW(rmsprop) \
 	ROW(adam) \
+	ROW(adamw) \
 	ROW(nadam) \
-	ROW(asgd)
+	ROW(radam) \
+	ROW(adamax) \
+	ROW(adadelta) \
+	ROW(asgd) \
+	ROW(rprop) \
+	ROW(lion) \
+	ROW(yogi) \
+	ROW(ftrl) \
+	ROW(fedavgm) \
+	ROW(fedadagrad) \
+	ROW(fedadam) \
+	ROW(fedyogi) \
+	ROW(diloco) \
+	ROW(easgd) \
+	ROW(assign) \
+	ROW(average)
 
 struct rule_slot {
 	const char *name; /* PyTorch's */
@@ -31,6 +47,7 @@ struct rule_slot {
 struct rule_row {
 	const char *name;
 	enum optim_class reach;
+	enum optim_push push;
 
 	const struct optim_hyper *hypers;
 	uint32_t hyper_count;
@@ -64,6 +81,11 @@ struct rule_row {
 	/* The loop.  slots[] are those of slots(), in its order. */
 	void (*step)(const struct optim *optim, const float *scalars, float *w, float *const *slots,
 	             const float *g, size_t n);
+
+	/* What the worker that pushed g is answered in place of the weights, from the
+	 * weights before the update.  NULL: the weights. */
+	void (*reply)(const struct optim *optim, const float *scalars, const float *w,
+	              const float *g, float *out, size_t n);
 };
 
 /* The helpers of the data path, see optim.h. */

@@ -1,5 +1,12 @@
 /*
- * sgd: stochastic gradient descent with momentum, as torch.optim.SGD.
+ * sgd: stochastic gradient descent with momentum, as torch.optim.SGD; and two
+ * outer optimizers that are the same loop over something else than a gradient:
+ *
+ *     diloco    what is pushed is old weights - new weights, a pseudo-gradient;
+ *               Nesterov by default.  Douillard et al. 2023,
+ *               https://arxiv.org/abs/2311.08105
+ *     fedavgm   what is pushed is a delta, new weights - old weights, and g is its
+ *               negative.  Hsu, Qi, Brown 2019, https://arxiv.org/abs/1909.06335
  *
  *     g = -g                          maximize
  *     g = fma(w, weight_decay, g)     weight_decay != 0
@@ -28,6 +35,20 @@ static const struct optim_hyper hypers[] = {
 	[MAXIMIZE] = { "maximize", OPTIM_FLAG, 1, { 0 }, 0, 1, false, false },
 };
 
+/* As Hsu et al. and Flower have them; what sgd has beyond these stays 0. */
+static const struct optim_hyper fedavgm_hypers[] = {
+	[LR] = { "lr", OPTIM_REAL, 1, { 1 }, 0, FLT_MAX, false, false },
+	[MOMENTUM] = { "momentum", OPTIM_REAL, 1, { 0 }, 0, FLT_MAX, false, false },
+};
+
+static const struct optim_hyper diloco_hypers[] = {
+	[LR] = { "lr", OPTIM_REAL, 1, { 0.7 }, 0, FLT_MAX, false, false },
+	[MOMENTUM] = { "momentum", OPTIM_REAL, 1, { 0.9 }, 0, FLT_MAX, false, false },
+	[DAMPENING] = { "dampening", OPTIM_REAL, 1, { 0 }, -FLT_MAX, FLT_MAX, false, false },
+	[WEIGHT_DECAY] = { "weight_decay", OPTIM_REAL, 1, { 0 }, 0, FLT_MAX, false, false },
+	[NESTEROV] = { "nesterov", OPTIM_FLAG, 1, { 1 }, 0, 1, false, false },
+};
+
 enum scalar { SIGN, DECAY, KEEP, TAKE, MINUS_LR, PLUS_LR, FIRST };
 
 static uint32_t slots(const struct optim *optim, struct rule_slot *out)
@@ -46,8 +67,9 @@ static int check(const struct optim *optim, char *why, size_t why_bytes)
 		return 0;
 	snprintf(
 		why, why_bytes,
-		"sgd: nesterov=1 needs momentum > 0 and dampening=0; here momentum=%g, dampening=%g",
-		optim->values[MOMENTUM][0], optim->values[DAMPENING][0]);
+		"%s: nesterov=1 needs momentum > 0 and dampening=0; here momentum=%g, dampening=%g",
+		optim_rule_name(optim->rule), optim->values[MOMENTUM][0],
+		optim->values[DAMPENING][0]);
 	return OPTD_HYPER;
 }
 
@@ -60,6 +82,12 @@ static void scalars(const struct optim *optim, double t, float *out)
 	out[MINUS_LR] = (float)-optim->values[LR][0];
 	out[PLUS_LR] = (float)optim->values[LR][0];
 	out[FIRST] = t == 1;
+}
+
+static void fedavgm_scalars(const struct optim *optim, double t, float *out)
+{
+	scalars(optim, t, out);
+	out[SIGN] = -1;
 }
 
 KERNEL_LOOP plain_loop(const float *s, float *restrict w, const float *restrict grad, size_t n,
@@ -130,5 +158,28 @@ const struct rule_row KERNEL(optim_row_sgd) = {
 	.slots = slots,
 	.check = check,
 	.scalars = scalars,
+	.step = step,
+};
+
+const struct rule_row KERNEL(optim_row_diloco) = {
+	.name = "diloco",
+	.reach = OPTIM_ELEMENTWISE,
+	.push = OPTIM_PSEUDO_GRADIENT,
+	.hypers = diloco_hypers,
+	.hyper_count = KERNEL_COUNT(diloco_hypers),
+	.slots = slots,
+	.check = check,
+	.scalars = scalars,
+	.step = step,
+};
+
+const struct rule_row KERNEL(optim_row_fedavgm) = {
+	.name = "fedavgm",
+	.reach = OPTIM_ELEMENTWISE,
+	.push = OPTIM_DELTA,
+	.hypers = fedavgm_hypers,
+	.hyper_count = KERNEL_COUNT(fedavgm_hypers),
+	.slots = slots,
+	.scalars = fedavgm_scalars,
 	.step = step,
 };

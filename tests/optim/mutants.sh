@@ -117,16 +117,16 @@ else
 fi
 case $CC in *gcc*) plant_flags "denormals flushed to zero" "" -ffast-math ;; esac
 
-plant "lerp as multiply and add" optim/adam_kernel.c \
-	'mi = fmaf(lerp1, g - mi, mean == LERP_FAR ? g : mi);' 'mi = fmaf(g, take1, mi * keep1);'
-plant "lerp as multiply and add, centered" optim/rmsprop_kernel.c \
-	'ai = fmaf(lerp, g - ai, mean == LERP_FAR ? g : ai);' 'ai = fmaf(g, take, ai * keep);'
+plant "lerp as multiply and add" optim/kernel.h \
+	'return fmaf(lerp, g - m, mean == MEAN_LERP_FAR ? g : m);' 'return fmaf(g, take, m * keep);'
+plant "lerp from the near end where the far one is due" optim/kernel.h \
+	'mean == MEAN_LERP_FAR ? g : m' 'm'
 plant "lerp of the near end only" optim/kernel.h \
 	'return !(fabsf((float)weight) < 0.5f);' 'return weight < 0;'
 plant "eps inside the root, adam" optim/adam_kernel.c \
 	'sqrtf(xi) / root_bc2 + eps' 'sqrtf(xi + eps) / root_bc2'
 plant "eps inside the root, rmsprop" optim/rmsprop_kernel.c \
-	'fmaf(-ai, ai, qi)) + eps' 'fmaf(-ai, ai, qi) + eps)'
+	'fmaf(-ai, ai, qi) : qi) + eps' 'fmaf(-ai, ai, qi) + eps : qi + eps)'
 plant "eps inside the root, adagrad" optim/adagrad_kernel.c \
 	'(sqrtf(si) + eps)' 'sqrtf(si + eps)'
 plant "dampening on the first update" optim/sgd_kernel.c \
@@ -142,15 +142,15 @@ plant "velocity without lr" optim/momentum_kernel.c \
 plant "weight decay before maximize" optim/rmsprop_kernel.c \
 	'g = fmaf(wi, weight_decay, g);' 'g = sign * fmaf(wi, weight_decay, grad[i]);'
 plant "no weight decay" optim/adam_kernel.c \
-	'bool decay = optim->values[WEIGHT_DECAY][0] != 0;' 'bool decay = false;'
-plant "amsgrad's maximum drops NaN" optim/adam_kernel.c \
-	'amsgrad && ((xi > vi) | (xi != xi)) ? xi : vi' 'amsgrad ? fmaxf(xi, vi) : vi'
+	'bool decay = optim->values[WEIGHT_DECAY][0] != 0 &&' 'bool decay = false &&'
+plant "a maximum that drops NaN" optim/kernel.h \
+	'((a > b) | (a != a)) ? a : b' 'fmaxf(a, b)'
 plant "1 - beta in float" optim/adam_kernel.c \
 	'(float)(1 - beta2)' '1.0f - (float)beta2'
 plant "bias correction in float" optim/adam_kernel.c \
 	'bc2 = 1 - pow(beta2, t)' 'bc2 = 1 - powf((float)beta2, (float)t)'
 plant "updates counted from 0" optim/optim.c \
-	'(double)t, out' '(double)(t - 1), out'
+	'row->scalars(optim, (double)t, out' 'row->scalars(optim, (double)(t - 1), out'
 plant "division by a reciprocal" optim/adam_kernel.c \
 	'sqrtf(xi) / root_bc2' 'sqrtf(xi) * (1.0f / root_bc2)'
 plant "addcdiv as fma" optim/adam_kernel.c \
@@ -161,6 +161,48 @@ plant "lr_decay from the second update on" optim/adagrad_kernel.c \
 	'(1 + (t - 1) * optim' '(1 + t * optim'
 plant "initial accumulator ignored" optim/adagrad_kernel.c \
 	'(float)optim->values[INITIAL][0] };' '0 };'
+plant "decoupled decay in the gradient too" optim/adam_kernel.c \
+	'common_step(optim, s, w, slot, g, n, false);' 'common_step(optim, s, w, slot, g, n, true);'
+plant "decay decoupled from lr" optim/adam_kernel.c \
+	'decoupled ? 1 - lr * weight_decay : 1' 'decoupled ? 1 - weight_decay : 1'
+plant "nadam's product of 1.13 under torch2" optim/nadam_kernel.c \
+	'optim->match == OPTIM_TORCH1 ?' 'true ?'
+plant "nadam's product forgotten" optim/nadam_kernel.c \
+	'carry[0] = product;' ''
+plant "nadam corrects outside the root" optim/nadam_kernel.c \
+	'sqrtf(vi / bc2) + eps' 'sqrtf(vi) / sqrtf(bc2) + eps'
+plant "radam never rectified" optim/radam_kernel.c \
+	'if (!(rho > 5))' 'if (true)'
+plant "radam divides instead of taking a reciprocal" optim/radam_kernel.c \
+	'(1.0f / (sqrtf(vi) + eps)) * root_bc2' 'root_bc2 / (sqrtf(vi) + eps)'
+plant "adamax adds eps outside the maximum" optim/adamax_kernel.c \
+	'kernel_max(ui * keep2, fabsf(g) + eps)' 'kernel_max(ui * keep2, fabsf(g)) + eps'
+plant "adadelta adds eps outside the roots" optim/adadelta_kernel.c \
+	'(sqrtf(ai + eps) / sqrtf(qi + eps))' '((sqrtf(ai) + eps) / (sqrtf(qi) + eps))'
+plant "adadelta takes the new accumulator" optim/adadelta_kernel.c \
+	'd = (sqrtf(ai + eps)' 'd = (sqrtf(fmaf(take * g, g, ai * keep) + eps)'
+plant "asgd uses the new eta at once" optim/asgd_kernel.c \
+	'out[MINUS_ETA] = -carry[ETA];' \
+	'out[MINUS_ETA] = (float)-(lr / pow(1 + lambd * lr * t, optim->values[ALPHA][0]));'
+plant "asgd averages from the first update" optim/asgd_kernel.c \
+	's[AVERAGE] == 1, LOOP' 'false, LOOP'
+plant "rprop keeps a gradient that turned" optim/rprop_kernel.c \
+	'g = product < 0 ? 0.0f : g;' ''
+plant "rprop's step sizes unbounded" optim/rprop_kernel.c \
+	'di = di < lowest ? lowest : di;' ''
+plant "lion's betas swapped" optim/lion_kernel.c \
+	'keep1 * mi + take1 * gi' 'keep2 * mi + take2 * gi'
+plant "yogi's sign turned" optim/yogi_kernel.c \
+	'vi - take2 * kernel_signum' 'vi + take2 * kernel_signum'
+plant "ftrl without its power" optim/ftrl_kernel.c \
+	'kernel_pow(next, power)' 'sqrtf(next)'
+plant "a delta taken for a gradient" optim/sgd_kernel.c \
+	'out[SIGN] = -1;' ''
+plant "fedadam corrects its bias" optim/fed_kernel.c \
+	'out[RATE] = (float)optim->values[LR][0];' \
+	'out[RATE] = (float)(optim->values[LR][0] / (1 - pow(beta1, t)));'
+plant "easgd moves its answer the wrong way" optim/easgd_kernel.c \
+	'xi - pull * (xi - w[i])' 'xi + pull * (xi - w[i])'
 plant "momentum of rmsprop as an fma" optim/rmsprop_kernel.c \
 	'bi = bi * velocity + g / d;' 'bi = fmaf(bi, velocity, g / d);'
 

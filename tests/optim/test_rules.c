@@ -40,8 +40,11 @@ static void assert_refused(int rc, const char *why, const char *first, const cha
 
 static void test_each_rule_is_found_by_its_name(void **state)
 {
-	static const char *const names[] = { "sgd",  "momentum", "adagrad", "rmsprop",
-	                                     "adam", "nadam",    "asgd" };
+	static const char *const names[] = {
+		"sgd",    "momentum", "adagrad",    "rmsprop",  "adam",    "adamw",  "nadam", "radam",
+		"adamax", "adadelta", "asgd",       "rprop",    "lion",    "yogi",   "ftrl",  "fedavgm",
+		"diloco", "easgd",    "fedadagrad", "fedadam",  "fedyogi", "assign", "average",
+	};
 
 	(void)state;
 	assert_true(optim_rule_count() >= sizeof(names) / sizeof(names[0]));
@@ -92,10 +95,19 @@ static void test_defaults_are_pytorchs(void **state)
 		{ "adam",
 		  "adam match=torch2 lr=0.001 betas=[0.9,0.999] eps=1e-08 weight_decay=0 amsgrad=0 "
 		  "maximize=0 decoupled_weight_decay=0" },
+		{ "adamw",
+		  "adamw match=torch2 lr=0.001 betas=[0.9,0.999] eps=1e-08 weight_decay=0.01 amsgrad=0 "
+		  "maximize=0" },
 		{ "nadam", "nadam match=torch2 lr=0.002 betas=[0.9,0.999] eps=1e-08 weight_decay=0 "
 		           "momentum_decay=0.004 maximize=0 decoupled_weight_decay=0" },
+		{ "radam", "radam match=torch2 lr=0.001 betas=[0.9,0.999] eps=1e-08 weight_decay=0 "
+		           "maximize=0 decoupled_weight_decay=0" },
+		{ "adamax",
+		  "adamax match=torch2 lr=0.002 betas=[0.9,0.999] eps=1e-08 weight_decay=0 maximize=0" },
+		{ "adadelta", "adadelta match=torch2 lr=1 rho=0.9 eps=1e-06 weight_decay=0 maximize=0" },
 		{ "asgd", "asgd match=torch2 lr=0.01 lambd=0.0001 alpha=0.75 t0=1e+06 weight_decay=0 "
 		          "maximize=0" },
+		{ "rprop", "rprop match=torch2 lr=0.01 etas=[0.5,1.2] step_sizes=[1e-06,50] maximize=0" },
 	};
 
 	(void)state;

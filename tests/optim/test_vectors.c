@@ -62,7 +62,13 @@ static void test_rules_pass_all_their_cases(void **state)
 		{ "adam", 23 },        { "adam_t2", 31 },      { "rmsprop_t2", 17 },
 		{ "seed_sgd", 5 },     { "seed_momentum", 5 }, { "seed_adam", 5 },
 		{ "seed_adagrad", 5 }, { "seed_rmsprop", 5 },  { "nadam", 4 },
-		{ "nadam_t2", 22 },    { "asgd", 5 },
+		{ "nadam_t2", 22 },    { "asgd", 5 },          { "adamw", 9 },
+		{ "adamw_t2", 17 },    { "radam", 5 },         { "radam_t2", 20 },
+		{ "adamax", 5 },       { "adamax_t2", 15 },    { "adadelta", 5 },
+		{ "rprop", 7 },        { "lion", 3 },          { "yogi", 3 },
+		{ "ftrl", 4 },         { "fedavgm", 3 },       { "fedadagrad", 3 },
+		{ "fedadam", 3 },      { "fedyogi", 3 },       { "diloco", 3 },
+		{ "easgd", 3 },
 	};
 
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)

@@ -24,14 +24,24 @@ static const struct alias hyper_aliases[] = {
 	{ "seed_adam", "decay_rate_2", "betas", 1 },
 	{ "seed_rmsprop", "decay_rate", "alpha", 0 },
 	{ "seed_momentum", "mu", "momentum", 0 },
+	{ "fedadagrad", "beta1", "beta1", 0 },
+	{ "adafactor_paper", "beta1", "beta1", 0 },
 	{ "", "beta1", "betas", 0 },
 	{ "", "beta2", "betas", 1 },
+	{ "rprop", "etaminus", "etas", 0 },
+	{ "rprop", "etaplus", "etas", 1 },
+	{ "rprop", "step_min", "step_sizes", 0 },
+	{ "rprop", "step_max", "step_sizes", 1 },
+	{ "yogi", "initial_accumulator", "initial_accumulator_value", 0 },
 };
 
 static const struct alias slot_aliases[] = {
 	{ "seed_momentum", "v", "momentum_buffer", 0 }, { "seed_adagrad", "cache", "sum", 0 },
 	{ "seed_rmsprop", "cache", "square_avg", 0 },   { "seed_adam", "m", "exp_avg", 0 },
-	{ "seed_adam", "v", "exp_avg_sq", 0 },
+	{ "seed_adam", "v", "exp_avg_sq", 0 },       { "fedadagrad", "m", "exp_avg", 0 },
+	{ "fedadagrad", "v", "sum", 0 },             { "fedadam", "m", "exp_avg", 0 },
+	{ "fedadam", "v", "exp_avg_sq", 0 },         { "fedyogi", "m", "exp_avg", 0 },
+	{ "fedyogi", "v", "exp_avg_sq", 0 },
 };
 
 /* Rules that PyTorch 1.13 and 2.x compute in the same order. */
@@ -51,6 +61,7 @@ struct replay {
 	size_t n;
 	uint64_t updates; /* before the first gradient */
 	struct optim_carry carry;
+	float *reply; /* what the worker is answered, where not the weights */
 	float *w, *slots[OPTIM_SLOTS_MAX], *grads;
 	uint32_t slot_count;
 
@@ -242,6 +253,7 @@ static int start(struct replay *replay, const struct optim_rule *rule, enum opti
 	if (replay->grads == NULL)
 		return missing(replay, row->grads_file, "g");
 	optim_carry_initial(&replay->optim, &replay->carry);
+	replay->reply = calloc(replay->n + 1, sizeof(float));
 	replay->slot_count = optim_slot_count(&replay->optim);
 	for (uint32_t i = 0; i < replay->slot_count; i++) {
 		replay->slots[i] = malloc((replay->n + 1) * sizeof(float));
@@ -257,6 +269,7 @@ static void finish(struct replay *replay)
 {
 	free(replay->w);
 	free(replay->grads);
+	free(replay->reply);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(replay->slots[i]);
 }
@@ -283,6 +296,9 @@ static void update(struct replay *replay, uint32_t step)
 			count = replay->n - begin;
 		for (uint32_t i = 0; i < replay->slot_count; i++)
 			slots[i] = replay->slots[i] + begin;
+		if (optim_replies(&replay->optim))
+			optim_reply(&replay->optim, replay->isa, &scalars, replay->w + begin,
+			            g + begin, replay->reply + begin, count);
 		optim_step(&replay->optim, replay->isa, &scalars, replay->w + begin, slots,
 		           g + begin, count);
 	}
@@ -332,6 +348,8 @@ static int compare_state(struct replay *replay, const char *state, uint32_t step
 			return compare(replay, state, step, replay->slots[slot], replay->n);
 		if (carry >= 0)
 			return compare(replay, state, step, &replay->carry.values[carry], 1);
+		if (optim_replies(&replay->optim) && strcmp(state, "worker_reply") == 0)
+			return compare(replay, state, step, replay->reply, replay->n);
 		snprintf(replay->why, WHY_BYTES, "the rule has no slot for %s", state);
 		return -1;
 	}
