@@ -37,7 +37,9 @@
 	ROW(diloco) \
 	ROW(easgd) \
 	ROW(assign) \
-	ROW(average)
+	ROW(average) \
+	ROW(ema) \
+	ROW(swa)
 
 struct rule_slot {
 	const char *name; /* PyTorch's */
@@ -95,6 +97,13 @@ struct vector_row {
 	size_t (*finite)(const float *x, size_t n);
 };
 
+/* The loops of clipping, see clip.h. */
+struct norm_row {
+	double (*power_sum)(const float *x, size_t n, double p);
+	float (*largest)(const float *x, size_t n);
+	void (*clamp)(float *out, const float *x, float limit, size_t n);
+};
+
 struct optim_rule {
 	const struct rule_row *rows[OPTIM_ISA_COUNT]; /* NULL where not built */
 };
@@ -115,6 +124,10 @@ RULE_TABLE(RULE_DECLARE)
 extern const struct vector_row optim_vector_base;
 extern const struct vector_row optim_vector_avx2;
 extern const struct vector_row optim_vector_avx512;
+
+extern const struct norm_row optim_norm_base;
+extern const struct norm_row optim_norm_avx2;
+extern const struct norm_row optim_norm_avx512;
 
 /* The row with the rule's description; every row would do. */
 static inline const struct rule_row *rule_row(const struct optim_rule *rule)

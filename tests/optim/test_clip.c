@@ -1,0 +1,121 @@
+/*
+ * Clipping: the same bits on every instruction set, and what NaN and Inf do.  That
+ * the numbers are PyTorch's is test_vectors' claim.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "optim/clip.h"
+#include "tests/support/rng_seed.h"
+
+#define ROOM 1000
+
+static const double norms[] = { 1, 1.5, 2, 3, INFINITY };
+#define NORMS (sizeof(norms) / sizeof(norms[0]))
+
+static void test_every_instruction_set_sums_to_the_same_bits(void **state)
+{
+	uint64_t seed = rng_seed();
+	struct rng rng = rng_new(seed);
+	static float x[ROOM];
+
+	(void)state;
+	print_message("# OPTD_SEED=%llu\n", (unsigned long long)seed);
+	for (int round = 0; round < 300; round++) {
+		size_t n = rng_below(&rng, ROOM);
+
+		for (size_t i = 0; i < n; i++)
+			x[i] = rng_float(&rng);
+		for (size_t p = 0; p < NORMS; p++) {
+			double base = clip_part(OPTIM_ISA_BASE, x, n, norms[p]);
+
+			for (int isa = 0; isa < OPTIM_ISA_COUNT; isa++) {
+				if (optim_isa_usable((enum optim_isa)isa))
+					assert_true(clip_part((enum optim_isa)isa, x, n, norms[p]) == base);
+			}
+		}
+	}
+}
+
+static void test_sums_are_right(void **state)
+{
+	float x[100];
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		x[i] = i % 2 ? -2.0f : 2.0f;
+	assert_true(clip_part(OPTIM_ISA_BASE, x, 100, 1) == 200);
+	assert_true(clip_part(OPTIM_ISA_BASE, x, 100, 2) == 400);
+	assert_true(clip_part(OPTIM_ISA_BASE, x, 100, 3) == 800);
+	assert_true(clip_part(OPTIM_ISA_BASE, x, 100, INFINITY) == 2);
+	assert_true(clip_part(OPTIM_ISA_BASE, x, 0, 2) == 0);
+	assert_true(clip_norm(400, 2) == 20);
+	assert_true(clip_norm(27, 3) == 3);
+	assert_true(clip_norm(7, 1) == 7);
+	assert_true(clip_norm(7, INFINITY) == 7);
+}
+
+static void test_parts_join_in_their_order(void **state)
+{
+	(void)state;
+	assert_true(clip_join(1, 2, 2) == 3);
+	assert_true(clip_join(5, 2, INFINITY) == 5);
+	assert_true(clip_join(2, 5, INFINITY) == 5);
+	assert_true(isnan(clip_join((double)NAN, 5, INFINITY)));
+	assert_true(isnan(clip_join(5, (double)NAN, INFINITY)));
+}
+
+static void test_nan_anywhere_makes_the_norm_nan(void **state)
+{
+	float x[70] = { 0 };
+
+	(void)state;
+	for (size_t at = 0; at < 70; at++) {
+		x[at] = NAN;
+		for (size_t p = 0; p < NORMS; p++)
+			assert_true(isnan(clip_part(OPTIM_ISA_BASE, x, 70, norms[p])));
+		x[at] = 0;
+	}
+}
+
+static void test_factor_never_enlarges(void **state)
+{
+	(void)state;
+	assert_true(clip_factor(0, 1) == 1);
+	assert_true(clip_factor(0.5, 1) == 1);
+	assert_true(clip_factor(2, 1) == (float)(1 / 2.000001));
+	assert_true(clip_factor((double)INFINITY, 1) == 0);
+	assert_true(isnan(clip_factor((double)NAN, 1)));
+}
+
+static void test_values_are_held_within_the_limit(void **state)
+{
+	float x[] = { -3, -1, 0.5f, 1, 3, INFINITY, -INFINITY, NAN };
+	const float want[] = { -1, -1, 0.5f, 1, 1, 1, -1 };
+
+	(void)state;
+	clip_value(OPTIM_ISA_BASE, x, x, 1, 8);
+	assert_memory_equal(x, want, sizeof(want));
+	assert_true(isnan(x[7]));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_instruction_set_sums_to_the_same_bits),
+		cmocka_unit_test(test_sums_are_right),
+		cmocka_unit_test(test_parts_join_in_their_order),
+		cmocka_unit_test(test_nan_anywhere_makes_the_norm_nan),
+		cmocka_unit_test(test_factor_never_enlarges),
+		cmocka_unit_test(test_values_are_held_within_the_limit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
