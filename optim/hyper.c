@@ -104,6 +104,8 @@ static bool in_range(const struct optim_hyper *hyper, double value)
 {
 	if (hyper->kind == OPTIM_FLAG)
 		return value == 0 || value == 1;
+	if (hyper->kind == OPTIM_WHOLE && value != floor(value))
+		return false;
 	/* Written so that NaN is outside. */
 	return (hyper->min_open ? value > hyper->min : value >= hyper->min) &&
 	       (hyper->max_open ? value < hyper->max : value <= hyper->max);
@@ -131,8 +133,9 @@ static int refuse_value(const struct rule_row *row, const struct optim_hyper *hy
 	}
 	range_end_text(hyper->min, min, sizeof(min));
 	range_end_text(hyper->max, max, sizeof(max));
-	snprintf(why, why_bytes, "%s: %s=%s is out of range; allowed is %s%s, %s%s%s", row->name,
-	         hyper->name, given, hyper->min_open ? "(" : "[", min, max,
+	snprintf(why, why_bytes, "%s: %s=%s is out of range; allowed is %s%s%s, %s%s%s", row->name,
+	         hyper->name, given, hyper->kind == OPTIM_WHOLE ? "a whole number in " : "",
+	         hyper->min_open ? "(" : "[", min, max,
 	         hyper->max_open ? ")" : "]", hyper->count > 1 ? " for each" : "");
 	return OPTD_HYPER;
 }

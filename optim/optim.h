@@ -27,8 +27,9 @@
  * this project began with. */
 enum optim_match { OPTIM_TORCH2, OPTIM_TORCH1, OPTIM_NUMPY, OPTIM_MATCH_COUNT };
 
-/* How far an update looks: at its own element only, or at the whole tensor. */
-enum optim_class { OPTIM_ELEMENTWISE };
+/* How far an update looks: at its own element only, or at the whole tensor.  The
+ * latter's updates are in tensor.h, and optim_step is not for them. */
+enum optim_class { OPTIM_ELEMENTWISE, OPTIM_TENSOR };
 
 /* What a push means to the rule. */
 enum optim_push {
@@ -38,14 +39,16 @@ enum optim_push {
 	OPTIM_WEIGHTS,         /* values themselves */
 };
 
-enum optim_hyper_kind { OPTIM_REAL, OPTIM_FLAG };
+enum optim_hyper_kind { OPTIM_REAL, OPTIM_FLAG, OPTIM_WHOLE };
+
+#define OPTIM_VALUES_MAX 3
 
 /* A range's end counts unless it is marked open. */
 struct optim_hyper {
 	const char *name; /* PyTorch's */
 	enum optim_hyper_kind kind;
-	uint32_t count; /* values: 1, or 2 for a pair such as betas */
-	double initial[2];
+	uint32_t count; /* values: 1, or more where they belong together as betas do */
+	double initial[OPTIM_VALUES_MAX];
 	double min, max;
 	bool min_open, max_open;
 };
@@ -74,7 +77,7 @@ struct optim_rule;
 struct optim {
 	const struct optim_rule *rule;
 	enum optim_match match;
-	double values[OPTIM_HYPERS_MAX][2];
+	double values[OPTIM_HYPERS_MAX][OPTIM_VALUES_MAX];
 };
 
 uint32_t optim_rule_count(void);

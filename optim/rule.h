@@ -14,6 +14,10 @@
 
 #include "optim/optim.h"
 
+struct tensor_shape;
+struct tensor_slot;
+struct tensor_update;
+
 #define RULE_TABLE(ROW) \
 	ROW(sgd) \
 	ROW(momentum) \
@@ -39,7 +43,12 @@
 	ROW(assign) \
 	ROW(average) \
 	ROW(ema) \
-	ROW(swa)
+	ROW(swa) \
+	ROW(lamb) \
+	ROW(lars) \
+	ROW(adafactor) \
+	ROW(adafactor_paper) \
+	ROW(muon)
 
 struct rule_slot {
 	const char *name; /* PyTorch's */
@@ -83,6 +92,17 @@ struct rule_row {
 	/* The loop.  slots[] are those of slots(), in its order. */
 	void (*step)(const struct optim *optim, const float *scalars, float *w, float *const *slots,
 	             const float *g, size_t n);
+
+	/* In place of step, for class OPTIM_TENSOR: see tensor_run. */
+	bool (*run)(struct tensor_update *update, uint64_t budget);
+
+	/* Slots that depend on the tensor's shape, in place of slots; why a shape is not
+	 * taken, or NULL; floats of working memory.  Each may be NULL: as slots says, all,
+	 * none. */
+	uint32_t (*tensor_slots)(const struct optim *optim, const struct tensor_shape *shape,
+	                         struct tensor_slot *out);
+	const char *(*refusal)(const struct tensor_shape *shape);
+	uint64_t (*scratch)(const struct tensor_shape *shape);
 
 	/* What the worker that pushed g is answered in place of the weights, from the
 	 * weights before the update.  NULL: the weights. */

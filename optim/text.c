@@ -47,15 +47,16 @@ void text_number(double value, char *out, size_t out_bytes)
 
 void text_values(const double *values, uint32_t count, char *out, size_t out_bytes)
 {
-	char first[TEXT_NUMBER_BYTES], second[TEXT_NUMBER_BYTES];
+	struct text text = text_open(out, out_bytes);
 
-	text_number(values[0], first, sizeof(first));
-	if (count == 1) {
-		snprintf(out, out_bytes, "%s", first);
-		return;
+	for (uint32_t i = 0; i < count; i++) {
+		char number[TEXT_NUMBER_BYTES];
+
+		text_number(values[i], number, sizeof(number));
+		text_add(&text, "%s%s", i > 0 ? "," : count > 1 ? "[" : "", number);
 	}
-	text_number(values[1], second, sizeof(second));
-	snprintf(out, out_bytes, "[%s,%s]", first, second);
+	if (count > 1)
+		text_add(&text, "]");
 }
 
 uint32_t text_distance(const char *a, const char *b)
@@ -114,6 +115,15 @@ void optim_text(const struct optim *optim, char *text, size_t text_bytes)
 	}
 }
 
+static bool values_equal(const double *a, const double *b, uint32_t count)
+{
+	uint32_t i = 0;
+
+	while (i < count && a[i] == b[i])
+		i++;
+	return i == count;
+}
+
 int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)
 {
 	if (a->rule != b->rule) {
@@ -130,8 +140,7 @@ int optim_compare(const struct optim *a, const struct optim *b, char *why, size_
 		const struct optim_hyper *hyper = optim_hyper(a->rule, i);
 		char here[TEXT_VALUES_BYTES], there[TEXT_VALUES_BYTES];
 
-		if (a->values[i][0] == b->values[i][0] &&
-		    (hyper->count == 1 || a->values[i][1] == b->values[i][1]))
+		if (values_equal(a->values[i], b->values[i], hyper->count))
 			continue;
 		text_values(a->values[i], hyper->count, here, sizeof(here));
 		text_values(b->values[i], hyper->count, there, sizeof(there));

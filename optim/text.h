@@ -11,7 +11,7 @@
 
 /* Room for text_number, and for text_values. */
 #define TEXT_NUMBER_BYTES 32
-#define TEXT_VALUES_BYTES (2 * TEXT_NUMBER_BYTES + 4)
+#define TEXT_VALUES_BYTES (OPTIM_VALUES_MAX * (TEXT_NUMBER_BYTES + 1) + 2)
 
 /* A piece of text under construction: cut off at the end of its room, always
  * terminated. */

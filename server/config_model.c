@@ -8,6 +8,7 @@
 
 #include "server/config_value.h"
 #include "server/config_yaml.h"
+#include "server/core/settings.h"
 
 #define SECTION "models."
 
@@ -129,6 +130,7 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 {
 	struct optim optim;
 	const yaml_node_t *name = value;
+	char reason[CONFIG_WHY_BYTES];
 	int rc = 0;
 
 	if (node_null(value) || value->type == YAML_SEQUENCE_NODE)
@@ -149,6 +151,8 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 		if (rc == 0)
 			rc = read_hypers(reader, &optim, value);
 	}
+	if (rc == 0 && settings_served(&optim, reason, sizeof(reason)) < 0)
+		rc = reader_refuse(reader, reader_line(key), "models.optimizer: %s", reason);
 	if (rc < 0)
 		return rc;
 	model->optimizer = optim;

@@ -138,6 +138,22 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 	return compare_optim(open, &has->optim, why, why_bytes);
 }
 
+int settings_served(const struct optim *optim, char *why, size_t why_bytes)
+{
+	const char *name = optim_rule_name(optim->rule);
+
+	if (optim_rule_class(optim->rule) == OPTIM_TENSOR) {
+		snprintf(why, why_bytes, "%s looks at whole tensors, which this version does not serve", name);
+		return OPTD_HYPER;
+	}
+	if (optim_replies(optim)) {
+		snprintf(why, why_bytes, "%s answers each worker its own weights, which this version does not serve",
+		         name);
+		return OPTD_HYPER;
+	}
+	return OPTD_OK;
+}
+
 int settings_make(const struct engine_options *options, const struct engine_preset *preset,
                   const struct msg_open *open, struct model_settings *settings, char *why,
                   size_t why_bytes)
@@ -149,6 +165,8 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		*settings = preset->settings;
 	if (preset == NULL || !preset->optim_given)
 		rc = read_optim(open, &settings->optim, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_served(&settings->optim, why, why_bytes);
 	if (rc < 0)
 		return rc;
 	if (settings->mode == MSG_MODE_UNSET)

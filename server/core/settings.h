@@ -17,6 +17,10 @@ int settings_make(const struct engine_options *options, const struct engine_pres
                   const struct msg_open *open, struct model_settings *settings, char *why,
                   size_t why_bytes);
 
+/* Whether models may be made with this optimizer here: OPTD_HYPER and a sentence for
+ * one that optim/ has and the engine does not serve yet. */
+int settings_served(const struct optim *optim, char *why, size_t why_bytes);
+
 /* Whether what the worker named agrees with what the model has: OPTD_CONFLICT
  * with both values in why, OPTD_HYPER for names and values no model could have. */
 int settings_compare(const struct msg_open *open, const struct model_settings *has, char *why,

@@ -67,6 +67,15 @@ static void test_unknown_optimizer_names_the_nearest(void **state)
 	assert_make(NULL, &open, OPTD_HYPER, "'adma'|'adam'");
 }
 
+static void test_optimizer_that_is_not_served_is_refused_by_name(void **state)
+{
+	(void)state;
+	struct msg_open open = open_of("lamb", NULL, 0);
+	assert_make(NULL, &open, OPTD_HYPER, "lamb|whole tensors");
+	open = open_of("easgd", NULL, 0);
+	assert_make(NULL, &open, OPTD_HYPER, "easgd|its own weights");
+}
+
 static void test_unknown_hyper_parameter_names_the_nearest(void **state)
 {
 	(void)state;
@@ -184,6 +193,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_defaults_fill_what_nobody_gave),
 	        cmocka_unit_test(test_unknown_optimizer_names_the_nearest),
+	        cmocka_unit_test(test_optimizer_that_is_not_served_is_refused_by_name),
 	        cmocka_unit_test(test_unknown_hyper_parameter_names_the_nearest),
 	        cmocka_unit_test(test_hyper_parameter_out_of_range_names_value_and_range),
 	        cmocka_unit_test(test_unknown_match_names_the_choices),

@@ -203,6 +203,26 @@ plant "fedadam corrects its bias" optim/fed_kernel.c \
 	'out[RATE] = (float)(optim->values[LR][0] / (1 - pow(beta1, t)));'
 plant "easgd moves its answer the wrong way" optim/easgd_kernel.c \
 	'xi - pull * (xi - w[i])' 'xi + pull * (xi - w[i])'
+plant "lamb without its ratio" optim/lamb_kernel.c \
+	'(weights > 0 && length > 0 ? weights / length : 1)' '1'
+plant "lamb's norms of pieces" optim/lamb_kernel.c \
+	'u->sums[WAY] = piece_sum_of_squares(u->sums[WAY], r, n);' 'u->sums[WAY] = piece_sum_of_squares(0, w, n);'
+plant "lars without weight decay in its norm" optim/lars_kernel.c \
+	'gradient + v[WEIGHT_DECAY][0] * weights + v[EPS][0]' 'gradient + v[EPS][0]'
+plant "adafactor's limit left out" optim/adafactor_kernel.c \
+	'way > 1 ? rate / way : rate' 'rate'
+plant "adafactor divides by the sum of rows" optim/adafactor_kernel.c \
+	'power_sum(r, u->shape.rows, 1) / (double)u->shape.rows' 'power_sum(r, u->shape.rows, 1)'
+plant "a column's mean over its rows forgotten" optim/adafactor_kernel.c \
+	'(float)(columns[i] / (double)u->shape.rows)' '(float)columns[i]'
+plant "muon one iteration short" optim/muon_kernel.c \
+	'u->pass < ITERATE + iterations * STAGES' 'u->pass < ITERATE + (iterations - 1) * STAGES'
+plant "muon without its factor" optim/muon_kernel.c \
+	'sqrt(ratio > 1 ? ratio : 1)' '1'
+plant "a norm clipped without its root" optim/clip.c \
+	'return p == 2 ? sqrt(parts)' 'return p == 2 ? parts'
+plant "ema by the rest" optim/average_kernel.c \
+	'keep * w[i] + take * x[i]' 'take * w[i] + keep * x[i]'
 plant "momentum of rmsprop as an fma" optim/rmsprop_kernel.c \
 	'bi = bi * velocity + g / d;' 'bi = fmaf(bi, velocity, g / d);'
 

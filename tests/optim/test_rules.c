@@ -44,6 +44,7 @@ static void test_each_rule_is_found_by_its_name(void **state)
 		"sgd",    "momentum", "adagrad",    "rmsprop",  "adam",    "adamw",  "nadam", "radam",
 		"adamax", "adadelta", "asgd",       "rprop",    "lion",    "yogi",   "ftrl",  "fedavgm",
 		"diloco", "easgd",    "fedadagrad", "fedadam",  "fedyogi", "assign", "average",
+		"ema",    "swa",      "lamb",       "lars",     "muon",    "adafactor",        "adafactor_paper",
 	};
 
 	(void)state;
@@ -125,8 +126,9 @@ static int set_last(const struct optim_rule *rule, const struct optim_hyper *hyp
                     char *why, size_t why_bytes)
 {
 	struct optim optim;
-	double values[2] = { hyper->initial[0], hyper->initial[1] };
+	double values[OPTIM_VALUES_MAX];
 
+	memcpy(values, hyper->initial, sizeof(values));
 	assert_int_equal(optim_init(&optim, rule, OPTIM_TORCH2, why, why_bytes), 0);
 	values[hyper->count - 1] = value;
 	return optim_set(&optim, hyper->name, values, hyper->count, why, why_bytes);
@@ -145,6 +147,8 @@ static void check_end(const struct optim_rule *rule, const struct optim_hyper *h
 	if (hyper->kind == OPTIM_REAL)
 		assert_int_equal(set_last(rule, hyper, nextafter(end, -outwards), why, sizeof(why)),
 		                 0);
+	else
+		assert_int_equal(set_last(rule, hyper, 0.5, why, sizeof(why)), OPTD_HYPER);
 }
 
 static void test_each_range_holds_at_its_ends(void **state)

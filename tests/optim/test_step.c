@@ -87,7 +87,8 @@ static bool draw_optim(struct optim *optim, uint64_t *random)
 	const struct optim_rule *rule = optim_rule(next_random(random) % optim_rule_count());
 	char why[256];
 
-	if (optim_init(optim, rule, next_random(random) % OPTIM_MATCH_COUNT, why, sizeof(why)) < 0)
+	if (optim_rule_class(rule) != OPTIM_ELEMENTWISE ||
+	    optim_init(optim, rule, next_random(random) % OPTIM_MATCH_COUNT, why, sizeof(why)) < 0)
 		return false;
 	for (uint32_t i = 0; i < optim_hyper_count(rule); i++) {
 		const struct optim_hyper *hyper = optim_hyper(rule, i);

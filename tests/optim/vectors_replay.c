@@ -4,6 +4,8 @@
  */
 #include "tests/optim/vectors_replay.h"
 
+#include "optim/tensor.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,14 @@ static const struct alias hyper_aliases[] = {
 	{ "seed_rmsprop", "decay_rate", "alpha", 0 },
 	{ "seed_momentum", "mu", "momentum", 0 },
 	{ "fedadagrad", "beta1", "beta1", 0 },
+	{ "adafactor", "eps1", "eps", 0 },
+	{ "adafactor", "eps2", "eps", 1 },
+	{ "adafactor_paper", "eps1", "eps", 0 },
+	{ "adafactor_paper", "eps2", "eps", 1 },
+	{ "muon", "a", "ns_coefficients", 0 },
+	{ "muon", "b", "ns_coefficients", 1 },
+	{ "muon", "c", "ns_coefficients", 2 },
+	{ "muon", "adjust", "adjust_lr_fn", 0 },
 	{ "adafactor_paper", "beta1", "beta1", 0 },
 	{ "", "beta1", "betas", 0 },
 	{ "", "beta2", "betas", 1 },
@@ -59,11 +69,13 @@ struct replay {
 	bool in_pieces;
 
 	struct optim optim;
+	struct tensor_shape shape;
+	struct tensor_slot about[OPTIM_SLOTS_MAX]; /* of slots */
 	size_t n;
 	uint64_t updates; /* before the first gradient */
 	struct optim_carry carry;
 	float *reply; /* what the worker is answered, where not the weights */
-	float *w, *slots[OPTIM_SLOTS_MAX], *grads;
+	float *w, *slots[OPTIM_SLOTS_MAX], *grads, *scratch;
 	uint32_t slot_count;
 
 	char why[WHY_BYTES];
@@ -86,7 +98,7 @@ static int set_hyper(struct replay *replay, const char *name, double value)
 	struct alias alias = alias_find(hyper_aliases, COUNT(hyper_aliases), replay->row->rule,
 	                                name);
 	struct optim *optim = &replay->optim;
-	double values[2] = { 0, 0 };
+	double values[OPTIM_VALUES_MAX] = { 0 };
 	uint32_t count = 1;
 
 	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
@@ -178,7 +190,7 @@ static int slot_index(const struct replay *replay, const char *theirs)
 	                                theirs);
 
 	for (uint32_t i = 0; i < replay->slot_count; i++) {
-		if (strcmp(optim_slot_name(&replay->optim, i), alias.ours) == 0)
+		if (strcmp(replay->about[i].name, alias.ours) == 0)
 			return (int)i;
 	}
 	return -1;
@@ -237,7 +249,36 @@ static int load_state(struct replay *replay, const char *state, uint32_t step)
 	if (replay->updates == 0)
 		replay->updates = 1;
 	free(replay->slots[slot]);
-	return load(replay, file, tensor, replay->n, &replay->slots[slot]);
+	return load(replay, file, tensor, replay->about[slot].elements, &replay->slots[slot]);
+}
+
+/* "8x12" */
+static struct tensor_shape read_shape(const char *text)
+{
+	uint64_t shape[2] = { strtoull(text, NULL, 10) };
+	const char *times = strchr(text, 'x');
+
+	if (times != NULL)
+		shape[1] = strtoull(times + 1, NULL, 10);
+	return tensor_shape_of(shape, times != NULL ? 2 : 1);
+}
+
+static int start_slots(struct replay *replay)
+{
+	replay->shape = read_shape(replay->row->shape);
+	replay->slot_count = tensor_slots(&replay->optim, &replay->shape, replay->about);
+	replay->scratch = calloc(tensor_scratch(&replay->optim, &replay->shape) + 1, sizeof(float));
+	replay->reply = calloc(replay->n + 1, sizeof(float));
+	if (replay->scratch == NULL || replay->reply == NULL)
+		return missing(replay, "memory", "scratch");
+	for (uint32_t i = 0; i < replay->slot_count; i++) {
+		replay->slots[i] = malloc((replay->about[i].elements + 1) * sizeof(float));
+		if (replay->slots[i] == NULL)
+			return missing(replay, "memory", "slot");
+		for (size_t j = 0; j < replay->about[i].elements; j++)
+			replay->slots[i][j] = replay->about[i].initial;
+	}
+	return 0;
 }
 
 static int start(struct replay *replay, const struct optim_rule *rule, enum optim_match match)
@@ -254,15 +295,10 @@ static int start(struct replay *replay, const struct optim_rule *rule, enum opti
 	if (replay->grads == NULL)
 		return missing(replay, row->grads_file, "g");
 	optim_carry_initial(&replay->optim, &replay->carry);
-	replay->reply = calloc(replay->n + 1, sizeof(float));
-	replay->slot_count = optim_slot_count(&replay->optim);
-	for (uint32_t i = 0; i < replay->slot_count; i++) {
-		replay->slots[i] = malloc((replay->n + 1) * sizeof(float));
-		if (replay->slots[i] == NULL)
-			return missing(replay, "memory", "slot");
-		for (size_t j = 0; j < replay->n; j++)
-			replay->slots[i][j] = optim_slot_initial(&replay->optim, i);
-	}
+	if (start_slots(replay) < 0)
+		return -1;
+	if (tensor_elements(&replay->shape) != replay->n)
+		return missing(replay, row->grads_file, "w0");
 	return each_state(replay, 0, load_state);
 }
 
@@ -271,6 +307,7 @@ static void finish(struct replay *replay)
 	free(replay->w);
 	free(replay->grads);
 	free(replay->reply);
+	free(replay->scratch);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(replay->slots[i]);
 }
@@ -282,6 +319,24 @@ static uint32_t next_random(uint32_t *state)
 	return *state >> 16;
 }
 
+/* In one go, or in slices of irregular lengths. */
+static void update_tensor(struct replay *replay, const struct optim_scalars *scalars, const float *g,
+                          uint32_t random)
+{
+	struct tensor_update update = { .optim = &replay->optim,
+		                        .isa = replay->isa,
+		                        .scalars = scalars,
+		                        .shape = replay->shape,
+		                        .w = replay->w,
+		                        .slots = replay->slots,
+		                        .g = g,
+		                        .scratch = replay->scratch };
+
+	tensor_begin(&update);
+	while (!tensor_run(&update, replay->in_pieces ? 1 + next_random(&random) % 67 : UINT64_MAX))
+		continue;
+}
+
 static void update(struct replay *replay, uint32_t step)
 {
 	const float *g = replay->grads + (size_t)(step - 1) * replay->n;
@@ -289,6 +344,10 @@ static void update(struct replay *replay, uint32_t step)
 	uint32_t random = step;
 
 	optim_scalars(&replay->optim, replay->updates + step, &replay->carry, &scalars);
+	if (optim_rule_class(replay->optim.rule) == OPTIM_TENSOR) {
+		update_tensor(replay, &scalars, g, random);
+		return;
+	}
 	for (size_t begin = 0, count; begin < replay->n; begin += count) {
 		float *slots[OPTIM_SLOTS_MAX];
 
@@ -346,7 +405,8 @@ static int compare_state(struct replay *replay, const char *state, uint32_t step
 
 	if (strcmp(state, "step") != 0) {
 		if (slot >= 0)
-			return compare(replay, state, step, replay->slots[slot], replay->n);
+			return compare(replay, state, step, replay->slots[slot],
+			               replay->about[slot].elements);
 		if (carry >= 0)
 			return compare(replay, state, step, &replay->carry.values[carry], 1);
 		if (optim_replies(&replay->optim) && strcmp(state, "worker_reply") == 0)
@@ -434,6 +494,8 @@ const char *vectors_skip_reason(const struct vectors_case *row)
 		return "models are float32";
 	if (strcmp(row->kind, "clip") == 0)
 		return NULL;
+	if (strcmp(name, "dcasgd") == 0 || strcmp(name, "stale_sgd") == 0)
+		return "a policy over a rule, not a rule";
 	return optim_find(name) != NULL ? NULL : "the rule is not built";
 }
 

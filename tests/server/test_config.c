@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "server/core/settings.h"
 #include "server/config_value.h"
 #include "tests/server/config_support.h"
 
@@ -360,6 +361,7 @@ static void test_awkward_characters_read_back_the_same(void **state)
 
 static void test_every_rule_and_match_reads_back_the_same(void **state)
 {
+	const double lr = 0.30000000000000004;
 	char text[256];
 
 	(void)state;
@@ -369,13 +371,13 @@ static void test_every_rule_and_match_reads_back_the_same(void **state)
 
 			if (optim_init(&optim, optim_rule(rule), (enum optim_match)match, why,
 			               sizeof(why)) < 0 ||
-			    optim_check(&optim, why, sizeof(why)) < 0)
+			    optim_check(&optim, why, sizeof(why)) < 0 ||
+			    settings_served(&optim, why, sizeof(why)) < 0)
 				continue;
-			snprintf(
-				text, sizeof(text),
-				"models: [{name: m, optimizer: {name: %s, match: %s, lr: 0.30000000000000004}}]",
-				optim_rule_name(optim_rule(rule)),
-				optim_match_name((enum optim_match)match));
+			const char *hyper =
+				optim_set(&optim, "lr", &lr, 1, why, sizeof(why)) < 0 ? "" : ", lr: 0.30000000000000004";
+			snprintf(text, sizeof(text), "models: [{name: m, optimizer: {name: %s, match: %s%s}}]",
+			         optim_rule_name(optim_rule(rule)), optim_match_name((enum optim_match)match), hyper);
 			accepts(text);
 			reads_back_the_same();
 		}

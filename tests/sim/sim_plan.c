@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/settings.h"
 #include "tests/sim/sim.h"
 
 struct layout *plan_layout(const struct sim *sim)
@@ -22,10 +23,13 @@ static void plan_optim(struct sim *sim)
 {
 	char why[256];
 	const double half[2] = {0.5, 0.75};
-	const struct optim_rule *rule = optim_rule(rng_below(&sim->rng, optim_rule_count()));
+	const struct optim_rule *rule;
 
-	if (optim_init(&sim->settings.optim, rule, OPTIM_TORCH2, why, sizeof(why)) < 0)
-		abort();
+	do {
+		rule = optim_rule(rng_below(&sim->rng, optim_rule_count()));
+		if (optim_init(&sim->settings.optim, rule, OPTIM_TORCH2, why, sizeof(why)) < 0)
+			abort();
+	} while (settings_served(&sim->settings.optim, why, sizeof(why)) < 0);
 	optim_set(&sim->settings.optim, "lr", half, 1, why, sizeof(why));
 	optim_set(&sim->settings.optim, "momentum", half, 1, why, sizeof(why));
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/settings.h"
 #include "tests/support/core_world.h"
 
 static const char *const ENDPOINTS[LIMIT_LANES] = {"a", "b", "c", "d"};
@@ -82,7 +83,8 @@ static void choose_optim(struct rng *rng, struct optim *optim)
 	for (;;) {
 		const struct optim_rule *rule = optim_rule(rng_below(rng, optim_rule_count()));
 		enum optim_match match = (enum optim_match)rng_below(rng, OPTIM_MATCH_COUNT);
-		if (optim_init(optim, rule, match, why, sizeof(why)) < 0)
+		if (optim_init(optim, rule, match, why, sizeof(why)) < 0 ||
+		    settings_served(optim, why, sizeof(why)) < 0)
 			continue;
 		choose_hypers(rng, optim);
 		if (optim_check(optim, why, sizeof(why)) == 0)

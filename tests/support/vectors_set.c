@@ -155,6 +155,7 @@ struct vectors_case vectors_case(const struct vectors *set, uint32_t index)
 		.kind = table_cell(table, row, "kind"),
 		.rule = table_cell(table, row, "rule"),
 		.dtype = table_cell(table, row, "dtype"),
+		.shape = table_cell(table, row, "shape"),
 		.hyper = table_cell(table, row, "hyper"),
 		.events = table_cell(table, row, "events"),
 		.record = table_cell(table, row, "record"),

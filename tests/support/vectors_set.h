@@ -16,6 +16,7 @@ struct vectors_case {
 	const char *kind;   /* torch, torch2, seed, ref, clip */
 	const char *rule;   /* the manifest's name of it */
 	const char *dtype;  /* f32, f64 */
+	const char *shape;  /* "7", "8x12" */
 	const char *hyper;  /* "k=v;..." */
 	const char *events; /* "step:k=v|...", applied before that step */
 	const char *record; /* "1,2,10": recorded steps */
