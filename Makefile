@@ -104,7 +104,7 @@ DIR ?= tests/vectors
 
 all: $(PROGRAMS) $(SDK) $(EXAMPLES) ## build the daemon, optctl, the library, the examples
 tests: all $(TESTS) $(VECTORS)
-.PHONY: all tests run test suite lint fuzz check check-long bench vectors install uninstall format clean help deps
+.PHONY: all tests run test suite lint fuzz check check-long bench bench-optim vectors install uninstall format clean help deps
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -264,6 +264,8 @@ bench: $(PROGRAMS) $(SDK) $(BENCHES) ## measure the data path and the kernels
 		case $$bench in *bench_round) floor=0.7 ;; *bench_kernels) floor=0.85 ;; *) floor=0 ;; esac; \
 		echo "== $${bench##*/}: at least $$floor of its limit"; $$bench --require $$floor || exit 1; \
 	done
+bench-optim: $(B)/tests/bench/bench_kernels ## every update rule against memory, and torch.optim if it is there
+	@tests/bench/optim.sh $<
 vectors: $(VECTORS) ## replay recorded optimizer runs: make vectors DIR=...
 	@$(VECTORS) $(DIR)
 format: ## lay out the C files as .clang-format says

@@ -1,0 +1,66 @@
+#!/bin/bash
+# The update rules against their limit and, where Debian's python3-torch is installed,
+# against torch.optim: on one thread and on two, beyond the caches and in L2.
+#
+#     tests/bench/optim.sh BENCH_KERNELS [ROUNDS]
+#
+# torch.optim runs twice, as it is and with glibc's malloc told to keep and to use huge
+# pages; a rule is compared with the better one.  Exit 1 when, beyond the caches, a rule is
+# below 0.9 of the copy-like loop, slower than torch.optim, or, of those with a root in
+# them, less than 2.5 times as fast.
+set -eu
+cd "$(dirname "$0")/../.."
+bench=${1:?the path of bench_kernels}
+rounds=${2:-11}
+dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-bench.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+python=/usr/bin/python3
+large=67108864
+
+torch() { # threads, file: the faster of both mallocs for each rule
+	$python tests/bench/torch_optim.py $large "$1" 3 >"$dir/plain"
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 \
+		MALLOC_TOP_PAD_=268435456 $python tests/bench/torch_optim.py $large "$1" 3 >"$dir/tuned"
+	join -t "$(printf '\t')" <(sort "$dir/plain") <(sort "$dir/tuned") |
+		awk -F '\t' '{ printf "%s\t%s\t%s\n", $1, $2, $3 }' >"$2"
+}
+
+for threads in 1 2; do
+	"$bench" --all --tsv --rounds "$rounds" --threads $threads >"$dir/rules.$threads"
+	: >"$dir/torch.$threads"
+	if $python -c 'import torch' 2>/dev/null; then
+		torch $threads "$dir/torch.$threads"
+	else
+		echo "python3-torch is not installed: no comparison with torch.optim"
+	fi
+done
+
+status=0
+for threads in 1 2; do
+	awk -F '\t' -v threads=$threads -v large=$large '
+	function adaptive(name) { return name ~ /^(ada|rms|nadam|radam)/ }
+	FNR == NR { plain[$1] = $2; tuned[$1] = $3; next }
+	FNR == 1 {
+		printf "\n%d thread%s        ns/param  copy-like  ratio   in L2  ratio   torch  tuned  times as fast\n",
+			threads, threads == 1 ? " " : "s"
+	}
+	$1 != large { small[$3] = $4; small_ratio[$3] = $6; next }
+	{
+		name = $3
+		best = plain[name] < tuned[name] ? plain[name] : tuned[name]
+		printf "%-18s %7.3f %10.3f %6.2f %7.3f %6.2f", name, $4, $5, $6, small[name], small_ratio[name]
+		if (name in plain)
+			printf " %7.3f %6.3f %6.1f", plain[name], tuned[name], best / $4
+		why = ""
+		if ($6 < 0.9)
+			why = why "  below 0.9 of the copy-like loop"
+		if ((name in plain) && best < $4)
+			why = why "  slower than torch.optim"
+		else if ((name in plain) && adaptive(name) && best < 2.5 * $4)
+			why = why "  less than 2.5 times as fast"
+		print why
+		failed = failed || why != ""
+	}
+	END { exit failed }' "$dir/torch.$threads" "$dir/rules.$threads" || status=1
+done
+exit $status
