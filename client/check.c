@@ -31,9 +31,9 @@ int check_name(optd_client *client, const char *name)
 
 static int check_hyper(optd_client *client, const char *model, const optd_hyper *h, uint32_t index)
 {
-	if (!h->name || !*h->name || h->count < 1 || h->count > 2)
+	if (!h->name || !*h->name || h->count < 1 || h->count > LIMIT_HYPER_VALUES)
 		return client_fail(client, OPTD_INVALID,
-		                   "hyper-parameter %u ('%s') has %u values, 1 or 2 and a name are needed",
+		                   "hyper-parameter %u ('%s') has %u values, 1 to 3 and a name are needed",
 		                   index, h->name ? h->name : "", h->count);
 	int rc = check_text(client, h->name, "the name of a hyper-parameter");
 	for (uint32_t i = 0; rc == 0 && i < h->count; i++)

@@ -29,9 +29,9 @@ static int copy_hypers(optd_model *model, const optd_open_options *options, stru
 		model->hyper_count++;
 		open->hypers[i] = (struct msg_hyper){
 			.name = text_of(model->hyper_names[i]),
-			.values = {h->values[0], h->count == 2 ? h->values[1] : 0},
 			.count = h->count,
 		};
+		memcpy(open->hypers[i].values, h->values, h->count * sizeof(double));
 	}
 	open->hyper_count = options->hyper_count;
 	return 0;

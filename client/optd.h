@@ -173,8 +173,8 @@ OPTD_API uint64_t optd_layout_elements(const optd_layout *layout);
 
 typedef struct optd_hyper {
 	const char *name; /* PyTorch's: "lr", "betas", "weight_decay", "nesterov" */
-	double values[2]; /* one value; two for pairs such as betas; flags are 0 or 1 */
-	uint32_t count;   /* 1 or 2 */
+	double values[3]; /* one value; two for betas, three for ns_coefficients; flags are 0 or 1 */
+	uint32_t count;   /* 1 to 3 */
 } optd_hyper;
 
 typedef enum optd_mode { OPTD_MODE_DEFAULT = 0, OPTD_SYNC = 1, OPTD_ASYNC = 2 } optd_mode;

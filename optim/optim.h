@@ -23,6 +23,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/limits.h"
+
 /* Whose bits: PyTorch 2.x's order of operations, 1.13's, or the NumPy formulas
  * this project began with. */
 enum optim_match { OPTIM_TORCH2, OPTIM_TORCH1, OPTIM_NUMPY, OPTIM_MATCH_COUNT };
@@ -41,7 +43,7 @@ enum optim_push {
 
 enum optim_hyper_kind { OPTIM_REAL, OPTIM_FLAG, OPTIM_WHOLE };
 
-#define OPTIM_VALUES_MAX 3
+#define OPTIM_VALUES_MAX LIMIT_HYPER_VALUES
 
 /* A range's end counts unless it is marked open. */
 struct optim_hyper {

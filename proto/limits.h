@@ -103,6 +103,9 @@
 /* Hyper-parameters an OPEN may name. */
 #define LIMIT_HYPERS 32u
 
+/* Values of one: a number, a pair of betas, three coefficients of muon. */
+#define LIMIT_HYPER_VALUES 3u
+
 /* A configuration file; what it is read into is a few times larger. */
 #define LIMIT_CONFIG_BYTES (1024u * 1024u)
 

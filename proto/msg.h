@@ -86,7 +86,7 @@ struct msg_welcome {
 /* A hyper-parameter by PyTorch's name; booleans are 0 and 1. */
 struct msg_hyper {
 	struct msg_text name;
-	double values[2];
+	double values[LIMIT_HYPER_VALUES];
 	uint32_t count;
 };
 

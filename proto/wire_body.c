@@ -43,9 +43,9 @@ static int hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hype
 		              LIMIT_HYPERS);
 	*out_count = (uint32_t)count;
 	for (size_t i = 0; i < count; i++) {
-		if (in[i]->n_values > 2)
-			return refuse(why, OPTD_MALFORMED, "a hyper-parameter of %zu values, at most 2",
-			              in[i]->n_values);
+		if (in[i]->n_values > LIMIT_HYPER_VALUES)
+			return refuse(why, OPTD_MALFORMED, "a hyper-parameter of %zu values, at most %u",
+			              in[i]->n_values, LIMIT_HYPER_VALUES);
 		out[i].name = wire_text(in[i]->name);
 		out[i].count = (uint32_t)in[i]->n_values;
 		for (size_t v = 0; v < in[i]->n_values; v++)

@@ -82,14 +82,14 @@ static int read_hyper(struct reader *reader, struct optim *optim, const yaml_nod
 	const struct optim_hyper *hyper = find_hyper(optim, node_text(key));
 	bool flag = hyper && hyper->kind == OPTIM_FLAG, valid = true;
 	char reason[CONFIG_WHY_BYTES];
-	double values[2] = { 0 };
+	double values[OPTIM_VALUES_MAX] = { 0 };
 	uint32_t count = 1;
 
 	if (hyper && value->type == YAML_SEQUENCE_NODE) {
 		const yaml_node_item_t *items = value->data.sequence.items.start;
 
 		count = (uint32_t)(value->data.sequence.items.top - items);
-		for (uint32_t i = 0; i < count && i < 2; i++)
+		for (uint32_t i = 0; i < count && i < OPTIM_VALUES_MAX; i++)
 			valid = valid && read_real(reader_node(reader, items[i]), flag, &values[i]);
 	} else if (hyper) {
 		valid = read_real(value, flag, &values[0]);
@@ -100,7 +100,7 @@ static int read_hyper(struct reader *reader, struct optim *optim, const yaml_nod
 		                     value->type == YAML_SCALAR_NODE ? node_text(value) : "[...]",
 		                     flag ? "true or false (or 1 or 0)"
 		                     : hyper->count > 1
-		                             ? "a list of two numbers, such as [0.9, 0.999]"
+		                             ? "a list of numbers, such as [0.9, 0.999]"
 		                             : "a number, such as 0.001 or 1e-3");
 	/* An unknown name gets its error, with the nearest one, here too. */
 	if (optim_set(optim, node_text(key), values, count, reason, sizeof(reason)) < 0)

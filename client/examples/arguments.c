@@ -70,7 +70,7 @@ static bool hyper(struct arguments *a, char *text)
 	*value++ = '\0';
 	optd_hyper *h = &a->hypers[a->open.hyper_count++];
 	h->name = text;
-	for (h->count = 0; h->count < 2;) {
+	for (h->count = 0; h->count < sizeof(h->values) / sizeof(h->values[0]);) {
 		char *end;
 		h->values[h->count++] = strtod(value, &end);
 		if (end != value && *end == '\0')
@@ -79,7 +79,7 @@ static bool hyper(struct arguments *a, char *text)
 			break;
 		value = end + 1;
 	}
-	fprintf(stderr, "fashion_mnist: --set %s: '%s' is not a number or a pair of them\n", text, value);
+	fprintf(stderr, "fashion_mnist: --set %s: '%s' is not a number or up to three with commas\n", text, value);
 	return false;
 }
 

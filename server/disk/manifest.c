@@ -47,10 +47,12 @@ static void put_hypers(struct manifest *manifest, const struct optim *optim)
 		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
 		char *key = manifest->keys[manifest->count];
 		snprintf(key, sizeof manifest->keys[0], "optimizer.%s", hyper->name);
-		if (hyper->count == 2)
-			put(manifest, key, "%.17g,%.17g", optim->values[i][0], optim->values[i][1]);
-		else
-			put(manifest, key, "%.17g", optim->values[i][0]);
+		char *value = manifest->values[manifest->count];
+		size_t used = 0;
+		for (uint32_t j = 0; j < hyper->count; j++)
+			used += (size_t)snprintf(value + used, sizeof manifest->values[0] - used, "%s%.17g", j > 0 ? "," : "",
+			                         optim->values[i][j]);
+		put_text(manifest, key, value);
 	}
 }
 
@@ -152,7 +154,7 @@ static void get_hyper(struct reader *reader, struct optim *optim, const struct o
 {
 	char key[64], why[256];
 	const char *at;
-	double values[2] = { 0, 0 };
+	double values[OPTIM_VALUES_MAX] = { 0 };
 
 	snprintf(key, sizeof key, "optimizer.%s", hyper->name);
 	at = get(reader, key);
@@ -170,7 +172,7 @@ static void get_hyper(struct reader *reader, struct optim *optim, const struct o
 			return;
 		}
 	}
-	refuse(reader, "'%s' is not %s", key, hyper->count == 2 ? "a pair of numbers" : "a number");
+	refuse(reader, "'%s' is not %s", key, hyper->count > 1 ? "a list of numbers" : "a number");
 }
 
 static void get_optim(struct reader *reader, struct optim *optim)

@@ -23,7 +23,7 @@ struct manifest {
 	struct safetensors_text texts[MANIFEST_TEXTS_MAX];
 	uint32_t count;
 	char keys[MANIFEST_TEXTS_MAX][64];
-	char values[MANIFEST_TEXTS_MAX][64];
+	char values[MANIFEST_TEXTS_MAX][96];
 };
 
 /* Borrows about->model and about->run. */

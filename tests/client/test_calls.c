@@ -441,7 +441,7 @@ static void test_what_the_wire_would_refuse_is_refused_at_once(void **state)
 {
 	struct world *w = *state;
 	char longer[LIMIT_NAME_BYTES + 2];
-	optd_hyper many[LIMIT_HYPERS + 1], unnamed = {"", {1, 0}, 1}, three = {"lr", {1, 0}, 3};
+	optd_hyper many[LIMIT_HYPERS + 1], unnamed = {"", {1, 0}, 1}, four = {"lr", {1, 0}, 4};
 	memset(longer, 'x', sizeof(longer) - 1);
 	longer[sizeof(longer) - 1] = '\0';
 	for (uint32_t i = 0; i <= LIMIT_HYPERS; i++)
@@ -458,7 +458,7 @@ static void test_what_the_wire_would_refuse_is_refused_at_once(void **state)
 	expect_refused(w, "n", (optd_open_options){.hypers = many, .hyper_count = LIMIT_HYPERS + 1},
 	               OPTD_TOO_LARGE, "33 hyper-parameters");
 	expect_refused(w, "n", (optd_open_options){.hypers = &unnamed, .hyper_count = 1}, OPTD_INVALID, "");
-	expect_refused(w, "n", (optd_open_options){.hypers = &three, .hyper_count = 1}, OPTD_INVALID, "");
+	expect_refused(w, "n", (optd_open_options){.hypers = &four, .hyper_count = 1}, OPTD_INVALID, "");
 	assert_int_equal(optd_set_weight(w->model, 1e-310), OPTD_INVALID);
 	assert_int_equal(optd_pull(w->model, w->weights, UINT64_MAX), OPTD_INVALID);
 	assert_int_equal(optd_drop(w->client, "\xff"), OPTD_INVALID);

@@ -277,9 +277,9 @@ REFUSES(a_hyper_without_a_value, OPEN, msg.open.hypers[0].count = 0, MALFORMED, 
 REFUSES(a_hyper_that_is_nan, OPEN, msg.open.hypers[1].values[1] = (double)NAN, MALFORMED, "'betas'")
 REFUSES(a_hyper_that_is_infinite, OPEN, msg.open.hypers[0].values[0] = -(double)INFINITY, MALFORMED,
         "'lr' is -inf")
-REFUSES_RAW(a_hyper_of_three_values, OPEN,
-            raw_bytes(&raw, FIELD_OPEN, "\x82\x01\x1a\x12\x18" "0123456789abcdef01234567", 29),
-            MALFORMED, "3 values")
+REFUSES_RAW(a_hyper_of_four_values, OPEN,
+            raw_bytes(&raw, FIELD_OPEN, "\x82\x01\x22\x12\x20" "0123456789abcdef0123456789abcdef", 37),
+            MALFORMED, "4 values")
 REFUSES_RAW(more_hypers_than_allowed, OPEN, for (uint32_t i = 0; i < LIMIT_HYPERS; i++)
             raw_bytes(&raw, FIELD_OPEN, "\x82\x01\x00", 3), MALFORMED, "34 hyper")
 REFUSES(opened_without_a_state, OPENED, msg.opened.state = (enum msg_model_state)0, MALFORMED, "state")
@@ -410,7 +410,7 @@ int main(void)
 	        cmocka_unit_test(test_refuses_a_hyper_without_a_value),
 	        cmocka_unit_test(test_refuses_a_hyper_that_is_nan),
 	        cmocka_unit_test(test_refuses_a_hyper_that_is_infinite),
-	        cmocka_unit_test(test_refuses_a_hyper_of_three_values),
+	        cmocka_unit_test(test_refuses_a_hyper_of_four_values),
 	        cmocka_unit_test(test_refuses_more_hypers_than_allowed),
 	        cmocka_unit_test(test_refuses_opened_without_a_state),
 	        cmocka_unit_test(test_refuses_a_later_state),

@@ -108,7 +108,7 @@ static void start(struct fixture *fixture, uint64_t memory_bytes, uint32_t model
 static void write_file(const struct fixture *fixture, const char *name)
 {
 	const uint64_t shape = BLOCKS * LIMIT_BLOCK_ELEMENTS, counts[BLOCKS] = { 5, 6, 7 };
-	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, counts, counts, NULL };
+	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, counts, counts, NULL, NULL };
 	struct checkpoint about = { .model = name,
 		                    .run = "",
 		                    .run_id = 1,
