@@ -189,7 +189,7 @@ typedef enum optd_resume {
  * exists, or has the default named here.  What is given and differs from what the
  * model has is OPTD_CONFLICT with both values. */
 typedef struct optd_open_options {
-	const char *optimizer; /* "sgd", "momentum", "adagrad", "rmsprop", "adam"; default sgd */
+	const char *optimizer; /* "adam", "sgd", ...: optim/README.md has all; default sgd */
 	const char *match;     /* "torch2" (default), "torch1", "numpy" */
 	const optd_hyper *hypers;
 	uint32_t hyper_count;

@@ -18,7 +18,7 @@ static const char USAGE[] =
         "  --rank N            this worker's number, from 0 (0)\n"
         "  --workers N         how many there are (1)\n"
         "  --model NAME        name of the model on the daemon (fashion)\n"
-        "  --optimizer NAME    sgd, momentum, adagrad, rmsprop, adam (the daemon's choice, or sgd)\n"
+        "  --optimizer NAME    adam, sgd, rmsprop, ... (the daemon's choice, or sgd)\n"
         "  --set NAME=VALUE    a hyper-parameter, as in --set lr=0.001 --set betas=0.9,0.999\n"
         "  --match NAME        torch2, torch1 or numpy\n"
         "  --mode sync|async   (the daemon's choice, or sync)\n"
