@@ -147,7 +147,7 @@ KERNEL_LOOP numpy_loop(const float *s, float *restrict w, float *restrict m, flo
 static void common_step(const struct optim *optim, const float *s, float *w, float *const *slot,
                         const float *g, size_t n, bool decay)
 {
-	enum kernel_mean mean = kernel_mean_of(optim, optim->values[BETAS][0]);
+	enum kernel_mean mean = kernel_mean_of(optim, s[LERP1]);
 	bool amsgrad = optim->values[AMSGRAD][0] != 0;
 	float *m = slot[0], *v = slot[1], *x = amsgrad ? slot[2] : NULL;
 

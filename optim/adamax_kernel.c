@@ -67,7 +67,7 @@ KERNEL_LOOP loop(const float *s, float *restrict w, float *restrict m, float *re
 static void step(const struct optim *optim, const float *s, float *w, float *const *slot,
                  const float *g, size_t n)
 {
-	enum kernel_mean mean = kernel_mean_of(optim, optim->values[BETAS][0]);
+	enum kernel_mean mean = kernel_mean_of(optim, s[LERP1]);
 
 #define LOOP(mean, decay) loop(s, w, slot[0], slot[1], g, n, mean, decay)
 	KERNEL_SPLIT_MEAN(mean, optim->values[WEIGHT_DECAY][0] != 0, LOOP);

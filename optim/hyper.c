@@ -184,11 +184,32 @@ static int check_match(const struct optim *optim, char *why, size_t why_bytes)
 	return 0;
 }
 
+static int check_schedule(const struct optim *optim, char *why, size_t why_bytes)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	uint32_t lr = hyper_find(row, "lr");
+
+	if (optim->schedule.part_count == 0)
+		return 0;
+	if (lr == row->hyper_count) {
+		snprintf(why, why_bytes, "%s: a schedule is of lr, which it does not have", row->name);
+		return OPTD_HYPER;
+	}
+	/* Nearly every schedule comes down to 0, or can. */
+	if (row->hypers[lr].min_open) {
+		snprintf(why, why_bytes, "%s: it divides by lr, so that lr may not be scheduled", row->name);
+		return OPTD_HYPER;
+	}
+	return schedule_check(&optim->schedule, why, why_bytes);
+}
+
 int optim_check(const struct optim *optim, char *why, size_t why_bytes)
 {
 	const struct rule_row *row = rule_row(optim->rule);
 	int rc = check_match(optim, why, why_bytes);
 
+	if (rc == 0)
+		rc = check_schedule(optim, why, why_bytes);
 	if (rc < 0 || row->check == NULL)
 		return rc;
 	return row->check(optim, why, why_bytes);

@@ -75,14 +75,15 @@ static inline float kernel_lerp_factor(double weight)
 }
 
 /* How a mean of gradients is formed: PyTorch 1.13 multiplies and adds, 2.x takes
- * lerp.  keep is beta, take 1 - beta, lerp kernel_lerp_factor(1 - beta). */
+ * lerp.  keep is beta, take 1 - beta, lerp kernel_lerp_factor(1 - beta), whose sign
+ * tells the form: of the scalars, since a schedule may move beta. */
 enum kernel_mean { MEAN_MUL_ADD, MEAN_LERP_NEAR, MEAN_LERP_FAR };
 
-static inline enum kernel_mean kernel_mean_of(const struct optim *optim, double beta)
+static inline enum kernel_mean kernel_mean_of(const struct optim *optim, float lerp)
 {
 	if (optim->match == OPTIM_TORCH1)
 		return MEAN_MUL_ADD;
-	return kernel_lerp_far(1 - beta) ? MEAN_LERP_FAR : MEAN_LERP_NEAR;
+	return signbit(lerp) ? MEAN_LERP_FAR : MEAN_LERP_NEAR;
 }
 
 static inline float kernel_mean(enum kernel_mean mean, float m, float g, float keep, float take,

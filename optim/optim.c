@@ -130,12 +130,37 @@ void optim_carry_initial(const struct optim *optim, struct optim_carry *out)
 		out->values[i] = carries[i].initial;
 }
 
+/* Puts what the schedule has into place. */
+static void schedule_apply(struct optim *optim, uint64_t done)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	double momentum;
+	bool cycles = schedule_momentum(&optim->schedule, done, &momentum);
+
+	for (uint32_t i = 0; i < row->hyper_count; i++) {
+		const char *name = row->hypers[i].name;
+
+		if (strcmp(name, "lr") == 0)
+			optim->values[i][0] = schedule_lr(&optim->schedule, optim->values[i][0], done);
+		/* As PyTorch: where the optimizer has a momentum, or else betas. */
+		else if (cycles && (strcmp(name, "betas") == 0 ||
+		                    (strcmp(name, "momentum") == 0 && optim->values[i][0] != 0)))
+			optim->values[i][0] = momentum;
+	}
+}
+
 void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *carry,
                    struct optim_scalars *out)
 {
 	const struct rule_row *row = rule_row(optim->rule);
+	struct optim scheduled;
 
 	assert(t >= 1);
+	if (optim->schedule.part_count > 0) {
+		scheduled = *optim;
+		schedule_apply(&scheduled, t - 1);
+		optim = &scheduled;
+	}
 	memset(out, 0, sizeof(*out));
 	/* A double counts exactly to 2^53 updates. */
 	row->scalars(optim, (double)t, out->values);

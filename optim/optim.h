@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "optim/schedule.h"
 #include "proto/limits.h"
 
 /* Whose bits: PyTorch 2.x's order of operations, 1.13's, or the NumPy formulas
@@ -80,6 +81,7 @@ struct optim {
 	const struct optim_rule *rule;
 	enum optim_match match;
 	double values[OPTIM_HYPERS_MAX][OPTIM_VALUES_MAX];
+	struct schedule schedule; /* of lr; set it, then optim_check */
 };
 
 uint32_t optim_rule_count(void);
@@ -109,7 +111,8 @@ int optim_set(struct optim *optim, const char *name, const double *values, uint3
               char *why, size_t why_bytes);
 
 /* Checks what depends on several hyper-parameters (nesterov needs momentum and
- * no dampening) or on match (no reference for it).  OPTD_HYPER and why. */
+ * no dampening), on match (no reference for it), or on the schedule (it needs an lr,
+ * and one that may be 0).  OPTD_HYPER and why. */
 int optim_check(const struct optim *optim, char *why, size_t why_bytes);
 
 /* "adam match=torch2 lr=0.001 betas=[0.9,0.999] ..." with every hyper-parameter,
@@ -133,8 +136,8 @@ uint32_t optim_carry_count(const struct optim *optim);
 const char *optim_carry_name(const struct optim *optim, uint32_t index);
 void optim_carry_initial(const struct optim *optim, struct optim_carry *out);
 
-/* The scalars of update number t of a segment, t counted from 1.  Moves the
- * segment's carry on to what its next update needs. */
+/* The scalars of update number t of a segment, t counted from 1, with the lr (and
+ * momentum) that the schedule has for t - 1 updates done.  Moves the segment's carry on to what its next update needs. */
 void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *carry,
                    struct optim_scalars *out);
 

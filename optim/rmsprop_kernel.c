@@ -108,7 +108,7 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 	bool decay = optim->values[WEIGHT_DECAY][0] != 0;
 	bool momentum = optim->values[MOMENTUM][0] != 0;
 	bool centered = optim->values[CENTERED][0] != 0;
-	enum kernel_mean mean = kernel_mean_of(optim, optim->values[ALPHA][0]);
+	enum kernel_mean mean = kernel_mean_of(optim, s[LERP]);
 	float *q = slot[0], *b = momentum ? slot[1] : NULL;
 	float *a = centered ? slot[momentum ? 2 : 1] : NULL;
 

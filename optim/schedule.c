@@ -247,6 +247,11 @@ int schedule_check(const struct schedule *schedule, char *why, size_t why_bytes)
 
 		if (rc < 0)
 			return rc;
+		if (i + 1 < schedule->part_count && !(schedule->ends[i] >= 1 && schedule->ends[i] <= (uint64_t)COUNT_MAX)) {
+			snprintf(why, why_bytes, "schedule: part %u ends at %llu; allowed is 1 to 2^53", i + 1,
+			         (unsigned long long)schedule->ends[i]);
+			return OPTD_HYPER;
+		}
 		if (i == 0 || i + 1 == schedule->part_count || schedule->ends[i] > schedule->ends[i - 1])
 			continue;
 		snprintf(why, why_bytes, "schedule: part %u would end at %llu, and part %u before it ends at %llu",
@@ -255,6 +260,65 @@ int schedule_check(const struct schedule *schedule, char *why, size_t why_bytes)
 		return OPTD_HYPER;
 	}
 	return 0;
+}
+
+static void part_text(const struct schedule_part *part, struct text *text)
+{
+	const struct schedule_param *params = kinds[part->kind].params;
+	const char *comma = "";
+	char number[TEXT_NUMBER_BYTES];
+
+	text_add(text, "%s(", kinds[part->kind].name);
+	for (uint32_t i = 0; i < part->milestone_count; i++) {
+		text_number(part->milestones[i], number, sizeof(number));
+		text_add(text, "%s%s", i > 0 ? "," : "milestones=[", number);
+		comma = "],";
+	}
+	for (uint32_t i = 0; i < kinds[part->kind].count; i++) {
+		text_number(part->values[i], number, sizeof(number));
+		text_add(text, "%s%s=%s", comma, params[i].name, number);
+		comma = ",";
+	}
+	text_add(text, ")");
+}
+
+void schedule_text(const struct schedule *schedule, char *text, size_t text_bytes)
+{
+	struct text line = text_open(text, text_bytes);
+
+	for (uint32_t i = 0; i < schedule->part_count; i++) {
+		part_text(&schedule->parts[i], &line);
+		if (i + 1 < schedule->part_count)
+			text_add(&line, " until %llu, then ", (unsigned long long)schedule->ends[i]);
+	}
+}
+
+static bool part_equal(const struct schedule_part *a, const struct schedule_part *b)
+{
+	if (a->kind != b->kind || a->milestone_count != b->milestone_count)
+		return false;
+	for (uint32_t i = 0; i < kinds[a->kind].count; i++) {
+		if (a->values[i] != b->values[i])
+			return false;
+	}
+	for (uint32_t i = 0; i < a->milestone_count; i++) {
+		if (a->milestones[i] != b->milestones[i])
+			return false;
+	}
+	return true;
+}
+
+bool schedule_equal(const struct schedule *a, const struct schedule *b)
+{
+	if (a->part_count != b->part_count)
+		return false;
+	for (uint32_t i = 0; i < a->part_count; i++) {
+		bool last = i + 1 == a->part_count;
+
+		if (!part_equal(&a->parts[i], &b->parts[i]) || (!last && a->ends[i] != b->ends[i]))
+			return false;
+	}
+	return true;
 }
 
 /* ---- formulas ----------------------------------------------------------- */

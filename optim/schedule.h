@@ -17,9 +17,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SCHEDULE_PARAMS_MAX 9
-#define SCHEDULE_MILESTONES_MAX 16
-#define SCHEDULE_PARTS_MAX 4
+#include "proto/limits.h"
+
+#define SCHEDULE_PARAMS_MAX LIMIT_SCHEDULE_PARAMS
+#define SCHEDULE_MILESTONES_MAX LIMIT_SCHEDULE_VALUES
+#define SCHEDULE_PARTS_MAX LIMIT_SCHEDULE_PARTS
 
 enum schedule_kind {
 	SCHEDULE_CONSTANT,
@@ -77,6 +79,13 @@ int schedule_check(const struct schedule *schedule, char *why, size_t why_bytes)
 
 /* The learning rate after t updates, where `lr` is the optimizer's own. */
 double schedule_lr(const struct schedule *schedule, double lr, uint64_t t);
+
+/* "linear_warmup(start_factor=0.1,end_factor=1,total_iters=5) until 5, then
+ * cosine(T_max=40,eta_min=0)"; "" for a constant rate.  Always terminated. */
+void schedule_text(const struct schedule *schedule, char *text, size_t text_bytes);
+
+/* Whether both give the same rates from the same words. */
+bool schedule_equal(const struct schedule *a, const struct schedule *b);
 
 /* Whether the momentum (or the first beta) is scheduled after t updates, which onecycle
  * does unless cycle_momentum is 0; then what it is. */

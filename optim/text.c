@@ -113,6 +113,26 @@ void optim_text(const struct optim *optim, char *text, size_t text_bytes)
 		text_values(optim->values[i], hyper->count, values, sizeof(values));
 		text_add(&line, " %s=%s", hyper->name, values);
 	}
+	if (optim->schedule.part_count > 0) {
+		char schedule[TEXT_SCHEDULE_BYTES];
+
+		schedule_text(&optim->schedule, schedule, sizeof(schedule));
+		text_add(&line, " schedule=%s", schedule);
+	}
+}
+
+static int compare_schedules(const struct schedule *a, const struct schedule *b, char *why,
+                             size_t why_bytes)
+{
+	char here[TEXT_SCHEDULE_BYTES], there[TEXT_SCHEDULE_BYTES];
+
+	if (schedule_equal(a, b))
+		return 0;
+	schedule_text(a, here, sizeof(here));
+	schedule_text(b, there, sizeof(there));
+	snprintf(why, why_bytes, "schedule: here %s, the model has %s", here[0] != '\0' ? here : "none",
+	         there[0] != '\0' ? there : "none");
+	return -1;
 }
 
 static bool values_equal(const double *a, const double *b, uint32_t count)
@@ -147,5 +167,5 @@ int optim_compare(const struct optim *a, const struct optim *b, char *why, size_
 		snprintf(why, why_bytes, "%s: here %s, the model has %s", hyper->name, here, there);
 		return -1;
 	}
-	return 0;
+	return compare_schedules(&a->schedule, &b->schedule, why, why_bytes);
 }

@@ -106,6 +106,12 @@
 /* Values of one: a number, a pair of betas, three coefficients of muon. */
 #define LIMIT_HYPER_VALUES 3u
 
+/* A learning-rate schedule: stretches of it, parameters of each (onecycle has eight),
+ * values of one (milestones). */
+#define LIMIT_SCHEDULE_PARTS 4u
+#define LIMIT_SCHEDULE_PARAMS 9u
+#define LIMIT_SCHEDULE_VALUES 16u
+
 /* A configuration file; what it is read into is a few times larger. */
 #define LIMIT_CONFIG_BYTES (1024u * 1024u)
 

@@ -90,6 +90,20 @@ struct msg_hyper {
 	uint32_t count;
 };
 
+/* A stretch of a learning-rate schedule, with PyTorch's names for what it takes. */
+struct msg_schedule_param {
+	struct msg_text name;
+	double values[LIMIT_SCHEDULE_VALUES];
+	uint32_t count;
+};
+
+struct msg_schedule_part {
+	struct msg_text name;
+	uint64_t until; /* updates; of the last part not looked at */
+	uint32_t param_count;
+	struct msg_schedule_param params[LIMIT_SCHEDULE_PARAMS];
+};
+
 struct msg_open {
 	struct msg_text model;
 	uint32_t daemon, daemons; /* place of this server in the worker's list */
@@ -109,6 +123,8 @@ struct msg_open {
 	uint32_t step_timeout_ms; /* 0: not given */
 	uint32_t hyper_count;
 	struct msg_hyper hypers[LIMIT_HYPERS];
+	uint32_t schedule_count; /* 0: take the model's */
+	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
 };
 
 enum msg_model_state {

@@ -54,6 +54,41 @@ static int hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hype
 	return 0;
 }
 
+static int schedule_part_read(const Optd__V1__SchedulePart *in, struct msg_schedule_part *out,
+                              const struct refusal *why)
+{
+	if (in->n_params > LIMIT_SCHEDULE_PARAMS)
+		return refuse(why, OPTD_MALFORMED, "a schedule of %zu parameters, at most %u", in->n_params,
+		              LIMIT_SCHEDULE_PARAMS);
+	out->name = wire_text(in->name);
+	out->until = in->until;
+	out->param_count = (uint32_t)in->n_params;
+	for (size_t i = 0; i < in->n_params; i++) {
+		const Optd__V1__Hyper *param = in->params[i];
+		if (param->n_values > LIMIT_SCHEDULE_VALUES)
+			return refuse(why, OPTD_MALFORMED, "a schedule's parameter of %zu values, at most %u",
+			              param->n_values, LIMIT_SCHEDULE_VALUES);
+		out->params[i].name = wire_text(param->name);
+		out->params[i].count = (uint32_t)param->n_values;
+		for (size_t v = 0; v < param->n_values; v++)
+			out->params[i].values[v] = param->values[v];
+	}
+	return 0;
+}
+
+static int schedule_read(const Optd__V1__Open *in, struct msg_open *out, const struct refusal *why)
+{
+	int rc = 0;
+
+	if (in->n_schedule > LIMIT_SCHEDULE_PARTS)
+		return refuse(why, OPTD_MALFORMED, "a schedule of %zu parts, at most %u are allowed",
+		              in->n_schedule, LIMIT_SCHEDULE_PARTS);
+	out->schedule_count = (uint32_t)in->n_schedule;
+	for (size_t i = 0; i < in->n_schedule && rc == 0; i++)
+		rc = schedule_part_read(in->schedule[i], &out->schedule[i], why);
+	return rc;
+}
+
 static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struct refusal *why)
 {
 	out->model = wire_text(in->model);
@@ -72,7 +107,8 @@ static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struc
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init != 0;
-	return hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	int rc = hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	return rc < 0 ? rc : schedule_read(in, out, why);
 }
 
 static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
@@ -199,6 +235,32 @@ static void hypers_write(const struct msg_hyper *in, uint32_t count, struct wire
 	}
 }
 
+static void schedule_write(const struct msg_open *in, struct wire_body *body)
+{
+	uint32_t used = 0;
+
+	body->open.schedule = body->schedule_pointers;
+	body->open.n_schedule = in->schedule_count;
+	for (uint32_t i = 0; i < in->schedule_count; i++) {
+		const struct msg_schedule_part *part = &in->schedule[i];
+		Optd__V1__SchedulePart *out = &body->schedule[i];
+		optd__v1__schedule_part__init(out);
+		body->schedule_pointers[i] = out;
+		out->name = wire_clip(part->name, LIMIT_NAME_BYTES);
+		out->until = part->until;
+		out->params = &body->param_pointers[used];
+		out->n_params = part->param_count;
+		for (uint32_t j = 0; j < part->param_count; j++, used++) {
+			Optd__V1__Hyper *param = &body->params[used];
+			optd__v1__hyper__init(param);
+			param->name = wire_clip(part->params[j].name, LIMIT_NAME_BYTES);
+			param->values = (double *)part->params[j].values;
+			param->n_values = part->params[j].count;
+			body->param_pointers[used] = param;
+		}
+	}
+}
+
 static void open_write(const struct msg_open *in, struct wire_body *body)
 {
 	Optd__V1__Open *out = &body->open;
@@ -223,6 +285,7 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->hypers = body->hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	hypers_write(in->hypers, in->hyper_count, body);
+	schedule_write(in, body);
 }
 
 static void rule_write(const struct msg_rule *in, struct wire_body *body)

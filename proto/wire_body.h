@@ -21,6 +21,10 @@ struct wire_body {
 		struct {
 			Optd__V1__Hyper hypers[LIMIT_HYPERS];
 			Optd__V1__Hyper *hyper_pointers[LIMIT_HYPERS];
+			Optd__V1__SchedulePart schedule[LIMIT_SCHEDULE_PARTS];
+			Optd__V1__SchedulePart *schedule_pointers[LIMIT_SCHEDULE_PARTS];
+			Optd__V1__Hyper params[LIMIT_SCHEDULE_PARTS * LIMIT_SCHEDULE_PARAMS];
+			Optd__V1__Hyper *param_pointers[LIMIT_SCHEDULE_PARTS * LIMIT_SCHEDULE_PARAMS];
 		};
 	};
 };

@@ -39,17 +39,19 @@ static int check_welcome(const struct msg_welcome *welcome, const struct refusal
 	return wire_check_text(welcome->software, LIMIT_NAME_BYTES, "software", why);
 }
 
-static int check_hyper(const struct msg_hyper *hyper, const struct refusal *why)
+/* A name and finite numbers; `what` is a hyper-parameter, say. */
+static int check_numbers(const struct msg_text *name, const double *values, uint32_t count,
+                         const char *what, const struct refusal *why)
 {
-	int rc = wire_check_text(hyper->name, LIMIT_NAME_BYTES, "the name of a hyper-parameter", why);
+	int rc = wire_check_text(*name, LIMIT_NAME_BYTES, "the name of a hyper-parameter", why);
 	if (rc < 0)
 		return rc;
-	if (hyper->name.size == 0 || hyper->count == 0)
-		return refuse(why, OPTD_MALFORMED, "a hyper-parameter without a name or value");
-	for (uint32_t i = 0; i < hyper->count; i++)
-		if (!isfinite(hyper->values[i]))
-			return refuse(why, OPTD_MALFORMED, "hyper-parameter '%.*s' is %g, not a finite number",
-			              (int)hyper->name.size, hyper->name.bytes, hyper->values[i]);
+	if (name->size == 0 || count == 0)
+		return refuse(why, OPTD_MALFORMED, "a %s without a name or value", what);
+	for (uint32_t i = 0; i < count; i++)
+		if (!isfinite(values[i]))
+			return refuse(why, OPTD_MALFORMED, "%s '%.*s' is %g, not a finite number", what,
+			              (int)name->size, name->bytes, values[i]);
 	return 0;
 }
 
@@ -57,7 +59,19 @@ static int check_hypers(const struct msg_hyper *hypers, uint32_t count, const st
 {
 	int rc = 0;
 	for (uint32_t i = 0; rc == 0 && i < count; i++)
-		rc = check_hyper(&hypers[i], why);
+		rc = check_numbers(&hypers[i].name, hypers[i].values, hypers[i].count,
+		                   "hyper-parameter", why);
+	return rc;
+}
+
+static int check_schedule_part(const struct msg_schedule_part *part, const struct refusal *why)
+{
+	int rc = wire_check_text(part->name, LIMIT_NAME_BYTES, "the name of a schedule", why);
+	if (rc == 0 && part->name.size == 0)
+		rc = refuse(why, OPTD_MALFORMED, "a schedule without a name");
+	for (uint32_t i = 0; rc == 0 && i < part->param_count; i++)
+		rc = check_numbers(&part->params[i].name, part->params[i].values, part->params[i].count,
+		                   "schedule's parameter", why);
 	return rc;
 }
 
@@ -71,7 +85,11 @@ static int check_open_settings(const struct msg_open *open, const struct refusal
 	if (rc == 0 && open->workers > LIMIT_WORKERS)
 		rc = refuse(why, OPTD_MALFORMED, "%" PRIu32 " workers, at most %u are allowed",
 		            open->workers, LIMIT_WORKERS);
-	return rc == 0 ? check_hypers(open->hypers, open->hyper_count, why) : rc;
+	if (rc == 0)
+		rc = check_hypers(open->hypers, open->hyper_count, why);
+	for (uint32_t i = 0; rc == 0 && i < open->schedule_count; i++)
+		rc = check_schedule_part(&open->schedule[i], why);
+	return rc;
 }
 
 static int check_open(const struct msg *msg, const struct refusal *why)

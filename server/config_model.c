@@ -100,7 +100,8 @@ static int read_hyper(struct reader *reader, struct optim *optim, const yaml_nod
 		                     value->type == YAML_SCALAR_NODE ? node_text(value) : "[...]",
 		                     flag ? "true or false (or 1 or 0)"
 		                     : hyper->count > 1
-		                             ? "a list of numbers, such as [0.9, 0.999]"
+		                             ? (hyper->count == 2 ? "a list of two numbers, such as [0.9, 0.999]"
+		                                                  : "a list of three numbers")
 		                             : "a number, such as 0.001 or 1e-3");
 	/* An unknown name gets its error, with the nearest one, here too. */
 	if (optim_set(optim, node_text(key), values, count, reason, sizeof(reason)) < 0)
@@ -117,7 +118,9 @@ static int read_hypers(struct reader *reader, struct optim *optim, const yaml_no
 	     rc == 0 && pair < mapping->data.mapping.pairs.top; pair++) {
 		const yaml_node_t *key = reader_node(reader, pair->key);
 
-		if (strcmp(node_text(key), "name") != 0 && strcmp(node_text(key), "match") != 0)
+		if (strcmp(node_text(key), "schedule") == 0)
+			rc = reader_schedule(reader, reader_node(reader, pair->value), &optim->schedule);
+		else if (strcmp(node_text(key), "name") != 0 && strcmp(node_text(key), "match") != 0)
 			rc = read_hyper(reader, optim, key, reader_node(reader, pair->value));
 	}
 	if (rc == 0 && optim_check(optim, reason, sizeof(reason)) < 0)

@@ -165,6 +165,10 @@ static void print_optimizer(FILE *out, const struct optim *optim)
 		}
 		fputs(hyper->count > 1 ? "]" : "", out);
 	}
+	if (optim->schedule.part_count > 0) {
+		fputs(", schedule: ", out);
+		config_print_schedule(out, &optim->schedule);
+	}
 	putc('}', out);
 }
 

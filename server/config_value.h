@@ -29,6 +29,9 @@ void value_duration_text(uint64_t ms, char out[VALUE_TEXT_BYTES]);
 /* The fewest digits that read back the same. */
 void value_real_text(double value, char out[VALUE_TEXT_BYTES]);
 
+/* Writes a schedule as YAML that reads back the same (config_schedule.c). */
+void config_print_schedule(FILE *out, const struct schedule *schedule);
+
 /* Whether text is an endpoint to bind, or (to_connect) one that a client can
  * connect to.  OPTD_INVALID and why. */
 int endpoint_check(const char *text, bool to_connect, char *why, size_t why_bytes);

@@ -55,6 +55,10 @@ int reader_knob(struct reader *reader, const struct config_knob *knob, void *bas
  * knobs whose path begins with section ("", "limits." or "models."). */
 int reader_unknown(struct reader *reader, const yaml_node_t *key, const char *section);
 
+/* Reads an optimizer's schedule, whose parts are not checked together yet
+ * (config_schedule.c). */
+int reader_schedule(struct reader *reader, const yaml_node_t *value, struct schedule *schedule);
+
 /* Reads the list of models into the config (config_model.c). */
 int reader_models(struct reader *reader, const yaml_node_t *list);
 

@@ -25,6 +25,47 @@ static void name_text(struct msg_text text, char *to, size_t room)
 	settings_text(text, to, room);
 }
 
+static int read_schedule_part(const struct msg_schedule_part *given, struct schedule_part *part,
+                              char *why, size_t why_bytes)
+{
+	char name[64];
+
+	name_text(given->name, name, sizeof(name));
+	int kind = schedule_find(name);
+	if (kind < 0) {
+		snprintf(why, why_bytes, "no schedule '%s'; there are constant, linear_warmup, step, cosine and "
+		         "others, see optd.yaml(5)", name);
+		return OPTD_HYPER;
+	}
+	schedule_part_init(part, (enum schedule_kind)kind);
+	for (uint32_t i = 0; i < given->param_count; i++) {
+		const struct msg_schedule_param *param = &given->params[i];
+		name_text(param->name, name, sizeof(name));
+		int rc = schedule_set(part, name, param->values, param->count, why, why_bytes);
+		if (rc < 0)
+			return rc;
+	}
+	return OPTD_OK;
+}
+
+/* Leaves the schedule as it is if the worker gave none. */
+static int read_schedule(const struct msg_open *open, struct schedule *schedule, char *why,
+                         size_t why_bytes)
+{
+	int rc = OPTD_OK;
+
+	if (open->schedule_count == 0)
+		return rc;
+	memset(schedule, 0, sizeof(*schedule));
+	for (uint32_t i = 0; rc == OPTD_OK && i < open->schedule_count; i++) {
+		rc = read_schedule_part(&open->schedule[i], &schedule->parts[i], why, why_bytes);
+		schedule->ends[i] = open->schedule[i].until;
+	}
+	schedule->part_count = open->schedule_count;
+	schedule->ends[open->schedule_count - 1] = 0; /* nothing comes after it */
+	return rc;
+}
+
 /* The optimizer as the worker gave it.  OPTD_HYPER and why. */
 static int read_optim(const struct msg_open *open, struct optim *optim, char *why, size_t why_bytes)
 {
@@ -50,6 +91,8 @@ static int read_optim(const struct msg_open *open, struct optim *optim, char *wh
 		name_text(h->name, hyper, sizeof(hyper));
 		rc = optim_set(optim, hyper, h->values, h->count, why, why_bytes);
 	}
+	if (rc == OPTD_OK)
+		rc = read_schedule(open, &optim->schedule, why, why_bytes);
 	return rc == OPTD_OK ? optim_check(optim, why, why_bytes) : rc;
 }
 
@@ -91,6 +134,21 @@ static int compare_rule(const struct msg_open *open, const struct optim *has, ch
 	return OPTD_OK;
 }
 
+static int compare_schedule(const struct msg_open *open, const struct optim *has, char *why,
+                            size_t why_bytes)
+{
+	struct optim merged = *has;
+	char detail[300];
+
+	int rc = read_schedule(open, &merged.schedule, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = optim_check(&merged, why, why_bytes);
+	if (rc < 0 || optim_compare(&merged, has, detail, sizeof(detail)) == 0)
+		return rc;
+	snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s", detail);
+	return OPTD_CONFLICT;
+}
+
 /* Only what the worker named is compared: the rest it takes from the model. */
 static int compare_optim(const struct msg_open *open, const struct optim *has, char *why,
                          size_t why_bytes)
@@ -109,7 +167,7 @@ static int compare_optim(const struct msg_open *open, const struct optim *has, c
 		snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s", detail);
 		rc = OPTD_CONFLICT;
 	}
-	return rc;
+	return rc == OPTD_OK ? compare_schedule(open, has, why, why_bytes) : rc;
 }
 
 static const char *mode_name(enum msg_mode mode)

@@ -167,7 +167,7 @@ static struct shard *create(struct call *call, const char *name)
 	struct model_place place = {open->daemon, open->daemons, engine->options.lane,
 	                            engine->options.lanes};
 	struct model_settings settings;
-	char why[400] = "";
+	char why[LIMIT_TEXT_BYTES] = "";
 
 	int rc = settings_make(&engine->options, find_preset(engine, name), open, &settings, why, sizeof(why));
 	if (rc < 0) {
@@ -474,7 +474,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	const struct model *model = shard->model;
 	struct outbox_entry *entry = call_reply(call, OPTD_OK);
 	struct msg_opened *o = &entry->head.opened;
-	char optimizer[512];
+	char optimizer[LIMIT_NAME_BYTES];
 
 	optim_text(&model->settings.optim, optimizer, sizeof(optimizer));
 	o->model = shard->handle;

@@ -41,18 +41,52 @@ static void put(struct manifest *manifest, const char *key, const char *format, 
 	put_text(manifest, key, value);
 }
 
+/* A key for the next text, good as long as the manifest. */
+__attribute__((format(printf, 2, 3)))
+static char *make_key(struct manifest *manifest, const char *format, ...)
+{
+	char *key = manifest->keys[manifest->count];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(key, sizeof manifest->keys[0], format, args);
+	va_end(args);
+	return key;
+}
+
+static void put_numbers(struct manifest *manifest, const char *key, const double *numbers, uint32_t count)
+{
+	char *value = manifest->values[manifest->count];
+	size_t used = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		used += (size_t)snprintf(value + used, sizeof manifest->values[0] - used, "%s%.17g", i > 0 ? "," : "",
+		                         numbers[i]);
+	put_text(manifest, key, value);
+}
+
 static void put_hypers(struct manifest *manifest, const struct optim *optim)
 {
 	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
 		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
-		char *key = manifest->keys[manifest->count];
-		snprintf(key, sizeof manifest->keys[0], "optimizer.%s", hyper->name);
-		char *value = manifest->values[manifest->count];
-		size_t used = 0;
-		for (uint32_t j = 0; j < hyper->count; j++)
-			used += (size_t)snprintf(value + used, sizeof manifest->values[0] - used, "%s%.17g", j > 0 ? "," : "",
-			                         optim->values[i][j]);
-		put_text(manifest, key, value);
+		put_numbers(manifest, make_key(manifest, "optimizer.%s", hyper->name), optim->values[i], hyper->count);
+	}
+}
+
+static void put_schedule(struct manifest *manifest, const struct schedule *schedule)
+{
+	put(manifest, "schedule", "%" PRIu32, schedule->part_count);
+	for (uint32_t i = 0; i < schedule->part_count; i++) {
+		const struct schedule_part *part = &schedule->parts[i];
+		uint32_t count;
+		const struct schedule_param *params = schedule_params(part->kind, &count);
+		put_text(manifest, make_key(manifest, "schedule.%u", i), schedule_name(part->kind));
+		put(manifest, make_key(manifest, "schedule.%u.until", i), "%" PRIu64, schedule->ends[i]);
+		for (uint32_t j = 0; j < count; j++)
+			put_numbers(manifest, make_key(manifest, "schedule.%u.%s", i, params[j].name), &part->values[j], 1);
+		if (part->milestone_count > 0)
+			put_numbers(manifest, make_key(manifest, "schedule.%u.milestones", i), part->milestones,
+			            part->milestone_count);
 	}
 }
 
@@ -68,6 +102,7 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put_text(manifest, "optimizer", optim_rule_name(about->optim.rule));
 	put_text(manifest, "optimizer.match", optim_match_name(about->optim.match));
 	put_hypers(manifest, &about->optim);
+	put_schedule(manifest, &about->optim.schedule);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -150,29 +185,74 @@ static const char *get_name(struct reader *reader, const char *key)
 	return text;
 }
 
+/* Finite numbers with commas between them, at most `most`; returns how many, and 0
+ * after a refusal. */
+static uint32_t get_numbers(struct reader *reader, const char *key, double *values, uint32_t most)
+{
+	const char *at = get(reader, key);
+
+	for (uint32_t count = 0; count < most; count++) {
+		char *end;
+		if (count > 0 && *at++ != ',')
+			break;
+		values[count] = strtod(at, &end);
+		if (end == at || !isfinite(values[count]))
+			break;
+		at = end;
+		if (*at == '\0')
+			return count + 1;
+	}
+	refuse(reader, "'%s' is not %s", key, most > 1 ? "a list of numbers" : "a number");
+	return 0;
+}
+
 static void get_hyper(struct reader *reader, struct optim *optim, const struct optim_hyper *hyper)
 {
 	char key[64], why[256];
-	const char *at;
 	double values[OPTIM_VALUES_MAX] = { 0 };
+	uint32_t count;
 
 	snprintf(key, sizeof key, "optimizer.%s", hyper->name);
-	at = get(reader, key);
-	for (uint32_t i = 0; i < hyper->count; i++) {
-		char *end;
-		if (i > 0 && *at++ != ',')
-			break;
-		values[i] = strtod(at, &end);
-		if (end == at || !isfinite(values[i]))
-			break;
-		at = end;
-		if (i + 1 == hyper->count && *at == '\0') {
-			if (optim_set(optim, hyper->name, values, hyper->count, why, sizeof why) < 0)
-				refuse(reader, "%s", why);
+	count = get_numbers(reader, key, values, hyper->count);
+	if (count > 0 && optim_set(optim, hyper->name, values, count, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
+static void get_schedule_param(struct reader *reader, struct schedule_part *part, uint32_t index, const char *name,
+                               uint32_t most)
+{
+	char key[64], why[256];
+	double values[SCHEDULE_MILESTONES_MAX];
+	uint32_t count;
+
+	snprintf(key, sizeof key, "schedule.%u.%s", index, name);
+	count = get_numbers(reader, key, values, most);
+	if (count > 0 && schedule_set(part, name, values, count, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
+static void get_schedule(struct reader *reader, struct schedule *schedule)
+{
+	schedule->part_count = get_u32(reader, "schedule", 0, SCHEDULE_PARTS_MAX);
+	for (uint32_t i = 0; i < schedule->part_count && reader->rc == OPTD_OK; i++) {
+		char key[64];
+		uint32_t count;
+		snprintf(key, sizeof key, "schedule.%u", i);
+		int kind = schedule_find(get(reader, key));
+		if (kind < 0) {
+			refuse(reader, "'%s' is not a schedule that this version knows", key);
 			return;
 		}
+		struct schedule_part *part = &schedule->parts[i];
+		const struct schedule_param *params = schedule_params((enum schedule_kind)kind, &count);
+		schedule_part_init(part, (enum schedule_kind)kind);
+		snprintf(key, sizeof key, "schedule.%u.until", i);
+		schedule->ends[i] = get_number(reader, key, 10, 0, INT64_MAX);
+		for (uint32_t j = 0; j < count; j++)
+			get_schedule_param(reader, part, i, params[j].name, 1);
+		if (kind == SCHEDULE_MULTISTEP)
+			get_schedule_param(reader, part, i, "milestones", SCHEDULE_MILESTONES_MAX);
 	}
-	refuse(reader, "'%s' is not %s", key, hyper->count > 1 ? "a list of numbers" : "a number");
 }
 
 static void get_optim(struct reader *reader, struct optim *optim)
@@ -193,6 +273,7 @@ static void get_optim(struct reader *reader, struct optim *optim)
 	}
 	for (uint32_t i = 0; i < optim_hyper_count(rule); i++)
 		get_hyper(reader, optim, optim_hyper(rule, i));
+	get_schedule(reader, &optim->schedule);
 	if (reader->rc == OPTD_OK && optim_check(optim, why, sizeof why) < 0)
 		refuse(reader, "%s", why);
 }

@@ -17,13 +17,17 @@
 /* The version of a checkpoint's format: a reader takes only its own. */
 #define MANIFEST_FORMAT "2"
 
-#define MANIFEST_TEXTS_MAX 48u
+/* The settings, 16 hyper-parameters, and a schedule of four parts. */
+#define MANIFEST_TEXTS_MAX 96u
+
+/* Sixteen numbers with the digits that read back the same. */
+#define MANIFEST_VALUE_BYTES 448u
 
 struct manifest {
 	struct safetensors_text texts[MANIFEST_TEXTS_MAX];
 	uint32_t count;
 	char keys[MANIFEST_TEXTS_MAX][64];
-	char values[MANIFEST_TEXTS_MAX][96];
+	char values[MANIFEST_TEXTS_MAX][MANIFEST_VALUE_BYTES];
 };
 
 /* Borrows about->model and about->run. */

@@ -145,6 +145,43 @@ static void test_config_decides_and_the_worker_may_repeat_it(void **state)
 	assert_make(&preset, &open, OPTD_CONFLICT, "mode|sync|async");
 }
 
+static void schedule_of(struct msg_open *open, const char *name, const char *param, double value)
+{
+	open->schedule_count = 1;
+	open->schedule[0] = (struct msg_schedule_part){.name = text_of(name), .param_count = 1};
+	open->schedule[0].params[0] =
+	        (struct msg_schedule_param){.name = text_of(param), .values = {value}, .count = 1};
+}
+
+static void test_schedule_of_the_worker_is_the_models(void **state)
+{
+	(void)state;
+	struct msg_open open = open_of("sgd", "lr", 0.5);
+	struct model_settings settings;
+	char why[256];
+	schedule_of(&open, "cosine", "T_max", 40);
+	assert_int_equal(settings_make(&OPTIONS, NULL, &open, &settings, why, sizeof(why)), 0);
+	assert_true(schedule_lr(&settings.optim.schedule, 0.5, 20) == 0.25);
+	open.schedule[0].params[0].values[0] = 41;
+	assert_int_equal(settings_compare(&open, &settings, why, sizeof(why)), OPTD_CONFLICT);
+	assert_non_null(strstr(why, "T_max=41"));
+	assert_non_null(strstr(why, "T_max=40"));
+	open.schedule_count = 0;
+	assert_int_equal(settings_compare(&open, &settings, why, sizeof(why)), 0);
+}
+
+static void test_schedule_that_is_not_one_is_refused(void **state)
+{
+	(void)state;
+	struct msg_open open = open_of("sgd", NULL, 0);
+	schedule_of(&open, "cosin", "T_max", 40);
+	assert_make(NULL, &open, OPTD_HYPER, "no schedule 'cosin'|cosine");
+	schedule_of(&open, "cosine", "T_max", -1);
+	assert_make(NULL, &open, OPTD_HYPER, "T_max=-1");
+	schedule_of(&open, "cosine", "eta_min", 0);
+	assert_make(NULL, &open, OPTD_HYPER, "cosine needs T_max");
+}
+
 static void test_worker_that_names_nothing_agrees_with_everything(void **state)
 {
 	(void)state;
@@ -200,6 +237,8 @@ int main(void)
 	        cmocka_unit_test(test_text_that_is_far_too_long_is_refused_not_cut),
 	        cmocka_unit_test(test_more_workers_than_the_limit_are_refused_with_both_numbers),
 	        cmocka_unit_test(test_config_decides_and_the_worker_may_repeat_it),
+	        cmocka_unit_test(test_schedule_of_the_worker_is_the_models),
+	        cmocka_unit_test(test_schedule_that_is_not_one_is_refused),
 	        cmocka_unit_test(test_worker_that_names_nothing_agrees_with_everything),
 	        cmocka_unit_test(test_every_setting_that_differs_gives_both_values),
 	        cmocka_unit_test(test_match_that_differs_is_a_conflict_also_without_an_optimizer),

@@ -87,6 +87,28 @@ static void test_settings_come_back(void **state)
 	sample_deinit(&sample);
 }
 
+static void test_a_schedule_comes_back(void **state)
+{
+	const double milestones[] = { 5, 20, 20, 33 }, total = 7, gamma = 0.1 + 0.2;
+	struct sample sample;
+	struct checkpoint_file *file;
+	struct schedule *schedule = &sample.about.optim.schedule;
+
+	(void)state;
+	sample_small(&sample, 2);
+	schedule->part_count = 2;
+	schedule->ends[0] = 7;
+	schedule_part_init(&schedule->parts[0], SCHEDULE_LINEAR_WARMUP);
+	ok(schedule_set(&schedule->parts[0], "total_iters", &total, 1, why, sizeof why));
+	schedule_part_init(&schedule->parts[1], SCHEDULE_MULTISTEP);
+	ok(schedule_set(&schedule->parts[1], "milestones", milestones, 4, why, sizeof why));
+	ok(schedule_set(&schedule->parts[1], "gamma", &gamma, 1, why, sizeof why));
+	file = saved(&sample);
+	assert_int_equal(optim_compare(&checkpoint_about(file)->optim, &sample.about.optim, why, sizeof why), 0);
+	checkpoint_close(file);
+	sample_deinit(&sample);
+}
+
 /* Puts the run in random pieces in random order. */
 static void put_shuffled(const struct sample *sample, struct checkpoint_writer *writer, uint64_t *seed)
 {
@@ -517,6 +539,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_bit_comes_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settings_come_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_schedule_comes_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_blocks_may_come_one_by_one_from_the_last, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_models_in_any_split, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_head_is_never_larger_than_promised, setup, teardown),

@@ -130,6 +130,55 @@ static void test_late_updates_are_uncorrected(void **state)
 	}
 }
 
+static struct optim scheduled(struct optim optim, enum schedule_kind kind)
+{
+	static const struct {
+		const char *name;
+		double value;
+	} params[] = { { "gamma", 0.5 }, { "max_lr", 0.25 }, { "total_steps", 20 } };
+	char why[256];
+
+	optim.schedule.part_count = 1;
+	schedule_part_init(&optim.schedule.parts[0], kind);
+	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++)
+		schedule_set(&optim.schedule.parts[0], params[i].name, &params[i].value, 1, why, sizeof(why));
+	assert_int_equal(optim_check(&optim, why, sizeof(why)), 0);
+	return optim;
+}
+
+static void test_schedule_sets_the_rate_of_updates_done(void **state)
+{
+	struct optim plain = make("adam", OPTIM_TORCH2);
+	struct optim optim;
+
+	(void)state;
+	set(&plain, "lr", 0.5, 0);
+	optim = scheduled(plain, SCHEDULE_EXPONENTIAL);
+	for (uint64_t t = 1; t <= 4; t++) {
+		struct optim_scalars got = scalars_of(&optim, t), want = scalars_of(&plain, t);
+
+		assert_memory_equal(&got, &want, sizeof(got));
+		set(&plain, "lr", ldexp(0.5, -(int)t), 0);
+	}
+}
+
+/* Also where the form of the mean follows from beta: 0.4 takes another one than 0.95. */
+static void test_onecycle_moves_the_first_beta(void **state)
+{
+	struct optim plain = make("adam", OPTIM_TORCH2), optim;
+	float state_a[OPTIM_SLOTS_MAX] = { 0.5f, 0.25f }, state_b[OPTIM_SLOTS_MAX] = { 0.5f, 0.25f };
+	double momentum;
+
+	(void)state;
+	set(&plain, "betas", 0.4, 0.999);
+	optim = scheduled(plain, SCHEDULE_ONECYCLE);
+	assert_true(schedule_momentum(&optim.schedule, 0, &momentum) && momentum == 0.95);
+	set(&plain, "betas", 0.95, 0.999);
+	set(&plain, "lr", schedule_lr(&optim.schedule, 0, 0), 0);
+	assert_true(update(&optim, 1, 2, state_a, 0.75f) == update(&plain, 1, 2, state_b, 0.75f));
+	assert_memory_equal(state_a, state_b, sizeof(state_a));
+}
+
 static void test_maximize_turns_before_weight_decay(void **state)
 {
 	struct optim optim = make("sgd", OPTIM_TORCH2);
@@ -151,6 +200,8 @@ int main(void)
 		cmocka_unit_test(test_adam_first_update_moves_by_the_learning_rate),
 		cmocka_unit_test(test_counter_goes_beyond_two_to_the_24),
 		cmocka_unit_test(test_late_updates_are_uncorrected),
+		cmocka_unit_test(test_schedule_sets_the_rate_of_updates_done),
+		cmocka_unit_test(test_onecycle_moves_the_first_beta),
 		cmocka_unit_test(test_maximize_turns_before_weight_decay),
 	};
 

@@ -103,6 +103,15 @@ static void fill_open(struct msg *msg)
 	        .hyper_count = 2,
 	        .hypers = {{.name = text("lr"), .values = {1e-3}, .count = 1},
 	                   {.name = text("betas"), .values = {0.9, 0.999}, .count = 2}},
+	        .schedule_count = 2,
+	        .schedule = {{.name = text("linear_warmup"),
+	                      .until = 500,
+	                      .param_count = 1,
+	                      .params = {{.name = text("total_iters"), .values = {500}, .count = 1}}},
+	                     {.name = text("multistep"),
+	                      .param_count = 2,
+	                      .params = {{.name = text("milestones"), .values = {100, 200, 300, 400}, .count = 4},
+	                                 {.name = text("gamma"), .values = {0.5}, .count = 1}}}},
 	};
 }
 

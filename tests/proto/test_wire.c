@@ -185,6 +185,18 @@ static void test_open_comes_through(void **state)
 		SAME(hypers[i].values[0]);
 		SAME(hypers[i].values[1]);
 	}
+	SAME(schedule_count);
+	for (uint32_t i = 0; i < a->schedule_count; i++) {
+		same_text(a->schedule[i].name, b->schedule[i].name);
+		SAME(schedule[i].until);
+		SAME(schedule[i].param_count);
+		for (uint32_t j = 0; j < a->schedule[i].param_count; j++) {
+			same_text(a->schedule[i].params[j].name, b->schedule[i].params[j].name);
+			SAME(schedule[i].params[j].count);
+			assert_memory_equal(a->schedule[i].params[j].values, b->schedule[i].params[j].values,
+			                    sizeof(a->schedule[i].params[j].values));
+		}
+	}
 }
 
 static void test_opened_comes_through(void **state)

@@ -277,6 +277,14 @@ REFUSES(a_hyper_without_a_value, OPEN, msg.open.hypers[0].count = 0, MALFORMED, 
 REFUSES(a_hyper_that_is_nan, OPEN, msg.open.hypers[1].values[1] = (double)NAN, MALFORMED, "'betas'")
 REFUSES(a_hyper_that_is_infinite, OPEN, msg.open.hypers[0].values[0] = -(double)INFINITY, MALFORMED,
         "'lr' is -inf")
+REFUSES(a_schedule_without_a_name, OPEN, msg.open.schedule[0].name = (struct msg_text){0}, MALFORMED,
+        "a schedule without a name")
+REFUSES(a_schedules_parameter_without_a_value, OPEN, msg.open.schedule[0].params[0].count = 0, MALFORMED,
+        "schedule's parameter without")
+REFUSES(a_schedules_parameter_that_is_nan, OPEN, msg.open.schedule[1].params[0].values[3] = (double)NAN,
+        MALFORMED, "'milestones' is")
+REFUSES_RAW(more_schedule_parts_than_allowed, OPEN, for (uint32_t i = 0; i < LIMIT_SCHEDULE_PARTS; i++)
+            raw_bytes(&raw, FIELD_OPEN, "\x92\x01\x00", 3), MALFORMED, "6 parts, at most 4")
 REFUSES_RAW(a_hyper_of_four_values, OPEN,
             raw_bytes(&raw, FIELD_OPEN, "\x82\x01\x22\x12\x20" "0123456789abcdef0123456789abcdef", 37),
             MALFORMED, "4 values")
@@ -410,6 +418,10 @@ int main(void)
 	        cmocka_unit_test(test_refuses_a_hyper_without_a_value),
 	        cmocka_unit_test(test_refuses_a_hyper_that_is_nan),
 	        cmocka_unit_test(test_refuses_a_hyper_that_is_infinite),
+	        cmocka_unit_test(test_refuses_a_schedule_without_a_name),
+	        cmocka_unit_test(test_refuses_a_schedules_parameter_without_a_value),
+	        cmocka_unit_test(test_refuses_a_schedules_parameter_that_is_nan),
+	        cmocka_unit_test(test_refuses_more_schedule_parts_than_allowed),
 	        cmocka_unit_test(test_refuses_a_hyper_of_four_values),
 	        cmocka_unit_test(test_refuses_more_hypers_than_allowed),
 	        cmocka_unit_test(test_refuses_opened_without_a_state),

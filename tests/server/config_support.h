@@ -21,4 +21,7 @@ void accepts(const char *text);
  * and holds `what`. */
 void refuses(const char *text, const char *place, const char *what);
 
+/* Fails the test unless what was read last, printed, is read as the same. */
+void reads_back_the_same(void);
+
 #endif

@@ -307,35 +307,6 @@ static void test_window_holds_two_messages(void **state)
 
 /* ---------------------------------------------------------------- printing */
 
-static char *print(const struct config *from)
-{
-	size_t size;
-	char *text;
-	FILE *out = open_memstream(&text, &size);
-
-	assert_non_null(out);
-	config_print(from, out);
-	fclose(out);
-	return text;
-}
-
-static void reads_back_the_same(void)
-{
-	static struct config before;
-	char *first = print(&config), *second;
-
-	before = config;
-	accepts(first);
-	second = print(&config);
-	assert_string_equal(first, second);
-	/* Where a value stood in a file is another matter. */
-	for (uint32_t i = 0; i < config.model_count; i++)
-		before.models[i].line = config.models[i].line;
-	assert_memory_equal(&before, &config, offsetof(struct config, file));
-	free(first);
-	free(second);
-}
-
 static void test_printed_config_reads_back_the_same(void **state)
 {
 	(void)state;
