@@ -247,8 +247,8 @@ int schedule_check(const struct schedule *schedule, char *why, size_t why_bytes)
 
 		if (rc < 0)
 			return rc;
-		if (i + 1 < schedule->part_count && !(schedule->ends[i] >= 1 && schedule->ends[i] <= (uint64_t)COUNT_MAX)) {
-			snprintf(why, why_bytes, "schedule: part %u ends at %llu; allowed is 1 to 2^53", i + 1,
+		if (i + 1 < schedule->part_count && (schedule->ends[i] == 0 || schedule->ends[i] >> 53 != 0)) {
+			snprintf(why, why_bytes, "schedule: part %u ends at %llu; allowed is 1 to 2^53 - 1", i + 1,
 			         (unsigned long long)schedule->ends[i]);
 			return OPTD_HYPER;
 		}

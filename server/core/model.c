@@ -188,9 +188,15 @@ static struct optim_carry carry_of(const struct model *model, uint32_t index)
 	return model->carries != NULL ? model->carries[index] : (struct optim_carry){{0}};
 }
 
+/* By bits: NaN, which a rule may come to, equals itself. */
 static bool carry_equal(struct optim_carry a, struct optim_carry b)
 {
-	return memcmp(&a, &b, sizeof(a)) == 0;
+	uint64_t bits[2];
+
+	_Static_assert(sizeof(a.values) == sizeof(bits[0]), "two floats");
+	memcpy(&bits[0], a.values, sizeof(bits[0]));
+	memcpy(&bits[1], b.values, sizeof(bits[1]));
+	return bits[0] == bits[1];
 }
 
 static const struct commit_scalars *scalars_find(const struct commit_scalars *scalars, uint32_t count,

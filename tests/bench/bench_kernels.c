@@ -183,7 +183,7 @@ static struct arena arena_part(const struct arena *arena, uint32_t index, uint32
 /* ns per parameter, all threads together. */
 static double time_work(const struct arena *arena, const struct work *like, uint32_t threads)
 {
-	struct work works[THREADS_MAX];
+	struct work works[THREADS_MAX] = { 0 };
 	pthread_t ids[THREADS_MAX];
 	double began = now_ns();
 
