@@ -24,12 +24,12 @@ done <"$dir/said"
 
 runs() {
 	cat <<-'END'
-	sgd lr=0.1 momentum=0.9
-	sgd lr=0.1 momentum=0.9 nesterov=1 weight_decay=0.0001
-	momentum lr=0.1 momentum=0.9
+	sgd lr=0.05 momentum=0.9
+	sgd lr=0.05 momentum=0.9 nesterov=1 weight_decay=0.0001
+	momentum lr=0.05 momentum=0.9
 	adagrad lr=0.02
 	rmsprop lr=0.001
-	rmsprop lr=0.001 centered=1 momentum=0.9
+	rmsprop lr=0.0003 centered=1 momentum=0.9
 	adam lr=0.001
 	adam lr=0.001 amsgrad=1
 	adamw lr=0.001 weight_decay=0.01
@@ -39,7 +39,7 @@ runs() {
 	adadelta lr=1
 	asgd lr=0.3
 	lion lr=0.0002 weight_decay=0.01
-	yogi lr=0.01
+	yogi lr=0.003
 	ftrl lr=0.1
 	END
 }
