@@ -80,16 +80,21 @@ void trainer_gradient(float *gradient, const float *weights, uint64_t step, int3
 static const optd_hyper adam_hypers[] = { { "lr", { 0.003 }, 1 }, { "betas", { 0.8, 0.99 }, 2 } };
 static const optd_hyper sgd_hypers[] = { { "lr", { 0.05 }, 1 }, { "momentum", { 0.9 }, 1 } };
 
-static bool is_adam(const struct plan *plan)
+/* Others than these two train with their defaults. */
+static uint32_t plan_hypers(const struct plan *plan, const optd_hyper **hypers)
 {
-	return strcmp(plan->optimizer, "adam") == 0;
+	*hypers = strcmp(plan->optimizer, "adam") == 0 ? adam_hypers : sgd_hypers;
+	return strcmp(plan->optimizer, "adam") == 0 || strcmp(plan->optimizer, "sgd") == 0 ? 2 : 0;
 }
 
 optd_open_options trainer_options(const struct plan *plan)
 {
+	const optd_hyper *hypers;
+	uint32_t count = plan_hypers(plan, &hypers);
+
 	return (optd_open_options){ .optimizer = plan->optimizer,
-		                    .hypers = is_adam(plan) ? adam_hypers : sgd_hypers,
-		                    .hyper_count = 2,
+		                    .hypers = hypers,
+		                    .hyper_count = count,
 		                    .mode = plan->mode,
 		                    .workers = plan->workers,
 		                    .step_timeout_ms = plan->step_timeout_ms,
@@ -165,24 +170,25 @@ void trainer_run(struct trainer *trainer, uint64_t step)
 
 static void set_hypers(struct optim *optim, const struct plan *plan)
 {
-	const optd_hyper *hypers = is_adam(plan) ? adam_hypers : sgd_hypers;
+	const optd_hyper *hypers;
+	uint32_t count = plan_hypers(plan, &hypers);
 	char why[256];
 
 	assert_int_equal(optim_init(optim, optim_find(plan->optimizer), OPTIM_TORCH2, why,
 	                            sizeof(why)), 0);
-	for (int i = 0; i < 2; i++)
+	for (uint32_t i = 0; i < count; i++)
 		assert_int_equal(optim_set(optim, hypers[i].name, hypers[i].values, hypers[i].count, why,
 		                           sizeof(why)), 0);
 }
 
 /* One step of all ranks: the mean in rank order, then the rule. */
 static void reference_step(const struct optim *optim, const struct plan *plan, uint64_t step,
-                           float *weights, float *const *slots, float *sum, float *gradient)
+                           struct optim_carry *carry, float *weights, float *const *slots, float *sum,
+                           float *gradient)
 {
 	uint64_t elements = trainer_elements();
 	float share = (float)(1.0 / plan->workers);
 	struct optim_scalars scalars;
-	struct optim_carry carry = { { 0 } }; /* neither sgd nor adam has one */
 
 	for (uint32_t rank = 0; rank < plan->workers; rank++) {
 		trainer_gradient(gradient, weights, step, (int32_t)rank);
@@ -191,7 +197,7 @@ static void reference_step(const struct optim *optim, const struct plan *plan, u
 		else
 			optim_fold(OPTIM_ISA_BASE, sum, gradient, share, elements);
 	}
-	optim_scalars(optim, step + 1, &carry, &scalars);
+	optim_scalars(optim, step + 1, carry, &scalars);
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, weights, slots, sum, elements);
 }
 
@@ -199,9 +205,11 @@ void trainer_assert_exact(const float *weights, const struct plan *plan, uint64_
 {
 	uint64_t elements = trainer_elements();
 	float *arrays[3 + OPTIM_SLOTS_MAX] = { NULL };
+	struct optim_carry carry;
 	struct optim optim;
 
 	set_hypers(&optim, plan);
+	optim_carry_initial(&optim, &carry);
 	for (uint32_t i = 0; i < 3 + optim_slot_count(&optim); i++) {
 		arrays[i] = malloc(elements * sizeof(float));
 		assert_non_null(arrays[i]);
@@ -210,7 +218,7 @@ void trainer_assert_exact(const float *weights, const struct plan *plan, uint64_
 	}
 	first_weights(arrays[0], elements);
 	for (uint64_t step = 0; step < steps; step++)
-		reference_step(&optim, plan, step, arrays[0], arrays + 3, arrays[1], arrays[2]);
+		reference_step(&optim, plan, step, &carry, arrays[0], arrays + 3, arrays[1], arrays[2]);
 	uint64_t differing = 0, first = 0;
 	for (uint64_t i = elements; i-- > 0;) {
 		if (memcmp(&weights[i], &arrays[0][i], sizeof(float)) != 0) {

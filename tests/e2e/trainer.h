@@ -14,7 +14,7 @@
 
 #include "client/optd.h"
 
-/* What is trained: adam, or sgd with momentum. */
+/* What is trained: adam, sgd with momentum, or any other with its defaults. */
 struct plan {
 	const char *optimizer;
 	uint32_t workers;
