@@ -18,6 +18,31 @@ static const char *const match_names[OPTIM_MATCH_COUNT] = {
 	[OPTIM_NUMPY] = "numpy",
 };
 
+/* Of gradients before they reach the rule, so not a part of its reference. */
+static const struct optim_hyper common[] = {
+	{ "clip_value", OPTIM_REAL, 1, { 0 }, 0, FLT_MAX, false, false },
+};
+enum { COMMON = sizeof(common) / sizeof(common[0]) };
+
+uint32_t rule_hyper_count(const struct rule_row *row)
+{
+	bool takes = row->reach == OPTIM_ELEMENTWISE && row->push != OPTIM_WEIGHTS;
+
+	return row->hyper_count + (takes ? COMMON : 0);
+}
+
+const struct optim_hyper *rule_hyper(const struct rule_row *row, uint32_t index)
+{
+	return index < row->hyper_count ? &row->hypers[index] : &common[index - row->hyper_count];
+}
+
+double rule_clip_value(const struct optim *optim)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+
+	return rule_hyper_count(row) > row->hyper_count ? optim->values[row->hyper_count][0] : 0;
+}
+
 const char *optim_match_name(enum optim_match match)
 {
 	return (unsigned)match < OPTIM_MATCH_COUNT ? match_names[match] : "?";
@@ -62,19 +87,19 @@ int optim_init(struct optim *optim, const struct optim_rule *rule, enum optim_ma
 	memset(optim, 0, sizeof(*optim));
 	optim->rule = rule;
 	optim->match = match;
-	for (uint32_t i = 0; i < row->hyper_count; i++)
-		memcpy(optim->values[i], row->hypers[i].initial, sizeof(optim->values[i]));
+	for (uint32_t i = 0; i < rule_hyper_count(row); i++)
+		memcpy(optim->values[i], rule_hyper(row, i)->initial, sizeof(optim->values[i]));
 	return 0;
 }
 
 /* The name's index, or the count. */
 static uint32_t hyper_find(const struct rule_row *row, const char *name)
 {
-	for (uint32_t i = 0; i < row->hyper_count; i++) {
-		if (strcmp(row->hypers[i].name, name) == 0)
-			return i;
-	}
-	return row->hyper_count;
+	uint32_t i = 0;
+
+	while (i < rule_hyper_count(row) && strcmp(rule_hyper(row, i)->name, name) != 0)
+		i++;
+	return i;
 }
 
 static int refuse_name(const struct rule_row *row, const char *name, char *why, size_t why_bytes)
@@ -82,21 +107,21 @@ static int refuse_name(const struct rule_row *row, const char *name, char *why, 
 	struct text text = text_open(why, why_bytes);
 	const char *nearest;
 
-	if (row->hyper_count == 0) {
+	if (rule_hyper_count(row) == 0) {
 		text_add(&text, "%s has no hyper-parameters, given '%.64s'", row->name, name);
 		return OPTD_HYPER;
 	}
-	nearest = row->hypers[0].name;
-	for (uint32_t i = 1; i < row->hyper_count; i++) {
-		const char *other = row->hypers[i].name;
+	nearest = rule_hyper(row, 0)->name;
+	for (uint32_t i = 1; i < rule_hyper_count(row); i++) {
+		const char *other = rule_hyper(row, i)->name;
 
 		if (text_distance(name, other) < text_distance(name, nearest))
 			nearest = other;
 	}
 	text_add(&text, "%s has no hyper-parameter '%.64s'; the nearest is '%s'; it has", row->name,
 	         name, nearest);
-	for (uint32_t i = 0; i < row->hyper_count; i++)
-		text_add(&text, " %s", row->hypers[i].name);
+	for (uint32_t i = 0; i < rule_hyper_count(row); i++)
+		text_add(&text, " %s", rule_hyper(row, i)->name);
 	return OPTD_HYPER;
 }
 
@@ -147,9 +172,9 @@ int optim_set(struct optim *optim, const char *name, const double *values, uint3
 	uint32_t index = hyper_find(row, name);
 	const struct optim_hyper *hyper;
 
-	if (index == row->hyper_count)
+	if (index == rule_hyper_count(row))
 		return refuse_name(row, name, why, why_bytes);
-	hyper = &row->hypers[index];
+	hyper = rule_hyper(row, index);
 	if (count != hyper->count) {
 		snprintf(why, why_bytes, "%s: %s takes %u value%s, given %u", row->name, name,
 		         (unsigned)hyper->count, hyper->count == 1 ? "" : "s", (unsigned)count);
@@ -191,12 +216,12 @@ static int check_schedule(const struct optim *optim, char *why, size_t why_bytes
 
 	if (optim->schedule.part_count == 0)
 		return 0;
-	if (lr == row->hyper_count) {
+	if (lr == rule_hyper_count(row)) {
 		snprintf(why, why_bytes, "%s: a schedule is of lr, which it does not have", row->name);
 		return OPTD_HYPER;
 	}
 	/* Nearly every schedule comes down to 0, or can. */
-	if (row->hypers[lr].min_open) {
+	if (rule_hyper(row, lr)->min_open) {
 		snprintf(why, why_bytes, "%s: it divides by lr, so that lr may not be scheduled", row->name);
 		return OPTD_HYPER;
 	}

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "optim/clip.h"
 #include "optim/rule.h"
 
 #define RULE_ROWS(name) \
@@ -60,13 +61,13 @@ enum optim_push optim_rule_push(const struct optim_rule *rule)
 
 uint32_t optim_hyper_count(const struct optim_rule *rule)
 {
-	return rule_row(rule)->hyper_count;
+	return rule_hyper_count(rule_row(rule));
 }
 
 const struct optim_hyper *optim_hyper(const struct optim_rule *rule, uint32_t index)
 {
 	assert(index < optim_hyper_count(rule));
-	return &rule_row(rule)->hypers[index];
+	return rule_hyper(rule_row(rule), index);
 }
 
 uint32_t optim_slot_count(const struct optim *optim)
@@ -168,11 +169,34 @@ void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *ca
 		row->advance(optim, (double)t, carry->values, out->values);
 }
 
+/* In pieces that stay in the first-level cache: an elementwise rule cannot tell. */
+static void step_clipped(const struct optim *optim, enum optim_isa isa, const float *scalars, float *w,
+                         float *const *slots, const float *g, size_t n, float limit)
+{
+	enum { PIECE = 2048 };
+	float clipped[PIECE], *at[OPTIM_SLOTS_MAX] = { NULL };
+	uint32_t slot_count = optim_slot_count(optim);
+
+	for (size_t begin = 0; begin < n; begin += PIECE) {
+		size_t count = n - begin < PIECE ? n - begin : PIECE;
+
+		for (uint32_t i = 0; i < slot_count; i++)
+			at[i] = slots[i] + begin;
+		clip_value(isa, clipped, g + begin, limit, count);
+		optim->rule->rows[isa]->step(optim, scalars, w + begin, at, clipped, count);
+	}
+}
+
 void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
                 float *w, float *const *slots, const float *g, size_t n)
 {
+	double limit = rule_clip_value(optim);
+
 	assert(optim_isa_usable(isa));
-	optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g, n);
+	if (limit > 0)
+		step_clipped(optim, isa, scalars->values, w, slots, g, n, (float)limit);
+	else
+		optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g, n);
 }
 
 bool optim_replies(const struct optim *optim)

@@ -75,7 +75,9 @@ struct optim_carry {
 
 struct optim_rule;
 
-/* A rule with its hyper-parameters.  Plain data: copy it freely.  values[i] are
+/* A rule with its hyper-parameters.  Behind its own, every elementwise rule that takes
+ * gradients or deltas has clip_value: their elements are held within
+ * [-clip_value, clip_value] before the rule sees them; 0 is no limit.  Plain data: copy it freely.  values[i] are
  * those of optim_hyper(rule, i). */
 struct optim {
 	const struct optim_rule *rule;

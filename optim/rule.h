@@ -149,6 +149,13 @@ extern const struct norm_row optim_norm_base;
 extern const struct norm_row optim_norm_avx2;
 extern const struct norm_row optim_norm_avx512;
 
+/* The hyper-parameters of a row and, behind them, those that rules have in common:
+ * clip_value, of every elementwise rule that takes gradients or deltas. */
+uint32_t rule_hyper_count(const struct rule_row *row);
+const struct optim_hyper *rule_hyper(const struct rule_row *row, uint32_t index);
+/* The limit on a gradient's elements; 0 for none. */
+double rule_clip_value(const struct optim *optim);
+
 /* The row with the rule's description; every row would do. */
 static inline const struct rule_row *rule_row(const struct optim_rule *rule)
 {

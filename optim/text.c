@@ -110,6 +110,9 @@ void optim_text(const struct optim *optim, char *text, size_t text_bytes)
 		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
 		char values[TEXT_VALUES_BYTES];
 
+		/* What is common to all rules is said where it is used. */
+		if (i >= rule_row(optim->rule)->hyper_count && optim->values[i][0] == 0)
+			continue;
 		text_values(optim->values[i], hyper->count, values, sizeof(values));
 		text_add(&line, " %s=%s", hyper->name, values);
 	}
