@@ -117,8 +117,10 @@ struct call {
 	char error[CLIENT_ERROR_BYTES];
 };
 
-/* Names of rules and hyper-parameters: one that is cut matches nothing. */
+/* Names of rules, hyper-parameters and schedules: one that is cut matches nothing. */
 #define MODEL_RULE_TEXT_BYTES 64u
+#define MODEL_RULE_TEXTS \
+	(2 + LIMIT_HYPERS + LIMIT_SCHEDULE_PARTS * (1 + LIMIT_SCHEDULE_PARAMS))
 
 struct optd_model {
 	optd_client *client;
@@ -131,7 +133,7 @@ struct optd_model {
 	char **hyper_names;
 	uint32_t hyper_count;
 	struct msg_rule rule; /* the model's, as the lead answered */
-	char rule_texts[LIMIT_HYPERS + 2][MODEL_RULE_TEXT_BYTES];
+	char rule_texts[MODEL_RULE_TEXTS][MODEL_RULE_TEXT_BYTES];
 	void *layout_bytes;
 
 	struct layout_run *runs; /* by lane; count 0: not the model's */

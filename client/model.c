@@ -254,10 +254,17 @@ static void take_rule(optd_model *model, const struct msg_rule *told)
 {
 	struct msg_rule *rule = &model->rule;
 	*rule = *told;
-	rule->name = keep_text(model, 0, told->name);
-	rule->match = keep_text(model, 1, told->match);
+	uint32_t n = 0;
+	rule->name = keep_text(model, n++, told->name);
+	rule->match = keep_text(model, n++, told->match);
 	for (uint32_t i = 0; i < rule->hyper_count; i++)
-		rule->hypers[i].name = keep_text(model, i + 2, told->hypers[i].name);
+		rule->hypers[i].name = keep_text(model, n++, told->hypers[i].name);
+	for (uint32_t i = 0; i < rule->schedule_count; i++) {
+		struct msg_schedule_part *part = &rule->schedule[i];
+		part->name = keep_text(model, n++, part->name);
+		for (uint32_t j = 0; j < part->param_count; j++)
+			part->params[j].name = keep_text(model, n++, part->params[j].name);
+	}
 }
 
 /* What only the reply has: texts, and the layout for a reader. */

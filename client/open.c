@@ -183,6 +183,8 @@ static void adopt_settings(optd_model *model, const struct msg_opened *lead)
 		open->match = rule->match;
 		open->hyper_count = rule->hyper_count;
 		memcpy(open->hypers, rule->hypers, sizeof(open->hypers));
+		open->schedule_count = rule->schedule_count;
+		memcpy(open->schedule, rule->schedule, sizeof(open->schedule));
 	}
 }
 

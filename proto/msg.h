@@ -161,6 +161,8 @@ struct msg_rule {
 	struct msg_text match;
 	uint32_t hyper_count;
 	struct msg_hyper hypers[LIMIT_HYPERS];
+	uint32_t schedule_count; /* 0: a constant learning rate */
+	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
 };
 
 struct msg_named {

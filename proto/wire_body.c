@@ -76,16 +76,18 @@ static int schedule_part_read(const Optd__V1__SchedulePart *in, struct msg_sched
 	return 0;
 }
 
-static int schedule_read(const Optd__V1__Open *in, struct msg_open *out, const struct refusal *why)
+static int schedule_read(Optd__V1__SchedulePart *const *in, size_t count,
+                         struct msg_schedule_part *out, uint32_t *out_count,
+                         const struct refusal *why)
 {
 	int rc = 0;
 
-	if (in->n_schedule > LIMIT_SCHEDULE_PARTS)
-		return refuse(why, OPTD_MALFORMED, "a schedule of %zu parts, at most %u are allowed",
-		              in->n_schedule, LIMIT_SCHEDULE_PARTS);
-	out->schedule_count = (uint32_t)in->n_schedule;
-	for (size_t i = 0; i < in->n_schedule && rc == 0; i++)
-		rc = schedule_part_read(in->schedule[i], &out->schedule[i], why);
+	if (count > LIMIT_SCHEDULE_PARTS)
+		return refuse(why, OPTD_MALFORMED, "a schedule of %zu parts, at most %u are allowed", count,
+		              LIMIT_SCHEDULE_PARTS);
+	*out_count = (uint32_t)count;
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = schedule_part_read(in[i], &out[i], why);
 	return rc;
 }
 
@@ -108,7 +110,9 @@ static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struc
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init != 0;
 	int rc = hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
-	return rc < 0 ? rc : schedule_read(in, out, why);
+	if (rc < 0)
+		return rc;
+	return schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
 }
 
 static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
@@ -137,7 +141,10 @@ static int rule_read(const Optd__V1__Opened *in, struct msg_rule *out, const str
 {
 	out->name = wire_text(in->rule);
 	out->match = wire_text(in->match);
-	return hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	int rc = hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	if (rc < 0)
+		return rc;
+	return schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
 }
 
 static void lane_status_read(const Optd__V1__LaneStatus *in, struct msg_lane_status *out)
@@ -235,14 +242,13 @@ static void hypers_write(const struct msg_hyper *in, uint32_t count, struct wire
 	}
 }
 
-static void schedule_write(const struct msg_open *in, struct wire_body *body)
+static void schedule_write(const struct msg_schedule_part *in, uint32_t count,
+                           struct wire_body *body)
 {
 	uint32_t used = 0;
 
-	body->open.schedule = body->schedule_pointers;
-	body->open.n_schedule = in->schedule_count;
-	for (uint32_t i = 0; i < in->schedule_count; i++) {
-		const struct msg_schedule_part *part = &in->schedule[i];
+	for (uint32_t i = 0; i < count; i++) {
+		const struct msg_schedule_part *part = &in[i];
 		Optd__V1__SchedulePart *out = &body->schedule[i];
 		optd__v1__schedule_part__init(out);
 		body->schedule_pointers[i] = out;
@@ -285,7 +291,9 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->hypers = body->hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	hypers_write(in->hypers, in->hyper_count, body);
-	schedule_write(in, body);
+	out->schedule = body->schedule_pointers;
+	out->n_schedule = in->schedule_count;
+	schedule_write(in->schedule, in->schedule_count, body);
 }
 
 static void rule_write(const struct msg_rule *in, struct wire_body *body)
@@ -297,6 +305,9 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 	out->hypers = body->hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	hypers_write(in->hypers, in->hyper_count, body);
+	out->schedule = body->schedule_pointers;
+	out->n_schedule = in->schedule_count;
+	schedule_write(in->schedule, in->schedule_count, body);
 }
 
 static void opened_write(const struct msg_opened *in, Optd__V1__Opened *out)

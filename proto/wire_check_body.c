@@ -75,6 +75,15 @@ static int check_schedule_part(const struct msg_schedule_part *part, const struc
 	return rc;
 }
 
+static int check_schedule(const struct msg_schedule_part *parts, uint32_t count,
+                          const struct refusal *why)
+{
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < count; i++)
+		rc = check_schedule_part(&parts[i], why);
+	return rc;
+}
+
 static int check_open_settings(const struct msg_open *open, const struct refusal *why)
 {
 	int rc = wire_check_known(open->resume, MSG_RESUME_MUST, "resume", why);
@@ -87,9 +96,7 @@ static int check_open_settings(const struct msg_open *open, const struct refusal
 		            open->workers, LIMIT_WORKERS);
 	if (rc == 0)
 		rc = check_hypers(open->hypers, open->hyper_count, why);
-	for (uint32_t i = 0; rc == 0 && i < open->schedule_count; i++)
-		rc = check_schedule_part(&open->schedule[i], why);
-	return rc;
+	return rc == 0 ? check_schedule(open->schedule, open->schedule_count, why) : rc;
 }
 
 static int check_open(const struct msg *msg, const struct refusal *why)
@@ -123,7 +130,9 @@ static int check_rule(const struct msg_rule *rule, const struct refusal *why)
 	int rc = wire_check_text(rule->name, LIMIT_NAME_BYTES, "rule", why);
 	if (rc == 0)
 		rc = wire_check_text(rule->match, LIMIT_NAME_BYTES, "match", why);
-	return rc == 0 ? check_hypers(rule->hypers, rule->hyper_count, why) : rc;
+	if (rc == 0)
+		rc = check_hypers(rule->hypers, rule->hyper_count, why);
+	return rc == 0 ? check_schedule(rule->schedule, rule->schedule_count, why) : rc;
 }
 
 static int check_opened(const struct msg *msg, const struct refusal *why)

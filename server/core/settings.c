@@ -252,6 +252,29 @@ static struct msg_text text_of(const char *s)
 	return (struct msg_text){s, (uint32_t)strlen(s)};
 }
 
+static void tell_param(struct msg_schedule_part *out, const char *name, const double *values,
+                       uint32_t count)
+{
+	struct msg_schedule_param *param = &out->params[out->param_count++];
+
+	param->name = text_of(name);
+	param->count = count;
+	memcpy(param->values, values, count * sizeof(double));
+}
+
+static void tell_schedule_part(const struct schedule_part *part, struct msg_schedule_part *out)
+{
+	uint32_t count;
+	const struct schedule_param *params = schedule_params(part->kind, &count);
+
+	out->name = text_of(schedule_name(part->kind));
+	out->param_count = 0;
+	for (uint32_t i = 0; i < count; i++)
+		tell_param(out, params[i].name, &part->values[i], 1);
+	if (part->kind == SCHEDULE_MULTISTEP)
+		tell_param(out, "milestones", part->milestones, part->milestone_count);
+}
+
 void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 {
 	const struct optim *optim = &settings->optim;
@@ -261,8 +284,13 @@ void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 	out->hyper_count = optim_hyper_count(optim->rule);
 	for (uint32_t i = 0; i < out->hyper_count; i++) {
 		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
-		out->hypers[i] = (struct msg_hyper){text_of(hyper->name),
-		                                    {optim->values[i][0], optim->values[i][1]},
-		                                    hyper->count};
+		out->hypers[i].name = text_of(hyper->name);
+		out->hypers[i].count = hyper->count;
+		memcpy(out->hypers[i].values, optim->values[i], hyper->count * sizeof(double));
+	}
+	out->schedule_count = optim->schedule.part_count;
+	for (uint32_t i = 0; i < out->schedule_count; i++) {
+		tell_schedule_part(&optim->schedule.parts[i], &out->schedule[i]);
+		out->schedule[i].until = optim->schedule.ends[i];
 	}
 }

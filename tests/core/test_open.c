@@ -75,6 +75,30 @@ static void test_opened_has_settings_that_open_takes(void **state)
 	core_world_end(&world);
 }
 
+static void test_opened_has_the_schedule_that_open_takes(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world);
+	world.open.schedule_count = 2;
+	world.open.schedule[0] = (struct msg_schedule_part){.name = text_of("linear_warmup"), .until = 5};
+	world.open.schedule[1] = (struct msg_schedule_part){
+	        .name = text_of("multistep"),
+	        .param_count = 1,
+	        .params = {{text_of("milestones"), {7, 9}, 2}}};
+	struct core_client client = core_client_of(&world, 0, 0);
+	core_hello(&client);
+	const struct msg_rule rule = core_open(&client)->head.rule;
+	assert_int_equal(rule.schedule_count, 2);
+	assert_int_equal(rule.schedule[0].until, 5);
+	assert_int_equal(rule.schedule[0].param_count, 3);
+	memcpy(world.open.schedule, rule.schedule, sizeof(rule.schedule));
+	assert_int_equal(core_open(&client)->head.status, OPTD_OK);
+	world.open.schedule[1].params[1].values[1] = 8;
+	assert_int_equal(core_open(&client)->head.status, OPTD_CONFLICT);
+	core_world_end(&world);
+}
+
 static void test_second_worker_attaches_and_waits_for_weights(void **state)
 {
 	(void)state;
@@ -513,6 +537,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_first_open_creates_and_grants),
 	        cmocka_unit_test(test_opened_has_settings_that_open_takes),
+	        cmocka_unit_test(test_opened_has_the_schedule_that_open_takes),
 	        cmocka_unit_test(test_second_worker_attaches_and_waits_for_weights),
 	        cmocka_unit_test(test_model_without_a_name_is_refused),
 	        cmocka_unit_test(test_place_beyond_the_list_is_refused),

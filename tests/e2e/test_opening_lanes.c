@@ -90,6 +90,10 @@ static int worker_opens(struct fixture *fixture, int lane)
 		                       .hyper_count = 2,
 		                       .hypers = { { { "lr", 2 }, { 0.1 }, 1 },
 		                                   { { "betas", 5 }, { 0.8, 0.99 }, 2 } },
+		                       .schedule_count = 1,
+		                       .schedule = { { .name = { "cosine", 6 },
+		                                       .param_count = 1,
+		                                       .params = { { { "T_max", 5 }, { 100 }, 1 } } } },
 		                       .expect_run = lane > 0 ? fixture->run_id : 0 };
 	layout_free(layout);
 	return speak_ask(speaker, &open);

@@ -143,6 +143,11 @@ static void fill_opened(struct msg *msg)
 	        .hyper_count = 2,
 	        .hypers = {{.name = text("lr"), .values = {0.1}, .count = 1},
 	                   {.name = text("betas"), .values = {0.8, 0.99}, .count = 2}},
+	        .schedule_count = 1,
+	        .schedule = {{.name = text("cosine"),
+	                      .until = 9,
+	                      .param_count = 1,
+	                      .params = {{.name = text("T_max"), .values = {40}, .count = 1}}}},
 	};
 }
 

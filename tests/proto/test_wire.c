@@ -156,6 +156,22 @@ static void test_welcome_comes_through(void **state)
 	same_text(a->endpoints[1], b->endpoints[1]);
 }
 
+static void same_schedule(const struct msg_schedule_part *a, const struct msg_schedule_part *b,
+                          uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++, a++, b++) {
+		same_text(a->name, b->name);
+		SAME(until);
+		SAME(param_count);
+		for (uint32_t j = 0; j < a->param_count; j++) {
+			same_text(a->params[j].name, b->params[j].name);
+			SAME(params[j].count);
+			assert_memory_equal(a->params[j].values, b->params[j].values,
+			                    sizeof(a->params[j].values));
+		}
+	}
+}
+
 static void test_open_comes_through(void **state)
 {
 	(void)state;
@@ -186,17 +202,7 @@ static void test_open_comes_through(void **state)
 		SAME(hypers[i].values[1]);
 	}
 	SAME(schedule_count);
-	for (uint32_t i = 0; i < a->schedule_count; i++) {
-		same_text(a->schedule[i].name, b->schedule[i].name);
-		SAME(schedule[i].until);
-		SAME(schedule[i].param_count);
-		for (uint32_t j = 0; j < a->schedule[i].param_count; j++) {
-			same_text(a->schedule[i].params[j].name, b->schedule[i].params[j].name);
-			SAME(schedule[i].params[j].count);
-			assert_memory_equal(a->schedule[i].params[j].values, b->schedule[i].params[j].values,
-			                    sizeof(a->schedule[i].params[j].values));
-		}
-	}
+	same_schedule(a->schedule, b->schedule, a->schedule_count);
 }
 
 static void test_opened_comes_through(void **state)
@@ -240,6 +246,8 @@ static void test_opened_has_the_optimizer_as_open_takes_it(void **state)
 		SAME(hypers[i].values[0]);
 		SAME(hypers[i].values[1]);
 	}
+	SAME(schedule_count);
+	same_schedule(a->schedule, b->schedule, a->schedule_count);
 }
 
 static void test_status_tells_what_a_lane_has_counted(void **state)
