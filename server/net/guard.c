@@ -65,7 +65,7 @@ void guard_known(struct guard *guard, int fd, uint64_t granted)
 	if (c == NULL)
 		return;
 	atomic_store_explicit(&c->granted, granted, memory_order_relaxed);
-	atomic_store_explicit(&c->known, true, memory_order_relaxed);
+	atomic_store(&c->known, true);
 }
 
 void guard_turn(struct guard *guard, bool empty)
@@ -177,7 +177,6 @@ static uint64_t inspect_one(const struct guard *guard, struct connection *c, int
 {
 	const struct guard_options *options = &guard->options;
 	const struct intake_turns turns = {atomic_load(&guard->turns), atomic_load(&guard->empty_turns)};
-	bool known = atomic_load_explicit(&c->known, memory_order_relaxed);
 	struct intake_bytes bytes = {.given_before = atomic_load(&c->intake.given)};
 
 	*flood = false;
@@ -185,6 +184,8 @@ static uint64_t inspect_one(const struct guard *guard, struct connection *c, int
 		return 0;
 	intake_look(&c->intake, &bytes, &turns, options->message_bytes);
 	uint64_t held = intake_held(&c->intake, bytes.taken);
+	/* Asked after the bytes were: those that HELLO allowed may be among them. */
+	bool known = atomic_load(&c->known);
 	*flood = held > (known ? options->session_bytes : options->stranger_bytes) ||
 	         intake_stalled(&c->intake, held, &turns, options->message_bytes);
 	return held;
