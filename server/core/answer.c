@@ -84,35 +84,45 @@ static uint32_t tell_folded(struct engine *engine, uint32_t room, struct outbox 
 	return told;
 }
 
-bool engine_answer(struct engine *engine, struct outbox *out)
+static bool is_kept(const struct wait *wait, const struct engine_room *room)
+{
+	return wait->verb == MSG_PUSH_PULL && room != NULL && !room->has(room->user, wait);
+}
+
+bool engine_answer(struct engine *engine, const struct engine_room *room, struct outbox *out)
 {
 	struct wait *wait;
 	uint64_t bytes = 0;
 	uint32_t made = 0;
 
 	while (made < ENGINE_BATCH && bytes < BATCH_BYTES && (wait = ready_push(engine)) != NULL) {
+		if (is_kept(wait, room)) {
+			ready_keep(engine, wait);
+			continue;
+		}
 		bytes += wait_finish(engine, wait->shard, wait, out);
 		made++;
 	}
 	made += tell_folded(engine, ENGINE_BATCH - made, out);
-	if (made == 0 && !engine_has_pulls(engine))
+	if (made == 0 && !engine_has_kept(engine))
 		share_clear(&engine->share);
 	return made > 0;
 }
 
-bool engine_has_pulls(const struct engine *engine)
+bool engine_has_kept(const struct engine *engine)
 {
 	return engine->ready.peer_count > 0;
 }
 
-bool engine_answer_pull(struct engine *engine, const struct engine_room *room, struct outbox *out)
+bool engine_answer_kept(struct engine *engine, const struct engine_room *room, struct outbox *out)
 {
-	struct wait *wait = ready_pull(engine, room);
+	struct wait *wait = ready_kept(engine, room);
 
 	if (wait == NULL) {
 		share_clear(&engine->share);
 		return false;
 	}
+	engine->sessions[wait->peer].answered_ms = engine->now_ms;
 	wait_finish(engine, wait->shard, wait, out);
 	return true;
 }

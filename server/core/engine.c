@@ -232,10 +232,10 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 	uint32_t block = shard_lagging_block(shard, wait);
 	uint64_t version = model_version(shard->model, block);
 	bool pull = wait->verb == MSG_PULL;
+	int status = pull || wait->ready ? OPTD_TIMEOUT : OPTD_STEP_TIMEOUT;
 
 	shard_missing_text(shard, block, missing, sizeof(missing));
-	struct outbox_entry *entry =
-	        wait_reply(engine, shard, wait, pull ? OPTD_TIMEOUT : OPTD_STEP_TIMEOUT, out);
+	struct outbox_entry *entry = wait_reply(engine, shard, wait, status, out);
 	if (wait->ready)
 		entry->head.text = outbox_printf(
 		        out,
@@ -263,6 +263,13 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 	wait_abandon(engine, shard, wait);
 }
 
+/* One that is ready has the time from when its peer was last seen to take an answer. */
+static uint64_t waits_since(const struct engine *engine, const struct wait *wait)
+{
+	uint64_t answered_ms = engine->sessions[wait->peer].answered_ms;
+	return wait->ready && answered_ms > wait->since_ms ? answered_ms : wait->since_ms;
+}
+
 static void shard_tick(struct engine *engine, struct shard *shard, uint64_t now_ms,
                        struct outbox *out)
 {
@@ -273,7 +280,7 @@ static void shard_tick(struct engine *engine, struct shard *shard, uint64_t now_
 		shard->grant.active = false;
 	while ((wait = shard->waits.at) != NULL && out->count < ENGINE_BATCH) {
 		shard->waits.at = wait->next;
-		if (now_ms - wait->since_ms >= timeout_ms)
+		if (now_ms - waits_since(engine, wait) >= timeout_ms)
 			wait_expire(engine, shard, wait, now_ms, out);
 		else if (!wait->ready && now_ms - wait->told_ms >= engine->options.notice_ms)
 			wait_notice(engine, shard, wait, now_ms, out);

@@ -70,23 +70,24 @@ void engine_free(struct engine *engine);
  * once the outbox has been sent, engine_answer is called, until it returns false. */
 #define ENGINE_BATCH 64
 
-/* Adds answers to pushes whose steps are complete, and notices that bytes are folded:
- * up to a batch.  False: there were none.  Until then no other request is handled: a
- * PUSH_PULL gets the weights of its very step. */
-bool engine_answer(struct engine *engine, struct outbox *out);
-
-/* Whether a peer can be sent the answer to this pull now: it has payload_bytes. */
+/* Whether a peer can be sent the answer to this wait now: it has payload_bytes. */
 struct engine_room {
-	bool (*has)(void *user, const struct wait *pull);
+	bool (*has)(void *user, const struct wait *wait);
 	void *user;
 };
 
-/* Whether pulls may be answered that waited. */
-bool engine_has_pulls(const struct engine *engine);
-/* Adds the answer to one of them, of a peer that has room (NULL: all have), with the
- * weights that are there by now.  False: there is none to be answered now.  They need
+/* Adds answers to pushes whose steps are complete, and notices that bytes are folded:
+ * up to a batch.  False: there were none.  Until then no other request is handled.  A
+ * PUSH_PULL whose peer has no room (NULL: all have) is kept for engine_answer_kept: in
+ * sync it gets the weights of its very step even then. */
+bool engine_answer(struct engine *engine, const struct engine_room *room, struct outbox *out);
+
+/* Whether there are pulls that waited, or pushes that are kept. */
+bool engine_has_kept(const struct engine *engine);
+/* Adds the answer to one of them, of a peer that has room, with the weights that are
+ * there by now.  False: there is none to be answered now.  They need
  * not be answered before other requests are handled. */
-bool engine_answer_pull(struct engine *engine, const struct engine_room *room, struct outbox *out);
+bool engine_answer_kept(struct engine *engine, const struct engine_room *room, struct outbox *out);
 
 /* Handles one request that wire_decode has checked.  payload is the buffer behind
  * request->payload (or NULL with an empty one); the engine holds it if it needs it

@@ -7,7 +7,7 @@
 
 static struct ready_list *list_of(struct engine *engine, const struct wait *wait)
 {
-	return wait->verb == MSG_PULL ? &engine->sessions[wait->peer].ready : &engine->ready.pushes;
+	return wait->verb == MSG_PULL || wait->kept ? &engine->sessions[wait->peer].ready : &engine->ready.pushes;
 }
 
 /* ---- turns -------------------------------------------------------------- */
@@ -55,7 +55,7 @@ void ready_add(struct engine *engine, struct wait *wait)
 	else
 		list->first = wait;
 	list->last = wait;
-	if (wait->verb == MSG_PULL)
+	if (wait->verb == MSG_PULL || wait->kept)
 		turn_add(engine, wait->peer);
 }
 
@@ -66,6 +66,7 @@ void ready_remove(struct engine *engine, struct wait *wait)
 	if (!wait->ready)
 		return;
 	wait->ready = false;
+	engine->sessions[wait->peer].kept -= wait->kept;
 	if (wait->previous_ready != NULL)
 		wait->previous_ready->next_ready = wait->next_ready;
 	else
@@ -76,12 +77,21 @@ void ready_remove(struct engine *engine, struct wait *wait)
 		list->last = wait->previous_ready;
 }
 
+void ready_keep(struct engine *engine, struct wait *wait)
+{
+	assert(wait->ready && !wait->kept);
+	ready_remove(engine, wait);
+	wait->kept = true;
+	engine->sessions[wait->peer].kept++;
+	ready_add(engine, wait);
+}
+
 struct wait *ready_push(const struct engine *engine)
 {
 	return engine->ready.pushes.first;
 }
 
-struct wait *ready_pull(struct engine *engine, const struct engine_room *room)
+struct wait *ready_kept(struct engine *engine, const struct engine_room *room)
 {
 	for (uint32_t left = engine->ready.peer_count; left > 0; left--) {
 		uint32_t peer = turn_take(engine);

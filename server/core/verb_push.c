@@ -487,6 +487,32 @@ static void replace_older(struct call *call)
 	}
 }
 
+static bool has_in_common(const struct wait *wait, const struct msg *request)
+{
+	for (uint32_t i = 0; i < wait->part_count; i++) {
+		for (uint32_t j = 0; j < request->part_count; j++) {
+			const struct msg_part *a = &wait->parts[i], *b = &request->parts[j];
+			if (a->first < b->first + b->count && b->first < a->first + a->count)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* This push may change the weights that answers to earlier ones are to have. */
+static void answer_kept(struct call *call)
+{
+	const struct session *session = &call->engine->sessions[call->peer];
+	struct wait *wait = session->kept > 0 ? session->ready.first : NULL;
+
+	while (wait != NULL) {
+		struct wait *next = wait->next_ready;
+		if (wait->kept && wait->shard == call->shard && has_in_common(wait, call->request))
+			wait_finish(call->engine, call->shard, wait, call->out);
+		wait = next;
+	}
+}
+
 void verb_push(struct call *call)
 {
 	struct shard *shard = call->shard;
@@ -494,10 +520,13 @@ void verb_push(struct call *call)
 
 	if (!push_allowed(call))
 		return;
+	answer_kept(call);
 	replace_older(call);
 	struct wait *wait = call_wait(call);
 	if (wait == NULL)
 		return;
+	if (wait->verb == MSG_PUSH_PULL)
+		wait->payload_bytes = call->request->payload_bytes;
 	shard->counts.pushes++;
 	int rc = push_message(call, wait, why, sizeof(why));
 	if (rc < 0) {

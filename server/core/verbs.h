@@ -15,7 +15,9 @@ struct session {
 	uint32_t pid;
 	char host[SHARD_HOST_BYTES];
 	uint32_t waits; /* its requests that wait, in all models: at most LIMIT_WAITS */
-	struct ready_list ready; /* its pulls that can be answered */
+	struct ready_list ready; /* its waits that can be answered once it has room */
+	uint32_t kept;           /* pushes among them */
+	uint64_t answered_ms;    /* when one of them was, or 0 */
 	bool in_turn;            /* to be answered, before next_peer */
 	uint32_t next_peer;
 };

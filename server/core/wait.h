@@ -20,6 +20,7 @@ struct wait {
 	struct wait *next, *previous;           /* all, by arrival */
 	struct wait *next_ready, *previous_ready; /* of those that have all: server/core/ready.h */
 	bool ready;
+	bool kept; /* ready, and its answer has weights that its peer had no room for */
 	struct shard *shard;
 	uint64_t order;                         /* of arrival, in its list */
 	struct heap_node watching; /* the block it waits for, by the version it takes */
@@ -35,7 +36,7 @@ struct wait {
 	uint32_t unfolded;    /* blocks whose bytes are still held */
 	bool folded_told;
 	uint64_t since_ms, told_ms;
-	uint64_t payload_bytes; /* pulls: of the answer */
+	uint64_t payload_bytes; /* of weights in the answer */
 	uint32_t bytes; /* that this takes */
 	uint32_t part_count;
 	struct msg_part parts[]; /* masks behind them in the same allocation */

@@ -235,7 +235,7 @@ static bool all_sent(const struct lane *lane)
 		    (lane->peers.all[i].used && lane->peers.all[i].first != NULL))
 			return false;
 	}
-	return !engine_has_pulls(lane->engine);
+	return !engine_has_kept(lane->engine);
 }
 
 static void tell_guard(struct lane *lane)
@@ -302,8 +302,8 @@ static void *lane_main(void *argument)
 	uv_close((uv_handle_t *)&lane->timer, NULL);
 	mailbox_close(&lane->mailbox);
 	uv_close((uv_handle_t *)&lane->cut_idle, NULL);
-	uv_close((uv_handle_t *)&lane->pull_check, NULL);
-	uv_close((uv_handle_t *)&lane->pull_idle, NULL);
+	uv_close((uv_handle_t *)&lane->kept_check, NULL);
+	uv_close((uv_handle_t *)&lane->kept_idle, NULL);
 	uv_run(&lane->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&lane->loop);
 	return NULL;
@@ -317,9 +317,9 @@ int lane_run(struct lane *lane)
 	uv_timer_init(&lane->loop, &lane->timer);
 	mailbox_open(&lane->mailbox, &lane->loop);
 	uv_idle_init(&lane->loop, &lane->cut_idle);
-	uv_check_init(&lane->loop, &lane->pull_check);
-	uv_idle_init(&lane->loop, &lane->pull_idle);
-	lane->timer.data = lane->cut_idle.data = lane->pull_check.data = lane;
+	uv_check_init(&lane->loop, &lane->kept_check);
+	uv_idle_init(&lane->loop, &lane->kept_idle);
+	lane->timer.data = lane->cut_idle.data = lane->kept_check.data = lane;
 	uv_timer_start(&lane->timer, on_timer, TICK_MS, TICK_MS);
 	if (zsock_open(&lane->zsock, &lane->loop, lane->socket, dispatch_turn, lane) < 0)
 		return OPTD_INTERNAL;

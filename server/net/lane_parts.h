@@ -58,8 +58,8 @@ struct lane {
 	struct lane_cut cut;
 	uint64_t cut_began_ms;
 	uv_idle_t cut_idle;
-	uv_check_t pull_check; /* while there are pulls to answer that waited */
-	uv_idle_t pull_idle;   /* and while they are taken */
+	uv_check_t kept_check; /* while there are answers that wait for room */
+	uv_idle_t kept_idle;   /* and while they are taken */
 };
 
 /* One turn of the socket: receives within a budget, handles, sends. */
@@ -67,7 +67,7 @@ void dispatch_turn(void *lane);
 /* Tries to send what waits in the peers' queues. */
 void send_queued(struct lane *lane);
 /* Answers pulls that waited in the next turns of the loop, as ZeroMQ takes them. */
-void send_pulls_soon(struct lane *lane);
+void send_kept_soon(struct lane *lane);
 /* Forgets a peer whose connection is gone. */
 void lane_peer_gone(struct lane *lane, uint32_t number);
 /* Sends to all peers, at most once a second, which forgets those that are gone. */

@@ -12,8 +12,8 @@
 
 #include "server/net/lane_parts.h"
 
-/* Answers to pulls that waited, in one turn of the loop: requests have theirs. */
-#define TURN_PULLS 64
+/* Answers that waited for room, in one turn of the loop: requests have theirs. */
+#define TURN_ANSWERS 64
 #define TURN_BYTES (8u << 20)
 
 /* A payload that ZeroMQ has until it is on the wire.  What is accounted is the memory
@@ -166,29 +166,31 @@ static void send_entries(struct lane *lane, struct outbox *out)
 	outbox_clear(out);
 }
 
-void lane_send(struct lane *lane, struct outbox *out)
-{
-	do
-		send_entries(lane, out);
-	while (engine_answer(lane->engine, out));
-	send_pulls_soon(lane);
-}
-
-/* ---- pulls that waited -------------------------------------------------- */
+/* ---- answers to those who waited ---------------------------------------- */
 
 /* Whether ZeroMQ would take the answer at once, and there is room for it: what waits in
  * the engine takes no memory for its weights, and its peer is not let go for it.  No
  * other is let go from here either: the engine is in the middle of its list. */
-static bool takes(void *user, const struct wait *pull)
+static bool takes(void *user, const struct wait *wait)
 {
 	struct lane *lane = user;
-	const struct peer *peer = &lane->peers.all[pull->peer];
-	size_t account = atomic_load(&lane->peers.accounts[pull->peer]);
-	size_t room = 2 * pull->payload_bytes; /* the pool's buffers are powers of two */
+	const struct peer *peer = &lane->peers.all[wait->peer];
+	size_t account = atomic_load(&lane->peers.accounts[wait->peer]);
+	size_t room = 2 * wait->payload_bytes; /* the pool's buffers are powers of two */
 
 	return peer->first == NULL &&
 	       (account == 0 || account + room <= 2 * (size_t)lane->options.window_bytes) &&
-	       room_is_there(lane, pull->peer, peer->grant.share);
+	       room_is_there(lane, wait->peer, peer->grant.share);
+}
+
+void lane_send(struct lane *lane, struct outbox *out)
+{
+	const struct engine_room room = {takes, lane};
+
+	do
+		send_entries(lane, out);
+	while (engine_answer(lane->engine, &room, out));
+	send_kept_soon(lane);
 }
 
 static void on_idle(uv_idle_t *idle)
@@ -198,18 +200,18 @@ static void on_idle(uv_idle_t *idle)
 
 /* While ZeroMQ takes none, the loop sleeps: it is woken when a full pipe has been read,
  * and by the timer when a window has. */
-static void send_pulls(uv_check_t *check)
+static void send_kept(uv_check_t *check)
 {
 	struct lane *lane = check->data;
 	const struct engine_room room = {takes, lane};
 	size_t bytes = 0;
 
 	send_queued(lane);
-	for (int i = 0; i < TURN_PULLS && bytes < TURN_BYTES; i++) {
-		if (!engine_answer_pull(lane->engine, &room, &lane->out)) {
-			uv_idle_stop(&lane->pull_idle);
-			if (!engine_has_pulls(lane->engine))
-				uv_check_stop(&lane->pull_check);
+	for (int i = 0; i < TURN_ANSWERS && bytes < TURN_BYTES; i++) {
+		if (!engine_answer_kept(lane->engine, &room, &lane->out)) {
+			uv_idle_stop(&lane->kept_idle);
+			if (!engine_has_kept(lane->engine))
+				uv_check_stop(&lane->kept_check);
 			return;
 		}
 		for (uint32_t j = 0; j < lane->out.count; j++)
@@ -218,10 +220,10 @@ static void send_pulls(uv_check_t *check)
 	}
 }
 
-void send_pulls_soon(struct lane *lane)
+void send_kept_soon(struct lane *lane)
 {
-	if (!engine_has_pulls(lane->engine))
+	if (!engine_has_kept(lane->engine))
 		return;
-	uv_check_start(&lane->pull_check, send_pulls);
-	uv_idle_start(&lane->pull_idle, on_idle);
+	uv_check_start(&lane->kept_check, send_kept);
+	uv_idle_start(&lane->kept_idle, on_idle);
 }

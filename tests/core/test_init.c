@@ -373,13 +373,13 @@ static void test_pull_that_was_not_answered_gets_the_weights_of_the_newer_token(
 	start_second_lane(&world, 2, LIMIT_BLOCK_SEGMENTS + 5);
 	struct core_client old = opened(&world, 0, 0), new = opened(&world, 1, 1);
 	uint64_t pull = core_pull(&new, 1, 1, 0);
-	world.pulls_stay = true;
+	world.kept_stay = true;
 	init(&old, 1, 1, 1);
 	core_assert_ok(&world, init(&old, 1, 0, 0));
 	core_assert_ok(&world, init(&new, 2, 1, 1));
-	assert_false(engine_answer_pull(world.engine, NULL, &world.out));
+	assert_false(engine_answer_kept(world.engine, NULL, &world.out));
 	core_assert_ok(&world, init(&new, 2, 0, 0));
-	assert_true(engine_answer_pull(world.engine, NULL, &world.out));
+	assert_true(engine_answer_kept(world.engine, NULL, &world.out));
 	core_collect(&world);
 	core_assert_ok(&world, pull);
 	core_world_end(&world);

@@ -130,7 +130,7 @@ static void test_workers_of_a_step_share_one_answer_payload(void **state)
 	struct buf buf = {.data = NULL};
 	atomic_store(&buf.holders, 2); /* never the last */
 	engine_handle(world.engine, 1, &world.principal, &msg, &buf, &none, world.now_ms, &world.out);
-	assert_true(engine_answer(world.engine, &world.out));
+	assert_true(engine_answer(world.engine, NULL, &world.out));
 	assert_int_equal(world.out.count, 2);
 	assert_non_null(world.out.entries[0].payload);
 	assert_ptr_equal(world.out.entries[0].payload, world.out.entries[1].payload);

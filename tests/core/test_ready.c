@@ -25,7 +25,7 @@ static uint64_t readers_wait(struct core_world *world, struct core_client *reade
 		uint64_t pull = core_pull(&readers[0], 0, 1, 1);
 		first = i == 0 ? pull : first;
 	}
-	world->pulls_stay = true;
+	world->kept_stay = true;
 	return first;
 }
 
@@ -68,7 +68,7 @@ static void test_step_of_many_workers_is_answered_a_batch_at_a_time_and_before_p
 		core_push(&clients[i], MSG_PUSH_PULL, 0, 0, 1, ones);
 	complete_step(&clients[WORKERS - 1], ones);
 	assert_int_equal(world.out.count, 0);
-	while (engine_answer(world.engine, &world.out))
+	while (engine_answer(world.engine, NULL, &world.out))
 		assert_true(world.out.count % ENGINE_BATCH == 0 || world.out.count == WORKERS);
 	assert_int_equal(world.out.count, WORKERS);
 	for (uint32_t i = 0; i < WORKERS; i++) {
@@ -89,15 +89,15 @@ static void test_pulls_that_a_commit_releases_are_answered_one_at_a_time(void **
 	uint64_t first = readers_wait(&world, readers);
 	core_assert_ok(&world, core_push_all(&client, 0, 1.0f));
 	assert_null(core_answer(&world, first));
-	assert_true(engine_has_pulls(world.engine));
+	assert_true(engine_has_kept(world.engine));
 	for (uint32_t i = 0; i < PULLS; i++) {
-		assert_true(engine_answer_pull(world.engine, NULL, &world.out));
+		assert_true(engine_answer_kept(world.engine, NULL, &world.out));
 		assert_int_equal(world.out.count, 1);
 		core_collect(&world);
 		core_assert_ok(&world, first + i);
 	}
-	assert_false(engine_answer_pull(world.engine, NULL, &world.out));
-	assert_false(engine_has_pulls(world.engine));
+	assert_false(engine_answer_kept(world.engine, NULL, &world.out));
+	assert_false(engine_has_kept(world.engine));
 	core_world_end(&world);
 }
 
@@ -111,7 +111,7 @@ static void test_readers_take_turns(void **state)
 	uint64_t other = core_pull(&readers[1], 1, 1, 1);
 	core_push_all(&client, 0, 1.0f);
 	for (int i = 0; i < 2; i++) {
-		engine_answer_pull(world.engine, NULL, &world.out);
+		engine_answer_kept(world.engine, NULL, &world.out);
 		core_collect(&world);
 	}
 	core_assert_ok(&world, first);
@@ -131,13 +131,13 @@ static void test_reader_without_room_keeps_nobody_from_being_answered(void **sta
 	uint64_t first = readers_wait(&world, readers);
 	uint64_t other = core_pull(&readers[1], 1, 1, 1);
 	core_push_all(&client, 0, 1.0f);
-	assert_true(engine_answer_pull(world.engine, &room, &world.out));
+	assert_true(engine_answer_kept(world.engine, &room, &world.out));
 	core_collect(&world);
 	core_assert_ok(&world, other);
-	assert_false(engine_answer_pull(world.engine, &room, &world.out));
+	assert_false(engine_answer_kept(world.engine, &room, &world.out));
 	assert_null(core_answer(&world, first));
 	full = 9;
-	assert_true(engine_answer_pull(world.engine, &room, &world.out));
+	assert_true(engine_answer_kept(world.engine, &room, &world.out));
 	core_collect(&world);
 	core_assert_ok(&world, first);
 	core_world_end(&world);
@@ -152,10 +152,110 @@ static void test_pull_answered_late_has_the_weights_of_then(void **state)
 	uint64_t first = readers_wait(&world, readers);
 	core_push_all(&client, 0, 1.0f);
 	core_push_all(&client, 1, 1.0f);
-	engine_answer_pull(world.engine, NULL, &world.out);
+	engine_answer_kept(world.engine, NULL, &world.out);
 	core_collect(&world);
 	assert_int_equal(core_answer(&world, first)->head.version, 2);
 	assert_true(core_answer(&world, first)->values[0] == -2.0f);
+	core_world_end(&world);
+}
+
+/* Worker 0 and worker 1 complete step 0; for the answer to worker 0 there is no room. */
+static uint64_t push_without_room(struct core_world *world, struct core_client *workers,
+                                  const struct engine_room *room)
+{
+	static float ones[2 * LIMIT_BLOCK_SEGMENTS];
+
+	start(world, 2);
+	for (uint32_t i = 0; i < 2; i++)
+		workers[i] = core_join(world, i, (int32_t)i);
+	world->room = room;
+	for (uint32_t i = 0; i < 2 * LIMIT_BLOCK_SEGMENTS; i++)
+		ones[i] = 1.0f;
+	uint64_t push = core_push(&workers[0], MSG_PUSH_PULL, 0, 0, 2, ones);
+	core_assert_ok(world, core_push_all(&workers[1], 0, 1.0f));
+	assert_null(core_answer(world, push));
+	return push;
+}
+
+static void test_push_whose_peer_has_no_room_is_answered_when_it_has(void **state)
+{
+	(void)state;
+	struct core_world world;
+	struct core_client workers[2];
+	uint32_t full = 0;
+	const struct engine_room room = {has_no_room, &full};
+	uint64_t push = push_without_room(&world, workers, &room);
+	assert_true(engine_has_kept(world.engine));
+	full = 9;
+	core_collect(&world);
+	core_assert_ok(&world, push);
+	assert_true(core_answer(&world, push)->values[0] == -1.0f);
+	core_tick(&world, 0);
+	assert_false(engine_has_kept(world.engine));
+	core_world_end(&world);
+}
+
+static void test_push_that_is_kept_gets_the_weights_of_its_step_though_its_rank_goes_on(void **state)
+{
+	(void)state;
+	struct core_world world;
+	struct core_client workers[2];
+	uint32_t full = 0;
+	const struct engine_room room = {has_no_room, &full};
+	uint64_t push = push_without_room(&world, workers, &room);
+	core_push_all(&workers[1], 1, 1.0f);
+	assert_null(core_answer(&world, push));
+	core_push_all(&workers[0], 1, 1.0f);
+	core_assert_ok(&world, push);
+	assert_int_equal(core_answer(&world, push)->head.version, 1);
+	assert_true(core_answer(&world, push)->values[0] == -1.0f);
+	core_world_end(&world);
+}
+
+static void test_push_that_is_kept_times_out_and_says_that_there_was_no_room(void **state)
+{
+	(void)state;
+	struct core_world world;
+	struct core_client workers[2];
+	uint32_t full = 0;
+	const struct engine_room room = {has_no_room, &full};
+	uint64_t push = push_without_room(&world, workers, &room);
+	core_tick(&world, 30000);
+	core_assert_refused(&world, push, OPTD_TIMEOUT, "have been there for 30 s|no room");
+	assert_int_equal(core_shard(&world)->waits.count, 0);
+	core_world_end(&world);
+}
+
+static void test_who_takes_answers_slowly_does_not_time_out(void **state)
+{
+	(void)state;
+	struct core_world world;
+	start(&world, 1);
+	struct core_client client = core_join(&world, 0, 0), readers[2];
+	uint64_t first = readers_wait(&world, readers);
+	core_push_all(&client, 0, 1.0f);
+	for (uint32_t i = 0; i < 4; i++) {
+		core_tick(&world, 29000);
+		assert_true(engine_answer_kept(world.engine, NULL, &world.out));
+		core_collect(&world);
+		core_assert_ok(&world, first + i);
+	}
+	core_tick(&world, 30000);
+	core_assert_refused(&world, first + 4, OPTD_TIMEOUT, "no room");
+	core_world_end(&world);
+}
+
+static void test_kept_push_of_a_peer_that_left_is_forgotten(void **state)
+{
+	(void)state;
+	struct core_world world;
+	struct core_client workers[2];
+	uint32_t full = 0;
+	const struct engine_room room = {has_no_room, &full};
+	push_without_room(&world, workers, &room);
+	engine_peer_gone(world.engine, 0, &world.out);
+	assert_false(engine_answer_kept(world.engine, NULL, &world.out));
+	assert_int_equal(core_shard(&world)->waits.count, 0);
 	core_world_end(&world);
 }
 
@@ -186,7 +286,7 @@ static void test_ready_pulls_of_a_peer_that_left_are_forgotten(void **state)
 	readers_wait(&world, readers);
 	core_push_all(&client, 0, 1.0f);
 	engine_peer_gone(world.engine, 1, &world.out);
-	assert_false(engine_answer_pull(world.engine, NULL, &world.out));
+	assert_false(engine_answer_kept(world.engine, NULL, &world.out));
 	assert_int_equal(engine_bytes(world.engine), bytes);
 	core_world_end(&world);
 }
@@ -201,7 +301,7 @@ static void test_receivers_of_other_parts_between_them_do_not_cost_a_copy(void *
 	core_pull(&readers[1], 1, 1, 1);
 	core_push_all(&client, 0, 1.0f);
 	for (int i = 0; i < 3; i++)
-		engine_answer_pull(world.engine, NULL, &world.out);
+		engine_answer_kept(world.engine, NULL, &world.out);
 	assert_int_equal(world.out.count, 3);
 	assert_ptr_not_equal(world.out.entries[0].payload, world.out.entries[1].payload);
 	assert_ptr_equal(world.out.entries[0].payload, world.out.entries[2].payload);
@@ -216,10 +316,10 @@ static void test_weights_of_another_version_are_not_shared(void **state)
 	struct core_client client = core_join(&world, 0, 0), readers[2];
 	uint64_t first = readers_wait(&world, readers);
 	core_push_all(&client, 0, 1.0f);
-	engine_answer_pull(world.engine, NULL, &world.out);
+	engine_answer_kept(world.engine, NULL, &world.out);
 	core_collect(&world);
 	core_push_all(&client, 1, 1.0f);
-	engine_answer_pull(world.engine, NULL, &world.out);
+	engine_answer_kept(world.engine, NULL, &world.out);
 	core_collect(&world);
 	assert_true(core_answer(&world, first)->values[0] == -1.0f);
 	assert_true(core_answer(&world, first + 1)->values[0] == -2.0f);
@@ -276,6 +376,12 @@ int main(void)
 	        cmocka_unit_test(test_readers_take_turns),
 	        cmocka_unit_test(test_reader_without_room_keeps_nobody_from_being_answered),
 	        cmocka_unit_test(test_pull_answered_late_has_the_weights_of_then),
+	        cmocka_unit_test(test_push_whose_peer_has_no_room_is_answered_when_it_has),
+	        cmocka_unit_test(
+	                test_push_that_is_kept_gets_the_weights_of_its_step_though_its_rank_goes_on),
+	        cmocka_unit_test(test_push_that_is_kept_times_out_and_says_that_there_was_no_room),
+	        cmocka_unit_test(test_who_takes_answers_slowly_does_not_time_out),
+	        cmocka_unit_test(test_kept_push_of_a_peer_that_left_is_forgotten),
 	        cmocka_unit_test(test_pull_that_nobody_takes_times_out_from_when_it_was_ready),
 	        cmocka_unit_test(test_ready_pulls_of_a_peer_that_left_are_forgotten),
 	        cmocka_unit_test(test_receivers_of_other_parts_between_them_do_not_cost_a_copy),

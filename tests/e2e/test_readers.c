@@ -33,6 +33,8 @@
 /* Workers that never read: 4.5 MiB of answers to each. */
 #define WORKERS 30
 #define STEPS 9
+/* Of a model in sync: three times what makes one who does not read be let go. */
+#define SYNC_BLOCKS 40
 /* Pulls that wait, of each reader: 400 MiB of answers to all. */
 #define WAITING 20
 /* A layout of nearly limits.message. */
@@ -294,6 +296,61 @@ static void test_workers_that_never_read_keep_to_limits_memory_and_stop_nobody(v
 	speak_close(&honest);
 }
 
+/* A push of one block of a model that has many, in its first step. */
+static struct msg push_block(struct speaker *speaker, int32_t rank, uint32_t block)
+{
+	struct msg msg = push_pull(speaker, rank, 0);
+
+	msg.parts[0].first = block;
+	return msg;
+}
+
+static void open_sync(struct speaker *speaker, const char *endpoint, int32_t rank)
+{
+	const uint64_t shape[] = { SYNC_BLOCKS * (uint64_t)LIMIT_BLOCK_ELEMENTS };
+
+	speak_hello(speaker, endpoint);
+	if (speak_open(speaker, "sync", shape, 1, rank, 2) != OPTD_OK)
+		fail_msg("%s", speaker->text);
+}
+
+static void init_sync(struct speaker *speaker)
+{
+	for (uint32_t i = 0; i <= SYNC_BLOCKS; i++) {
+		struct msg init = push_block(speaker, 0, i);
+		init.verb = MSG_INIT;
+		init.token = speaker->token;
+		if (i == SYNC_BLOCKS)
+			init.part_count = 0, init.payload_bytes = 0, init.payload = NULL, init.checksum = 0;
+		assert_int_equal(speak_ask(speaker, &init), OPTD_OK);
+	}
+}
+
+static void test_a_sync_worker_that_reads_late_gets_every_answer(void **state)
+{
+	struct fixture *fixture = *state;
+	const char *endpoint = fixture->daemon.endpoints[0];
+	struct speaker *late = &fixture->greedy[0], *other = &fixture->greedy[1];
+	struct msg pushes[SYNC_BLOCKS];
+
+	open_sync(late, endpoint, 0);
+	init_sync(late);
+	open_sync(other, endpoint, 1);
+	for (uint32_t i = 0; i < SYNC_BLOCKS; i++) {
+		pushes[i] = push_block(late, 0, i);
+		assert_true(speak_send(late, &pushes[i]));
+	}
+	for (uint32_t i = 0; i < SYNC_BLOCKS; i++) {
+		struct msg push = push_block(other, 1, i);
+		assert_int_equal(speak_ask(other, &push), OPTD_OK);
+	}
+	for (uint32_t i = 0; i < SYNC_BLOCKS; i++) {
+		assert_true(speak_answer(late, &pushes[i], DAEMON_DEADLINE_MS));
+		assert_int_equal(late->status, OPTD_OK);
+	}
+	assert_keeps_to_memory(fixture);
+}
+
 /* Pulls of the model's one block that wait for its first update; with a mask, so that
  * no two of them share their bytes. */
 static struct msg pulls_that_wait(struct speaker *speaker, int count)
@@ -392,6 +449,7 @@ int main(void)
 		TEST(test_a_model_waits_for_memory_that_unread_answers_take),
 		TEST(test_status_is_answered_while_pulls_hear_busy),
 		TEST(test_workers_that_never_read_keep_to_limits_memory_and_stop_nobody),
+		TEST(test_a_sync_worker_that_reads_late_gets_every_answer),
 		TEST(test_pulls_that_one_push_releases_keep_to_limits_memory),
 		TEST(test_layouts_that_are_never_read_keep_to_limits_memory),
 	};

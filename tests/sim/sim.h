@@ -138,7 +138,7 @@ void net_send_up(struct sim *sim, uint32_t link, const struct msg *msg, const vo
 /* What the engine wants sent, with all answers to pushes; and to pulls that waited, now or
  * in a later turn. */
 void net_send_down(struct sim *sim, uint32_t engine);
-void net_send_pulls(struct sim *sim, uint32_t engine);
+void net_send_kept(struct sim *sim, uint32_t engine);
 void net_cut(struct sim *sim, uint32_t link, bool client_learns);
 void net_turn(struct sim *sim);
 void net_fault(struct sim *sim);

@@ -153,25 +153,27 @@ static void send_entries(struct sim *sim)
 	outbox_clear(&sim->out);
 }
 
-void net_send_down(struct sim *sim, uint32_t engine)
-{
-	do
-		send_entries(sim);
-	while (engine_answer(sim->engines[engine], &sim->out));
-}
-
-static bool has_room(void *user, const struct wait *pull)
+static bool has_room(void *user, const struct wait *wait)
 {
 	struct sim *sim = user;
-	(void)pull;
+	(void)wait;
 	return !rng_one_in(&sim->rng, 3);
 }
 
-void net_send_pulls(struct sim *sim, uint32_t engine)
+void net_send_down(struct sim *sim, uint32_t engine)
 {
 	const struct engine_room room = {has_room, sim};
 
-	while (engine_answer_pull(sim->engines[engine], &room, &sim->out))
+	do
+		send_entries(sim);
+	while (engine_answer(sim->engines[engine], &room, &sim->out));
+}
+
+void net_send_kept(struct sim *sim, uint32_t engine)
+{
+	const struct engine_room room = {has_room, sim};
+
+	while (engine_answer_kept(sim->engines[engine], &room, &sim->out))
 		send_entries(sim);
 }
 

@@ -157,7 +157,7 @@ static void read_answers(struct run *run, uint32_t engine)
 {
 	do
 		read_some(run);
-	while (engine_answer(run->engines[engine], &run->out));
+	while (engine_answer(run->engines[engine], NULL, &run->out));
 }
 
 static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter)

@@ -130,8 +130,9 @@ void core_collect(struct core_world *world)
 		for (uint32_t i = 0; i < world->out.count; i++)
 			keep_answer(world, &world->out.entries[i]);
 		outbox_clear(&world->out);
-	} while (engine_answer(world->engine, &world->out) ||
-	         (!world->pulls_stay && engine_answer_pull(world->engine, NULL, &world->out)));
+	} while (engine_answer(world->engine, world->room, &world->out) ||
+	         (!world->kept_stay &&
+	          engine_answer_kept(world->engine, world->room, &world->out)));
 }
 
 void core_tick(struct core_world *world, uint64_t after_ms)

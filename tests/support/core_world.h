@@ -45,7 +45,8 @@ struct core_world {
 	uint64_t requests;
 	struct core_answer *answers;
 	uint32_t answer_count, answer_room;
-	bool pulls_stay; /* those that waited are answered by the test itself */
+	bool kept_stay; /* those that waited are answered by the test itself */
+	const struct engine_room *room; /* who has it, or NULL: all */
 	uint32_t payloads; /* buffers given to the engine that it still holds */
 	/* The model that clients of this world open. */
 	const uint64_t *tensors; /* elements of each; CORE_SCALAR for one without dimensions */
