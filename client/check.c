@@ -58,6 +58,59 @@ static int check_hypers(optd_client *client, const char *model, const optd_open_
 	return rc;
 }
 
+static int check_param(optd_client *client, const char *model, const char *schedule,
+                       const optd_schedule_param *param)
+{
+	if (!param->name || !*param->name || param->count < 1 || param->count > LIMIT_SCHEDULE_VALUES)
+		return client_fail(client, OPTD_INVALID,
+		                   "model '%s': schedule '%s': parameter '%s' has %u values, 1 to %u and a name "
+		                   "are needed",
+		                   model, schedule, param->name ? param->name : "", param->count,
+		                   LIMIT_SCHEDULE_VALUES);
+	int rc = check_text(client, param->name, "the name of a schedule's parameter");
+	for (uint32_t i = 0; rc == 0 && i < param->count; i++)
+		if (!isfinite(param->values[i]))
+			rc = client_fail(client, OPTD_HYPER,
+			                 "model '%s': schedule '%s': '%s' is %g; give a finite number", model,
+			                 schedule, param->name, param->values[i]);
+	return rc;
+}
+
+static int check_stretch(optd_client *client, const char *model, const optd_schedule *s, uint32_t index)
+{
+	if (!s->name || !*s->name)
+		return client_fail(client, OPTD_INVALID, "model '%s': stretch %u of the schedule has no name",
+		                   model, index);
+	if (s->param_count > LIMIT_SCHEDULE_PARAMS)
+		return client_fail(client, OPTD_TOO_LARGE,
+		                   "model '%s': schedule '%s' has %u parameters, at most %u are allowed", model,
+		                   s->name, s->param_count, LIMIT_SCHEDULE_PARAMS);
+	if (s->param_count > 0 && !s->params)
+		return client_fail(client, OPTD_INVALID,
+		                   "model '%s': schedule '%s' announces %u parameters, but params is NULL", model,
+		                   s->name, s->param_count);
+	int rc = check_text(client, s->name, "the name of a schedule");
+	for (uint32_t i = 0; rc == 0 && i < s->param_count; i++)
+		rc = check_param(client, model, s->name, &s->params[i]);
+	return rc;
+}
+
+static int check_schedule(optd_client *client, const char *model, const optd_open_options *options)
+{
+	if (options->schedule_count > LIMIT_SCHEDULE_PARTS)
+		return client_fail(client, OPTD_TOO_LARGE,
+		                   "model '%s': a schedule of %u stretches, at most %u are allowed", model,
+		                   options->schedule_count, LIMIT_SCHEDULE_PARTS);
+	if (options->schedule_count > 0 && !options->schedule)
+		return client_fail(client, OPTD_INVALID,
+		                   "model '%s': a schedule of %u stretches is announced, but schedule is NULL",
+		                   model, options->schedule_count);
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < options->schedule_count; i++)
+		rc = check_stretch(client, model, &options->schedule[i], i);
+	return rc;
+}
+
 /* An enum of options, given as a number. */
 static int check_known(optd_client *client, unsigned value, unsigned highest, const char *what)
 {
@@ -77,6 +130,8 @@ int check_open_options(optd_client *client, const char *model, const optd_open_o
 		rc = check_text(client, options->run, "run");
 	if (rc == 0)
 		rc = check_hypers(client, model, options);
+	if (rc == 0)
+		rc = check_schedule(client, model, options);
 	if (rc == 0)
 		rc = check_known(client, (unsigned)options->mode, OPTD_ASYNC, "mode");
 	if (rc == 0)

@@ -5,6 +5,7 @@
  *     client.c   the turn: receive, dispatch, send, wait
  *     reach.c    connections that are lost, and telling of them
  *     open.c     opening and closing models
+ *     open_specs.c  what is said then
  *     model.c    a model's lanes, routes and steps; restarts of its servers
  *     call.c     a call's life, from route to result
  *     answer.c   what its requests carry and its answers bring
@@ -129,9 +130,8 @@ struct optd_model {
 	uint32_t slot;
 	struct layout *layout;
 	struct session_spec *specs; /* by daemon */
-	char *texts[3];             /* optimizer, match, run: what specs point to */
-	char **hyper_names;
-	uint32_t hyper_count;
+	char *given[MODEL_RULE_TEXTS + 1]; /* names, and run: what specs point to */
+	uint32_t given_count;
 	struct msg_rule rule; /* the model's, as the lead answered */
 	char rule_texts[MODEL_RULE_TEXTS][MODEL_RULE_TEXT_BYTES];
 	void *layout_bytes;
@@ -239,6 +239,13 @@ void connect_welcomed(optd_client *client, struct lane *lane, const struct msg *
  * error text too; but for a lack of descriptors or memory calls wait (map_held).  It is
  * tried again after a second, or when a server names others. */
 int connect_remap(optd_client *client, uint64_t now_ms);
+
+/* ---- open_specs.c ---------------------------------------------------------- */
+
+/* Makes model->specs of the caller's options, which may be NULL; sets the error text
+ * where the layout is too large. */
+int specs_make(optd_model *model, const optd_open_options *options);
+void specs_free(optd_model *model);
 
 /* ---- open.c, model.c ------------------------------------------------------- */
 

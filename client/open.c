@@ -8,95 +8,6 @@
 
 #include "client/internal.h"
 
-/* ---- what OPEN says --------------------------------------------------- */
-
-static int copy_text(const char *text, char **out)
-{
-	*out = text ? strdup(text) : NULL;
-	return text && !*out ? OPTD_NO_MEMORY : 0;
-}
-
-static int copy_hypers(optd_model *model, const optd_open_options *options, struct msg_open *open)
-{
-	model->hyper_names = calloc(options->hyper_count + 1, sizeof(*model->hyper_names));
-	if (!model->hyper_names)
-		return OPTD_NO_MEMORY;
-	for (uint32_t i = 0; i < options->hyper_count; i++) {
-		const optd_hyper *h = &options->hypers[i];
-		int rc = copy_text(h->name, &model->hyper_names[i]);
-		if (rc < 0)
-			return rc;
-		model->hyper_count++;
-		open->hypers[i] = (struct msg_hyper){
-			.name = text_of(model->hyper_names[i]),
-			.count = h->count,
-		};
-		memcpy(open->hypers[i].values, h->values, h->count * sizeof(double));
-	}
-	open->hyper_count = options->hyper_count;
-	return 0;
-}
-
-static int encode_layout(optd_model *model, struct session_spec *spec)
-{
-	optd_client *client = model->client;
-	size_t bytes = wire_layout_bytes(model->layout);
-	uint32_t allowed = client->lanes[0]->session.message_bytes;
-	if (bytes > allowed)
-		return client_fail(client, OPTD_TOO_LARGE,
-		                   "model '%s': the layout of %u tensors takes %zu bytes, %s takes %u",
-		                   model->name, layout_tensor_count(model->layout), bytes,
-		                   model_endpoint(model), allowed);
-	model->layout_bytes = malloc(bytes);
-	if (!model->layout_bytes)
-		return OPTD_NO_MEMORY;
-	wire_layout_encode(model->layout, model->layout_bytes);
-	spec->layout = model->layout_bytes;
-	spec->layout_bytes = bytes;
-	spec->layout_checksum = wire_checksum(model->layout_bytes, bytes);
-	spec->open.layout_hash = layout_hash(model->layout);
-	return 0;
-}
-
-static int make_specs(optd_model *model, const optd_open_options *options)
-{
-	static const optd_open_options none;
-	optd_client *client = model->client;
-	struct session_spec spec = {.rank = client->rank};
-	if (!options)
-		options = &none;
-	int rc = copy_text(options->optimizer, &model->texts[0]);
-	if (rc == 0)
-		rc = copy_text(options->match, &model->texts[1]);
-	if (rc == 0)
-		rc = copy_text(options->run, &model->texts[2]);
-	if (rc == 0)
-		rc = copy_hypers(model, options, &spec.open);
-	if (rc == 0 && model->layout)
-		rc = encode_layout(model, &spec);
-	if (rc < 0)
-		return rc;
-	spec.open.model = text_of(model->name);
-	spec.open.optimizer = text_of(model->texts[0]);
-	spec.open.match = text_of(model->texts[1]);
-	spec.open.run = text_of(model->texts[2]);
-	spec.open.daemons = client->daemon_count;
-	spec.open.client = client->number;
-	spec.open.mode = (enum msg_mode)options->mode;
-	spec.open.reduce = (enum msg_reduce)options->reduce;
-	spec.open.resume = (enum msg_resume)options->resume;
-	spec.open.workers = options->workers;
-	spec.open.step_timeout_ms = options->step_timeout_ms;
-	model->specs = calloc(client->daemon_count, sizeof(*model->specs));
-	if (!model->specs)
-		return OPTD_NO_MEMORY;
-	for (uint32_t i = 0; i < client->daemon_count; i++) {
-		model->specs[i] = spec;
-		model->specs[i].open.daemon = i;
-	}
-	return 0;
-}
-
 /* ---- layouts ---------------------------------------------------------- */
 
 static int copy_layout(const optd_layout *from, struct layout **out)
@@ -244,14 +155,15 @@ static int open_model(optd_model *model, const char *name, const optd_layout *la
 {
 	optd_client *client = model->client;
 	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
-	int rc = copy_text(name, &model->name);
+	model->name = strdup(name);
+	int rc = model->name ? 0 : OPTD_NO_MEMORY;
 	if (rc == 0 && layout) {
 		rc = copy_layout(layout, &model->layout);
 		if (rc < 0)
 			return client_fail(client, rc, "model '%s': the layout has no elements", name);
 	}
 	if (rc == 0)
-		rc = make_specs(model, options);
+		rc = specs_make(model, options);
 	if (rc == OPTD_NO_MEMORY)
 		return client_fail(client, rc, "out of memory");
 	if (rc == 0)
@@ -316,13 +228,7 @@ void optd_model_close(optd_model **model_pointer)
 			call_free(model->client, call);
 	}
 	forget(model->client, model);
-	for (int i = 0; i < 3; i++)
-		free(model->texts[i]);
-	for (uint32_t i = 0; i < model->hyper_count; i++)
-		free(model->hyper_names[i]);
-	free(model->hyper_names);
-	free(model->specs);
-	free(model->layout_bytes);
+	specs_free(model);
 	free(model->runs);
 	free(model->some_tensors);
 	free(model->spoiled);

@@ -177,6 +177,22 @@ typedef struct optd_hyper {
 	uint32_t count;   /* 1 to 3 */
 } optd_hyper;
 
+/* A parameter of a schedule, by PyTorch's name: "T_max", "gamma"; milestones are several. */
+typedef struct optd_schedule_param {
+	const char *name;
+	double values[16];
+	uint32_t count; /* 1 to 16 */
+} optd_schedule_param;
+
+/* A stretch of a learning-rate schedule: "cosine", "linear_warmup" and others of
+ * optd.yaml(5).  The server follows it by the updates it has applied. */
+typedef struct optd_schedule {
+	const char *name;
+	const optd_schedule_param *params; /* what is left out has PyTorch's default */
+	uint32_t param_count;              /* at most 9 */
+	uint64_t until; /* the update at which the next stretch begins; of the last, 0 */
+} optd_schedule;
+
 typedef enum optd_mode { OPTD_MODE_DEFAULT = 0, OPTD_SYNC = 1, OPTD_ASYNC = 2 } optd_mode;
 typedef enum optd_reduce { OPTD_REDUCE_DEFAULT = 0, OPTD_MEAN = 1, OPTD_SUM = 2 } optd_reduce;
 typedef enum optd_resume {
@@ -193,6 +209,8 @@ typedef struct optd_open_options {
 	const char *match;     /* "torch2" (default), "torch1", "numpy" */
 	const optd_hyper *hypers;
 	uint32_t hyper_count;
+	const optd_schedule *schedule; /* stretches, one after the other */
+	uint32_t schedule_count;       /* at most 4; 0: a constant rate */
 	optd_mode mode;        /* default: sync */
 	optd_reduce reduce;    /* default: mean */
 	uint32_t workers;      /* ranks that make a step in sync; default 1 */

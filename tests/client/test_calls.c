@@ -459,6 +459,18 @@ static void test_what_the_wire_would_refuse_is_refused_at_once(void **state)
 	               OPTD_TOO_LARGE, "33 hyper-parameters");
 	expect_refused(w, "n", (optd_open_options){.hypers = &unnamed, .hyper_count = 1}, OPTD_INVALID, "");
 	expect_refused(w, "n", (optd_open_options){.hypers = &four, .hyper_count = 1}, OPTD_INVALID, "");
+	optd_schedule nameless = {.name = ""}, stretches[LIMIT_SCHEDULE_PARTS + 1];
+	optd_schedule_param nan = {"gamma", {NAN}, 1}, empty = {"gamma", {0.5}, 0};
+	optd_schedule bad = {.name = "step", .params = &nan, .param_count = 1};
+	expect_refused(w, "n", (optd_open_options){.schedule = &nameless, .schedule_count = 1},
+	               OPTD_INVALID, "stretch 0 of the schedule has no name");
+	expect_refused(w, "n", (optd_open_options){.schedule = stretches, .schedule_count = 5},
+	               OPTD_TOO_LARGE, "5 stretches");
+	expect_refused(w, "n", (optd_open_options){.schedule = &bad, .schedule_count = 1}, OPTD_HYPER,
+	               "schedule 'step': 'gamma' is nan");
+	bad.params = &empty;
+	expect_refused(w, "n", (optd_open_options){.schedule = &bad, .schedule_count = 1}, OPTD_INVALID,
+	               "'gamma' has 0 values");
 	assert_int_equal(optd_set_weight(w->model, 1e-310), OPTD_INVALID);
 	assert_int_equal(optd_pull(w->model, w->weights, UINT64_MAX), OPTD_INVALID);
 	assert_int_equal(optd_drop(w->client, "\xff"), OPTD_INVALID);

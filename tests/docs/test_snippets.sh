@@ -1,6 +1,6 @@
 #!/bin/sh
 # The C programs shown in README.md and client/README.md compile as they stand and
-# do what they say against a real daemon.  Prints TAP.
+# do what they say against a real daemon; what is less than a program compiles.  Prints TAP.
 set -u
 
 : "${OPTD_BIN:?}"
@@ -54,6 +54,26 @@ start_daemon() {
 	return 1
 }
 
+# The C blocks of a page that are no programs, each as a function.
+fragments() {
+	awk '/^```c$/ { block = ""; inside = 1; next }
+	     /^```$/ { if (inside && block !~ /int main/) print "void f" n++ "(void);\nvoid f" n - 1 "(void)\n{\n" block "}"
+	               inside = 0 }
+	     inside { block = block $0 "\n" }' "$1"
+}
+
+try_fragments() { # page
+	{
+		printf '#include <optd.h>\n#include <poll.h>\n'
+		printf 'extern optd_client *client;\nextern optd_model *model;\nextern optd_layout *layout;\n'
+		printf 'extern float g[10], w[10];\nextern optd_ticket ticket;\nextern int rc;\n'
+		fragments "$1"
+	} >"$dir/fragments.c"
+	grep -q '^void f1' "$dir/fragments.c" || { echo "# $1 shows none"; return 1; }
+	$cc -std=c11 -Wall -Wextra -Werror -Iclient -fsyntax-only "$dir/fragments.c" 2>"$dir/errors" ||
+		{ sed 's/^/# /' "$dir/errors"; return 1; }
+}
+
 try() { # page, name of the source
 	snippet "$1" | sed "s|tcp://127.0.0.1:16783|$server|" >"$dir/$2.c"
 	[ -s "$dir/$2.c" ] || { echo "# $1 shows no program"; return 1; }
@@ -63,7 +83,7 @@ try() { # page, name of the source
 	"$dir/$2" >"$dir/output" 2>&1 || { echo "# exit $?"; sed 's/^/# /' "$dir/output"; return 1; }
 }
 
-echo "1..2"
+echo "1..3"
 if ! start_daemon; then
 	sed 's/^/# /' "$dir/log"
 	result 1 "test_program_in_README_trains"
@@ -73,4 +93,6 @@ try README.md readme
 result $? "test_program_in_README_trains"
 try client/README.md guide
 result $? "test_program_in_the_clients_guide_trains"
+try_fragments client/README.md
+result $? "test_fragments_in_the_clients_guide_compile"
 exit $failed

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "optim/optim.h"
 #include "tests/e2e/trainer.h"
@@ -48,15 +49,20 @@ static void train(struct fixture *fixture, const struct plan *plan, uint32_t lan
 	trainer_run(&fixture->trainer, until);
 }
 
+static void train_twice(struct fixture *fixture, const struct plan *plan)
+{
+	train(fixture, plan, 1, STEPS);
+	trainer_close(&fixture->trainer);
+	assert_int_equal(daemon_stop(&fixture->daemon), 0);
+	train(fixture, plan, 3, 2 * STEPS);
+	trainer_assert_exact(fixture->trainer.weights, plan, 2 * STEPS);
+}
+
 static void go_on_after_a_restart(struct fixture *fixture, const char *optimizer)
 {
 	const struct plan plan = { .optimizer = optimizer, .workers = 1, .mode = OPTD_SYNC };
 
-	train(fixture, &plan, 1, STEPS);
-	trainer_close(&fixture->trainer);
-	assert_int_equal(daemon_stop(&fixture->daemon), 0);
-	train(fixture, &plan, 3, 2 * STEPS);
-	trainer_assert_exact(fixture->trainer.weights, &plan, 2 * STEPS);
+	train_twice(fixture, &plan);
 }
 
 #define TEST(name) \
@@ -73,9 +79,24 @@ static void go_on_after_a_restart(struct fixture *fixture, const char *optimizer
 
 ALL(TEST)
 
+static void test_schedule_that_a_worker_gives_is_followed_over_a_restart(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct plan plan = { .optimizer = "adam", .workers = 1, .mode = OPTD_SYNC, .cosine = true };
+
+	train_twice(fixture, &plan);
+	optd_model_info info;
+	optd_model_get_info(fixture->trainer.model, &info);
+	assert_non_null(strstr(info.optimizer, "linear_warmup("));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { ALL(ENTRY) };
+	const struct CMUnitTest tests[] = {
+		ALL(ENTRY)
+		cmocka_unit_test_setup_teardown(
+		        test_schedule_that_a_worker_gives_is_followed_over_a_restart, set_up, tear_down),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

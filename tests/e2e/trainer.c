@@ -81,6 +81,11 @@ static const optd_hyper adam_hypers[] = { { "lr", { 0.003 }, 1 }, { "betas", { 0
 static const optd_hyper sgd_hypers[] = { { "lr", { 0.05 }, 1 }, { "momentum", { 0.9 }, 1 } };
 
 /* Others than these two train with their defaults. */
+const optd_schedule trainer_schedule[2] = {
+	{ "linear_warmup", (const optd_schedule_param[]){ { "total_iters", { 2 }, 1 } }, 1, 2 },
+	{ "cosine", (const optd_schedule_param[]){ { "T_max", { 9 }, 1 } }, 1, 0 },
+};
+
 static uint32_t plan_hypers(const struct plan *plan, const optd_hyper **hypers)
 {
 	*hypers = strcmp(plan->optimizer, "adam") == 0 ? adam_hypers : sgd_hypers;
@@ -94,6 +99,8 @@ optd_open_options trainer_options(const struct plan *plan)
 
 	return (optd_open_options){ .optimizer = plan->optimizer,
 		                    .hypers = hypers,
+		                    .schedule = plan->cosine ? trainer_schedule : NULL,
+		                    .schedule_count = plan->cosine ? 2 : 0,
 		                    .hyper_count = count,
 		                    .mode = plan->mode,
 		                    .workers = plan->workers,
@@ -182,6 +189,21 @@ static void set_hypers(struct optim *optim, const struct plan *plan)
 }
 
 /* One step of all ranks: the mean in rank order, then the rule. */
+static void set_schedule(struct schedule *schedule)
+{
+	char why[256];
+
+	schedule->part_count = 2;
+	for (uint32_t i = 0; i < 2; i++) {
+		const optd_schedule *s = &trainer_schedule[i];
+		schedule_part_init(&schedule->parts[i], (enum schedule_kind)schedule_find(s->name));
+		for (uint32_t j = 0; j < s->param_count; j++)
+			assert_int_equal(schedule_set(&schedule->parts[i], s->params[j].name, s->params[j].values,
+			                              s->params[j].count, why, sizeof(why)), OPTD_OK);
+		schedule->ends[i] = s->until;
+	}
+}
+
 static void reference_step(const struct optim *optim, const struct plan *plan, uint64_t step,
                            struct optim_carry *carry, float *weights, float *const *slots, float *sum,
                            float *gradient)
@@ -209,6 +231,8 @@ void trainer_assert_exact(const float *weights, const struct plan *plan, uint64_
 	struct optim optim;
 
 	set_hypers(&optim, plan);
+	if (plan->cosine)
+		set_schedule(&optim.schedule);
 	optim_carry_initial(&optim, &carry);
 	for (uint32_t i = 0; i < 3 + optim_slot_count(&optim); i++) {
 		arrays[i] = malloc(elements * sizeof(float));

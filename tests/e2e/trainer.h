@@ -21,6 +21,7 @@ struct plan {
 	optd_mode mode;
 	uint32_t step_timeout_ms; /* 0: the daemon's */
 	uint32_t timeout_ms;      /* of a call; 0: 30 s */
+	bool cosine;              /* with the schedule of trainer_schedule */
 };
 
 struct trainer {
@@ -36,6 +37,8 @@ struct trainer {
 uint64_t trainer_elements(void);
 /* The model's layout; freed by optd_layout_free. */
 optd_layout *trainer_layout(void);
+/* A warm-up of two updates, then a cosine: as a worker gives it. */
+extern const optd_schedule trainer_schedule[2];
 /* Hyper-parameters and the like for optd_open. */
 optd_open_options trainer_options(const struct plan *plan);
 /* The gradient of a rank at a step. */
