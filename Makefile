@@ -174,7 +174,7 @@ link = $(Q)$(CC) $(C) $(LD) -pie -o $@ $(filter %.o,$^) -Wl,--start-group $(filt
 $(B)/optd: $(B)/server/main.o $(call archive,$(SERVER))
 	$(call say,LD  )
 	$(link) $(SERVER_LIBS)
-$(B)/optctl: $(OBJ_optctl) $(B)/liboptd.a $(call archive,safetensors base)
+$(B)/optctl: $(OBJ_optctl) $(B)/liboptd.a $(call archive,safetensors base optim)
 	$(call say,LD  )
 	$(link) $(SDK_LIBS) -ljansson
 

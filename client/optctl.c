@@ -28,6 +28,8 @@ static const char usage[] =
 	"  save [MODEL]                     a checkpoint now, of one model or of all;\n"
 	"                                   returns when it is on disk\n"
 	"  drop [--yes] MODEL               forget a model and its checkpoint, for good\n"
+	"  rules [NAME]                     the optimizers, or one with all its settings;\n"
+	"                                   asks no server\n"
 	"\n"
 	"  -s, --server ENDPOINTS  the daemons, in the order in which workers name them,\n"
 	"                          with commas (default: $OPTD_SERVER, else\n"
@@ -37,6 +39,7 @@ static const char usage[] =
 	"                          nobody listens, it fails at once\n"
 	"      --json              status as one JSON document, for programs\n"
 	"  -y, --yes               drop without asking\n"
+	"      --markdown          rules as a table for a page\n"
 	"      --version           print version, exit\n"
 	"  -h, --help              print this, exit\n"
 	"\n"
@@ -161,16 +164,22 @@ static int command_drop(struct optctl *ctl, char **arguments)
 	return EXIT_DONE;
 }
 
+static int command_rules(struct optctl *ctl, char **arguments)
+{
+	return optctl_rules(ctl, arguments[0]);
+}
+
 static const struct command {
 	const char *name;
 	int least, most; /* arguments */
-	uint32_t timeout_ms;
+	uint32_t timeout_ms; /* 0: it asks no server */
 	int (*run)(struct optctl *ctl, char **arguments);
 } commands[] = {
 	{"status", 0, 0, QUICK_MS, command_status},
 	{"export", 2, 2, LONG_MS, command_export},
 	{"save", 0, 1, LONG_MS, command_save},
 	{"drop", 1, 1, QUICK_MS, command_drop},
+	{"rules", 0, 1, 0, command_rules},
 };
 
 static const struct command *find_command(const char *name)
@@ -216,6 +225,7 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 		{"server", required_argument, NULL, 's'}, {"timeout", required_argument, NULL, 't'},
 		{"json", no_argument, NULL, 'j'},         {"yes", no_argument, NULL, 'y'},
 		{"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
+		{"markdown", no_argument, NULL, 'm'},
 		{NULL, 0, NULL, 0},
 	};
 	int option;
@@ -235,6 +245,9 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 			break;
 		case 'y':
 			ctl->yes = 1;
+			break;
+		case 'm':
+			ctl->markdown = 1;
 			break;
 		case 'v':
 			printf("optctl %s\n", optd_version());
@@ -280,8 +293,18 @@ static int connect_soon(struct optctl *ctl, optd_options options)
 	return optd_connect(ctl->server, &options, &ctl->client);
 }
 
+static int written(int code)
+{
+	if (fflush(stdout) == 0)
+		return code;
+	fprintf(stderr, "optctl: writing failed: %s\n", strerror(errno));
+	return EXIT_FAILED;
+}
+
 static int run(struct optctl *ctl, const struct command *command, char **arguments)
 {
+	if (command->timeout_ms == 0)
+		return written(command->run(ctl, arguments));
 	optd_options options = {.rank = -1,
 	                        .timeout_ms = ctl->timeout_ms ? ctl->timeout_ms : QUICK_MS};
 	int rc = connect_soon(ctl, options);
@@ -292,11 +315,7 @@ static int run(struct optctl *ctl, const struct command *command, char **argumen
 	optd_set_timeout(ctl->client, ctl->timeout_ms ? ctl->timeout_ms : command->timeout_ms);
 	int code = command->run(ctl, arguments);
 	optd_close(&ctl->client);
-	if (fflush(stdout) != 0) {
-		fprintf(stderr, "optctl: writing failed: %s\n", strerror(errno));
-		return EXIT_FAILED;
-	}
-	return code;
+	return written(code);
 }
 
 int main(int argc, char **argv)
@@ -323,5 +342,7 @@ int main(int argc, char **argv)
 		return misused("--json is for status, not for", command->name);
 	if (ctl.yes && command->run != command_drop)
 		return misused("--yes is for drop, not for", command->name);
+	if (ctl.markdown && command->run != command_rules)
+		return misused("--markdown is for rules, not for", command->name);
 	return run(&ctl, command, &argv[optind + 1]);
 }

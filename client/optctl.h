@@ -26,10 +26,13 @@ struct optctl {
 	uint32_t timeout_ms;
 	int json; /* status */
 	int yes;  /* drop: do not ask */
+	int markdown; /* rules */
 	optd_client *client;
 };
 
 int optctl_status(const struct optctl *ctl);
+/* Without a server.  name may be NULL: all. */
+int optctl_rules(const struct optctl *ctl, const char *name);
 int optctl_export(const struct optctl *ctl, const char *model, const char *path);
 
 /* Prints "optctl: TEXT" and returns the exit code for this status. */

@@ -383,6 +383,11 @@ static bool paper_run(struct tensor_update *u, uint64_t budget)
 
 const struct rule_row KERNEL(optim_row_adafactor) = {
 	.name = "adafactor",
+	.formula = "k = t^beta2_decay; R and C go by k to the means of g*g over rows and columns; v = R "
+	           "C / max(mean R, eps[0]); u = g/sqrt(max(v, eps[0]^2)); w = w*(1 - lr weight_decay) -"
+	           " max(eps[1], rms(w)) min(lr, 1/sqrt(t)) / max(1, rms(u)/d) * u",
+	.source = "torch/optim/_adafactor.py; Shazeer, Stern 2018, arXiv 1804.04235",
+	.state = "row_var and col_var of a matrix: a number a row and a column; variance of a vector",
 	.reach = OPTIM_TENSOR,
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),
@@ -395,6 +400,9 @@ const struct rule_row KERNEL(optim_row_adafactor) = {
 
 const struct rule_row KERNEL(optim_row_adafactor_paper) = {
 	.name = "adafactor_paper",
+	.formula = "the paper's form: the comment of adafactor_kernel.c has it",
+	.source = "Shazeer, Stern 2018, arXiv 1804.04235",
+	.state = "as adafactor; exp_avg, if beta1 is not 0",
 	.reach = OPTIM_TENSOR,
 	.hypers = paper_hypers,
 	.hyper_count = KERNEL_COUNT(paper_hypers),

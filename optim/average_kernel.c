@@ -129,6 +129,8 @@ static void swa_step(const struct optim *optim, const float *s, float *w, float 
 
 const struct rule_row KERNEL(optim_row_ema) = {
 	.name = "ema",
+	.formula = "w = d*w + (1-d)*x, d = decay, or with num_updates min(decay, (1+t)/(10+t))",
+	.source = "torch.optim.swa_utils; with num_updates as TensorFlow's ExponentialMovingAverage",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_WEIGHTS,
 	.hypers = ema_hypers,
@@ -140,6 +142,8 @@ const struct rule_row KERNEL(optim_row_ema) = {
 
 const struct rule_row KERNEL(optim_row_swa) = {
 	.name = "swa",
+	.formula = "w = x at the first update, then w = w + (x-w)/t",
+	.source = "torch.optim.swa_utils; Izmailov et al. 2018, arXiv 1803.05407",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_WEIGHTS,
 	.slots = slots,
@@ -149,6 +153,8 @@ const struct rule_row KERNEL(optim_row_swa) = {
 
 const struct rule_row KERNEL(optim_row_assign) = {
 	.name = "assign",
+	.formula = "w = x",
+	.source = "the definition",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_WEIGHTS,
 	.slots = slots,
@@ -158,6 +164,8 @@ const struct rule_row KERNEL(optim_row_assign) = {
 
 const struct rule_row KERNEL(optim_row_average) = {
 	.name = "average",
+	.formula = "w = w + rate*(x-w)",
+	.source = "the definition",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_WEIGHTS,
 	.hypers = average_hypers,

@@ -103,6 +103,8 @@ ROW_STEP(yogi_step, YOGI)
 
 const struct rule_row KERNEL(optim_row_fedadagrad) = {
 	.name = "fedadagrad",
+	.formula = "m = beta1*m + (1-beta1)*g; s = s + g*g; w = w + (lr*m)/(sqrt(s) + tau)",
+	.source = "Reddi et al. 2020, arXiv 2003.00295",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_DELTA,
 	.hypers = adagrad_hypers,
@@ -114,6 +116,9 @@ const struct rule_row KERNEL(optim_row_fedadagrad) = {
 
 const struct rule_row KERNEL(optim_row_fedadam) = {
 	.name = "fedadam",
+	.formula = "m as fedadagrad; v = beta2*v + (1-beta2)*(g*g); w = w + (lr*m)/(sqrt(v) + tau), no "
+	           "bias correction",
+	.source = "Reddi et al. 2020, arXiv 2003.00295",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_DELTA,
 	.hypers = adam_hypers,
@@ -125,6 +130,8 @@ const struct rule_row KERNEL(optim_row_fedadam) = {
 
 const struct rule_row KERNEL(optim_row_fedyogi) = {
 	.name = "fedyogi",
+	.formula = "as fedadam, but v = v - (1-beta2)*(g*g)*sign(v - g*g)",
+	.source = "Reddi et al. 2020, arXiv 2003.00295",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_DELTA,
 	.hypers = yogi_hypers,

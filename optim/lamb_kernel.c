@@ -120,6 +120,10 @@ static bool run(struct tensor_update *u, uint64_t budget)
 
 const struct rule_row KERNEL(optim_row_lamb) = {
 	.name = "lamb",
+	.formula = "m and v means of g and g*g; r = (m/(1-beta1^t)) / (sqrt(v/(1-beta2^t)) + eps) + "
+	           "weight_decay*w; w = w - (lr W/R)*r of the norms W of w (at most clamp_value, if that"
+	           " is not 0) and R of r, 1 for W/R where either is 0",
+	.source = "You et al. 2019, arXiv 1904.00962",
 	.reach = OPTIM_TENSOR,
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),

@@ -128,6 +128,9 @@ static bool run(struct tensor_update *u, uint64_t budget)
 
 const struct rule_row KERNEL(optim_row_lars) = {
 	.name = "lars",
+	.formula = "d = (g + weight_decay*w) * f, f = trust_coefficient W / (G + weight_decay W + eps) "
+	           "of the norms W of w and G of g, 1 where either is 0; then sgd with momentum of d",
+	.source = "You, Gitman, Ginsburg 2017, arXiv 1708.03888",
 	.reach = OPTIM_TENSOR,
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),

@@ -350,6 +350,9 @@ static bool run(struct tensor_update *u, uint64_t budget)
 
 const struct rule_row KERNEL(optim_row_muon) = {
 	.name = "muon",
+	.formula = "matrices only; momentum, then Newton-Schulz in float32 (PyTorch: bfloat16, so no "
+	           "bits are alike); the comment of muon_kernel.c has it",
+	.source = "torch/optim/_muon.py; Jordan et al. 2024",
 	.reach = OPTIM_TENSOR,
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),

@@ -117,6 +117,10 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_nadam) = {
 	.name = "nadam",
+	.formula = "mu(t) = beta1 (1 - 0.96^(t momentum_decay) / 2); p = p*mu(t); m and v as adam; d = "
+	           "sqrt(v / (1-beta2^t)) + eps; w = w + (-lr (1-mu(t)) / (1-p) * g)/d; w = w + (-lr "
+	           "mu(t+1) / (1 - p mu(t+1)) * m)/d",
+	.source = "torch/optim/nadam.py; Dozat 2016",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),

@@ -49,6 +49,21 @@ const char *optim_rule_name(const struct optim_rule *rule)
 	return rule_row(rule)->name;
 }
 
+const char *optim_rule_formula(const struct optim_rule *rule)
+{
+	return rule_row(rule)->formula;
+}
+
+const char *optim_rule_source(const struct optim_rule *rule)
+{
+	return rule_row(rule)->source;
+}
+
+const char *optim_rule_state(const struct optim_rule *rule)
+{
+	return rule_row(rule)->state;
+}
+
 enum optim_class optim_rule_class(const struct optim_rule *rule)
 {
 	return rule_row(rule)->reach;

@@ -95,6 +95,11 @@ const char *optim_nearest(const char *name);
 const char *optim_rule_name(const struct optim_rule *rule);
 enum optim_class optim_rule_class(const struct optim_rule *rule);
 enum optim_push optim_rule_push(const struct optim_rule *rule);
+/* One update as a line of arithmetic (optim/README.md says how it is read), where it comes
+ * from, and the slots in words, which is NULL unless they depend on a tensor's shape. */
+const char *optim_rule_formula(const struct optim_rule *rule);
+const char *optim_rule_source(const struct optim_rule *rule);
+const char *optim_rule_state(const struct optim_rule *rule);
 uint32_t optim_hyper_count(const struct optim_rule *rule);
 const struct optim_hyper *optim_hyper(const struct optim_rule *rule, uint32_t index);
 

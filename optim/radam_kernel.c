@@ -127,6 +127,9 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_radam) = {
 	.name = "radam",
+	.formula = "m and v as adam; h = (m / (1-beta1^t)) * lr; where rho(t) > 5: h = (h * ((1 / "
+	           "(sqrt(v) + eps)) * sqrt(1-beta2^t))) * r(t); w = w - h",
+	.source = "torch/optim/radam.py; Liu et al. 2019, arXiv 1908.03265",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),

@@ -128,6 +128,10 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_rmsprop) = {
 	.name = "rmsprop",
+	.formula = "q = fma((1-alpha)*g, g, q*alpha); centered: a = lerp(a, g, 1-alpha), q' = fma(-a, a,"
+	           " q); d = sqrt(q') + eps; w = w + (-lr*g)/d, or with momentum b = b*momentum + g/d, w"
+	           " = fma(b, -lr, w)",
+	.source = "torch/optim/rmsprop.py; Tieleman, Hinton 2012, lecture 6.5",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),

@@ -150,6 +150,9 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_sgd) = {
 	.name = "sgd",
+	.formula = "b = t == 1 ? g : fma(g, 1-dampening, b*momentum); d = nesterov ? fma(b, momentum, g)"
+	           " : b; w = fma(d, -lr, w). Without momentum d = g",
+	.source = "torch/optim/sgd.py; Sutskever et al. 2013",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,
 	.hyper_count = KERNEL_COUNT(hypers),
@@ -163,6 +166,8 @@ const struct rule_row KERNEL(optim_row_sgd) = {
 
 const struct rule_row KERNEL(optim_row_diloco) = {
 	.name = "diloco",
+	.formula = "as sgd",
+	.source = "Douillard et al. 2023, arXiv 2311.08105",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_PSEUDO_GRADIENT,
 	.hypers = diloco_hypers,
@@ -175,6 +180,8 @@ const struct rule_row KERNEL(optim_row_diloco) = {
 
 const struct rule_row KERNEL(optim_row_fedavgm) = {
 	.name = "fedavgm",
+	.formula = "sgd of -g",
+	.source = "Hsu, Qi, Brown 2019, arXiv 1909.06335",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_DELTA,
 	.hypers = fedavgm_hypers,

@@ -1,5 +1,6 @@
 /*
- * Text: numbers and names for the sentences that optim/ says; private to it.
+ * Text: numbers and names for the sentences that optim/ says, and optctl of it; otherwise
+ * private.
  */
 #ifndef OPTD_OPTIM_TEXT_H
 #define OPTD_OPTIM_TEXT_H

@@ -22,6 +22,7 @@ server/disk/                server/disk/|server/core/|server/base/|server/log\.h
 server/                     server/|optim/optim\.h|proto/
 client/(route|inflight|session) client/(route|inflight|session)|server/base/|@plain
 client/examples/            client/examples/|client/optd\.h
+client/optctl_rules         client/|optim/(optim|text)\.h|@plain
 client/                     client/|proto/
 "
 # <system> includes that only some may use: header, then who; the pure folders none.

@@ -34,6 +34,7 @@ _optctl()
 	case $command in
 	status) options+=" --json" ;;
 	drop) options+=" --yes -y" ;;
+	rules) options+=" --markdown" ;;
 	esac
 	if [[ $previous == -s || $previous == --server ]]; then
 		compopt -o nospace
@@ -43,10 +44,12 @@ _optctl()
 	elif [[ $word == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
 	elif [[ -z $command ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "status export save drop" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "status export save drop rules" -- "$word")
 	elif [[ $command == export && $place == 1 ]]; then
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
+	elif [[ $place == 0 && $command == rules ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$(optctl rules 2>/dev/null | awk 'NF == 0 { exit } NR > 1 { print $1 }')" -- "$word")
 	elif [[ $place == 0 && $command =~ ^(export|save|drop)$ ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_optctl_models "${server[@]}")" -- "$word")
 	fi

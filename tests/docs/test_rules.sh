@@ -1,0 +1,53 @@
+#!/bin/sh
+# optctl rules: what it says of the optimizers is in the docs, word by word.  Prints TAP.
+set -u
+
+: "${OPTCTL_BIN:?}"
+dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-rules.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+number=0
+failed=0
+
+result() { # status, name
+	number=$((number + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $number - $2"
+	else
+		echo "not ok $number - $2"
+		failed=1
+	fi
+}
+
+table_is_in_the_docs() {
+	sed -n '/^<!-- optctl rules --markdown -->$/,/^<!-- end -->$/p' optim/README.md | sed '1d;$d' >"$dir/page"
+	"$OPTCTL_BIN" rules --markdown >"$dir/table" && diff "$dir/page" "$dir/table" >"$dir/diff" && return
+	sed 's/^/# /' "$dir/diff"
+	echo "# paste the output of optctl rules --markdown between the marks in optim/README.md"
+	return 1
+}
+
+each_has_a_page() {
+	"$OPTCTL_BIN" rules >"$dir/list" || return
+	names=$(awk 'NF == 0 { exit } NR > 1 { print $1 }' "$dir/list")
+	[ "$(echo "$names" | wc -l)" -ge 30 ] || { echo "# the list has only: $names"; return 1; }
+	for name in $names; do
+		"$OPTCTL_BIN" rules "$name" >"$dir/one" || return
+		for label in update pushed state bytes source; do
+			grep -q "^  $label  *[^ ]" "$dir/one" || { echo "# $name says nothing of its $label"; return 1; }
+		done
+	done
+}
+
+another_name_is_refused() {
+	"$OPTCTL_BIN" rules adan 2>"$dir/error" >"$dir/output"
+	[ $? -eq 1 ] && [ ! -s "$dir/output" ] && grep -q "no optimizer 'adan'; the nearest is 'adam'" "$dir/error"
+}
+
+echo "1..3"
+table_is_in_the_docs
+result $? "test_table_in_the_docs_is_what_optctl_prints"
+each_has_a_page
+result $? "test_each_optimizer_in_the_list_has_a_page_with_all_it_should_say"
+another_name_is_refused
+result $? "test_another_name_is_refused_with_the_nearest"
+exit $failed
