@@ -130,7 +130,7 @@ static int parse_numbers(struct parser *p, uint64_t *numbers, uint32_t max, uint
 static int parse_dtype(struct parser *p, struct safetensors_tensor *tensor)
 {
 	size_t used = p->head->strings_used;
-	const char *name;
+	const char *name = NULL;
 	int rc = parse_string(p, &name);
 
 	if (rc < 0)
@@ -161,7 +161,7 @@ static int parse_shape(struct parser *p, struct safetensors_tensor *tensor)
 static int parse_place(struct parser *p, struct safetensors_tensor *tensor)
 {
 	uint64_t place[2];
-	uint32_t count;
+	uint32_t count = 0;
 	int rc = parse_numbers(p, place, 2, &count);
 
 	if (rc < 0)
@@ -186,7 +186,7 @@ static int parse_field(struct parser *p, struct safetensors_tensor *tensor, unsi
 		{ "data_offsets", SEEN_PLACE, parse_place },
 	};
 	size_t used = p->head->strings_used;
-	const char *key;
+	const char *key = NULL;
 	int rc = parse_string(p, &key);
 
 	if (rc < 0)
@@ -283,7 +283,7 @@ static int parse_metadata(struct parser *p)
 static int parse_head(struct parser *p)
 {
 	int metadata_seen = 0, rc;
-	const char *name;
+	const char *name = NULL;
 
 	if (!json_next(&p->json, '{'))
 		return refuse(p, OPTD_CORRUPT, "it does not begin with '{'; this is no safetensors file");

@@ -101,7 +101,7 @@ static int read_head(struct checkpoint_file *file, char *why, size_t why_bytes)
 {
 	unsigned char eight[8];
 	uint64_t text_bytes;
-	void *text;
+	void *text = NULL;
 	int rc;
 
 	if (file->size < sizeof eight)
@@ -179,7 +179,7 @@ static int read_layout(struct checkpoint_file *file, char *why, size_t why_bytes
 {
 	const struct safetensors_tensor *shapes = safetensors_find(file->head, "optd.layout");
 	uint64_t bytes = shapes_bytes(file);
-	void *text;
+	void *text = NULL;
 	int rc;
 
 	rc = read_new(file, bytes, file->head_bytes + shapes->begin, &text, why, why_bytes);

@@ -112,7 +112,8 @@ static bool is_struck(struct lane *lane, zmq_msg_t *id)
 }
 
 /* Whom a connection is logged as: its peer's address without the port, so that a
- * peer that connects again is the same; else the descriptor.  Returns its bytes. */
+ * peer that connects again is the same; else the descriptor.  All who are gone by now are
+ * one: each that comes and leaves has another descriptor.  Returns its bytes. */
 static size_t log_key(int fd, unsigned char key[static sizeof(struct in6_addr)])
 {
 	struct sockaddr_storage address;
@@ -120,8 +121,10 @@ static size_t log_key(int fd, unsigned char key[static sizeof(struct in6_addr)])
 	const void *from = &fd;
 	size_t bytes = sizeof(fd);
 
-	if (getpeername(fd, (struct sockaddr *)&address, &size) < 0)
-		address.ss_family = AF_UNSPEC;
+	if (getpeername(fd, (struct sockaddr *)&address, &size) < 0) {
+		key[0] = 0;
+		return 1;
+	}
 	if (address.ss_family == AF_INET) {
 		from = &((const struct sockaddr_in *)&address)->sin_addr;
 		bytes = sizeof(struct in_addr);

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests/e2e/speak.h"
@@ -88,13 +87,10 @@ static void test_sessions_that_stay_are_kept_when_there_is_no_room(void **state)
 	speak_close(&stays);
 }
 
-static void test_malformed_messages_of_one_address_are_logged_once_a_second(void **state)
+static void test_malformed_messages_of_one_address_are_logged_once_a_minute(void **state)
 {
 	struct daemon_process *daemon = *state;
 	int fds[CONNECTIONS / 2];
-	struct timespec began, ended;
-
-	clock_gettime(CLOCK_MONOTONIC, &began);
 
 	for (int i = 0; i < CONNECTIONS / 2; i++)
 		fds[i] = zmtp_dealer(daemon->endpoints[0]);
@@ -105,9 +101,8 @@ static void test_malformed_messages_of_one_address_are_logged_once_a_second(void
 		/* All have been seen. */
 		assert_true(zmtp_wait_cut(fds[i], ROOM_MS));
 	}
-	clock_gettime(CLOCK_MONOTONIC, &ended);
-	assert_in_range(daemon_log_count(daemon, "event=malformed"), 1,
-	                1 + (ended.tv_sec - began.tv_sec + 1));
+	/* Twice: once more for those that were cut before all of theirs was looked at. */
+	assert_in_range(daemon_log_count(daemon, "event=malformed"), 1, 2);
 	for (int i = 0; i < CONNECTIONS / 2; i++)
 		close(fds[i]);
 }
@@ -183,7 +178,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_sessions_that_left_make_room_for_new_ones),
 		TEST(test_sessions_that_stay_are_kept_when_there_is_no_room),
-		TEST(test_malformed_messages_of_one_address_are_logged_once_a_second),
+		TEST(test_malformed_messages_of_one_address_are_logged_once_a_minute),
 		TEST(test_hostile_frames_are_counted_and_told_by_status),
 		TEST(test_connections_beyond_the_limit_are_counted_and_told_by_status),
 		TEST(test_nothing_is_told_of_a_lane_that_met_no_trouble),
