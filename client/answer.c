@@ -99,6 +99,8 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 	bool weights = request->verb == MSG_PULL || request->verb == MSG_PUSH_PULL;
 	if (status == OPTD_OK && weights)
 		status = take_weights(call, index, reply);
+	if (status == OPTD_OK && call->model)
+		model_saw(call->model, lane, reply->version_max > reply->version ? reply->version_max : reply->version);
 	if (status == OPTD_OK && call->answer)
 		call->answer(call, index, reply);
 	if (status < 0) {

@@ -261,6 +261,8 @@ void model_map(optd_model *model, struct layout_run *runs);
 void model_attach(optd_model *model);
 /* Waits until it is open everywhere.  Returns the first failure. */
 int model_settle(optd_model *model, uint64_t deadline_ms);
+/* A lane has told this version of the model: it says so when it opens it again. */
+void model_saw(optd_model *model, const struct lane *lane, uint64_t version);
 /* Takes OPENED or a failure to open from a lane. */
 void model_opened(optd_model *model, struct lane *lane, const struct session_event *event,
                   const struct msg *reply);

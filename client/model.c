@@ -286,6 +286,13 @@ static void take_lead(optd_model *model, const struct msg *reply)
 		layout_free(layout);
 }
 
+void model_saw(optd_model *model, const struct lane *lane, uint64_t version)
+{
+	struct msg_open *open = &model->specs[lane->daemon].open;
+	if (version > open->seen_version)
+		open->seen_version = version;
+}
+
 void model_opened(optd_model *model, struct lane *lane, const struct session_event *event,
                   const struct msg *reply)
 {
@@ -302,6 +309,8 @@ void model_opened(optd_model *model, struct lane *lane, const struct session_eve
 		open_failed(model, lane, event, reply);
 		break;
 	case SESSION_OPENED:
+		/* The daemon has looked: nothing that was seen is lost. */
+		model->specs[lane->daemon].open.seen_epoch = lane->session.epoch;
 		if (!model->known_run && lane == model->client->lanes[0])
 			take_lead(model, reply);
 		else if (event->restarted)
@@ -343,6 +352,8 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 	if (model->broken == OPTD_ROLLBACK) {
 		model->broken = 0;
 		model_advance(model, 0);
+		for (uint32_t i = 0; i < client->daemon_count; i++)
+			model->specs[i].open.seen_version = 0;
 		for (uint32_t i = 0; i < client->lane_count; i++) {
 			struct session *session = &client->lanes[i]->session;
 			if (model->runs[i].count == 0)

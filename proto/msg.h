@@ -114,6 +114,8 @@ struct msg_open {
 	struct msg_text run;      /* the job's own run name; empty: none */
 	uint64_t expect_run;      /* run id this client has seen; 0: none yet */
 	uint64_t seen_step;       /* steps it has seen completed; for ROLLBACK */
+	uint64_t seen_version;    /* the highest it was told here; 0: none */
+	uint64_t seen_epoch;      /* in which it last opened the model here */
 	bool wants_init;          /* asks the lead for the right to give first weights */
 	struct msg_text optimizer; /* empty: take the model's */
 	struct msg_text match;     /* empty: take the model's */

@@ -102,6 +102,8 @@ static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struc
 	out->run = wire_text(in->run);
 	out->expect_run = in->expect_run;
 	out->seen_step = in->seen_step;
+	out->seen_version = in->seen_version;
+	out->seen_epoch = in->seen_epoch;
 	out->optimizer = wire_text(in->optimizer);
 	out->match = wire_text(in->match);
 	out->mode = (enum msg_mode)in->mode;
@@ -281,6 +283,8 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->run = wire_clip(in->run, LIMIT_NAME_BYTES);
 	out->expect_run = in->expect_run;
 	out->seen_step = in->seen_step;
+	out->seen_version = in->seen_version;
+	out->seen_epoch = in->seen_epoch;
 	out->optimizer = wire_clip(in->optimizer, LIMIT_NAME_BYTES);
 	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
 	out->mode = (Optd__V1__Mode)in->mode;

@@ -112,6 +112,8 @@ static int check_open(const struct msg *msg, const struct refusal *why)
 		rc = wire_check_text(open->match, LIMIT_NAME_BYTES, "match", why);
 	if (rc == 0)
 		rc = wire_check_counter(open->seen_step, "seen_step", why);
+	if (rc == 0)
+		rc = wire_check_counter(open->seen_version, "seen_version", why);
 	if (rc < 0)
 		return rc;
 	if (open->model.size == 0)

@@ -201,7 +201,7 @@ static int restore(struct daemon *daemon)
 {
 	char why[CONFIG_WHY_BYTES + CONFIG_PATH_BYTES];
 	int rc = restore_all(daemon->config->data_dir, daemon->lanes, daemon->config->lanes,
-	                     daemon->config->memory_bytes, &daemon->log, why, sizeof(why));
+	                     daemon->config->memory_bytes, datadir_epoch(daemon->data), &daemon->log, why, sizeof(why));
 	if (rc == OPTD_BUSY || rc == OPTD_TOO_LARGE)
 		return complain(daemon, "restore", why, EXIT_BAD_CONFIG); /* limits.* is too low */
 	return rc < 0 ? complain(daemon, "restore", why, exit_code(rc)) : 0;

@@ -13,6 +13,7 @@ struct restore {
 	uint32_t lane_count;
 	uint64_t memory_bytes; /* of all lanes */
 	uint64_t own_bytes;    /* of the models that are back */
+	uint64_t epoch;
 	const struct log *log;
 	int models;
 	char *why;
@@ -60,6 +61,7 @@ static struct model *make_model(const struct checkpoint *about, struct model_pla
 	model->run_id = about->run_id;
 	model->restored = true;
 	model->created_s = about->created_s;
+	model->history = about->history;
 	model->born_ms = (int64_t)(uv_hrtime() / 1000000) - (age_ms > 0 ? age_ms : 0);
 	return model;
 }
@@ -99,12 +101,27 @@ static int fill_model(struct model *model, const struct checkpoint_file *file, c
 	return rc;
 }
 
+/* The version of the furthest block in the file. */
+static uint64_t furthest(const struct checkpoint_file *file)
+{
+	const struct layout_run owned = checkpoint_owned(checkpoint_about(file));
+	uint64_t highest = 0;
+
+	for (uint32_t i = 0; i < owned.count; i++) {
+		uint64_t version = checkpoint_version(file, owned.first + i);
+		highest = version > highest ? version : highest;
+	}
+	return highest;
+}
+
 static int restore_lane(struct restore *restore, const struct checkpoint_file *file, uint32_t lane,
                         char *why, size_t why_bytes)
 {
 	const struct checkpoint *about = checkpoint_about(file);
 	struct model_place place = {about->daemon, about->daemons, lane, restore->lane_count};
 	struct model *model = make_model(about, place);
+	if (model != NULL)
+		history_add(&model->history, restore->epoch, furthest(file));
 	if (model == NULL) {
 		snprintf(why, why_bytes, "no memory for the model");
 		return OPTD_NO_MEMORY;
@@ -227,11 +244,12 @@ static void warn_of_memory(const struct restore *restore)
 }
 
 int restore_all(const char *data_dir, struct lane **lanes, uint32_t lane_count,
-                uint64_t memory_bytes, const struct log *log, char *why, size_t why_bytes)
+                uint64_t memory_bytes, uint64_t epoch, const struct log *log, char *why, size_t why_bytes)
 {
 	struct restore restore = {.lanes = lanes,
 	                          .lane_count = lane_count,
 	                          .memory_bytes = memory_bytes,
+	                          .epoch = epoch,
 	                          .log = log,
 	                          .why = why,
 	                          .why_bytes = why_bytes};

@@ -236,6 +236,7 @@ static void describe(struct saver *saver, const struct shard *shard)
 	        .reduce = model->settings.reduce,
 	        .workers = model->settings.workers,
 	        .step_timeout_ms = model->settings.step_timeout_ms,
+	        .history = model->history,
 	        .daemon = model->place.daemon,
 	        .daemons = model->place.daemons,
 	        /* The age of a restored model is its checkpoint's. */

@@ -45,6 +45,18 @@ tsan() {
 	fi
 }
 
+# End-to-end tests that fork workers, or that do not, as names for SUITE.
+end_to_end() { # -l or -L
+	grep "$1" '"tests/e2e/crew.h"' tests/e2e/test_*.c | sed 's|tests/||; s|\.c$||' | tr '\n' ' '
+}
+
+# ThreadSanitizer does not follow the fork of a process that has threads, which a test
+# with a client is: there only the daemon is under it.
+tsan_daemon() {
+	TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp:halt_on_error=1:second_deadlock_stack=1" \
+		setarch -R make SUITE="$(end_to_end -l)" OPTD_BIN="$PWD/build/tsan/optd" suite
+}
+
 short() {
 	step "layers" tests/run.sh tests/layers.sh "tests/layers.sh --self-test"
 	step "lint" make FLAVOUR=asan lint
@@ -62,7 +74,8 @@ long() {
 	done
 	step "random histories" env OPTD_RUNS="${OPTD_RUNS:-5000}" TEST_TIMEOUT=3600 \
 		make SUITE="core/test_re sim" suite
-	step "all that has threads, under ThreadSanitizer" tsan "base net server client e2e"
+	step "all that has threads, under ThreadSanitizer" tsan "base net server client $(end_to_end -L)"
+	step "daemons under ThreadSanitizer, where workers are processes" tsan_daemon
 	step "mutants" tests/run.sh tests/optim/mutants.sh tests/sim/mutants.sh
 	step "fuzzing" make FLAVOUR=fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-600}" fuzz
 }

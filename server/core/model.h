@@ -15,6 +15,7 @@
 #include "proto/layout.h"
 #include "proto/msg.h"
 #include "server/core/commit.h"
+#include "server/core/history.h"
 
 struct model_settings {
 	struct optim optim;
@@ -55,6 +56,7 @@ struct model {
 	uint64_t **seen;
 	uint32_t seats;
 	bool restored;
+	struct history history; /* of its restores */
 	int64_t born_ms; /* lane time of creation; of a restored model, of its checkpoint,
 	                    which is before the lane began and so may be negative */
 	int64_t created_s; /* unix time of creation, of a restored model; else 0 */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "proto/nearest.h"
+#include "server/core/run.h"
 #include "server/core/settings.h"
 #include "server/core/verbs.h"
 
@@ -202,119 +203,6 @@ static struct shard *create(struct call *call, const char *name)
 
 /* ---- OPEN: attaching ---------------------------------------------------- */
 
-static void age_text(uint64_t seconds, char *text, size_t bytes)
-{
-	if (seconds < 120)
-		snprintf(text, bytes, "%u s", (unsigned)seconds);
-	else if (seconds < 7200)
-		snprintf(text, bytes, "%u min", (unsigned)(seconds / 60));
-	else if (seconds < 48 * 3600)
-		snprintf(text, bytes, "%u h", (unsigned)(seconds / 3600));
-	else
-		snprintf(text, bytes, "%u days", (unsigned)(seconds / 86400));
-}
-
-static uint64_t model_age_s(const struct call *call, const struct model *model)
-{
-	int64_t age_ms = (int64_t)call->now_ms - model->born_ms;
-	return age_ms > 0 ? (uint64_t)age_ms / 1000 : 0;
-}
-
-static struct msg_text exists_text(struct call *call, const struct model *model)
-{
-	uint64_t lowest, highest;
-	char age[32];
-
-	model_versions(model, &lowest, &highest);
-	age_text(model_age_s(call, model), age, sizeof(age));
-	return outbox_printf(call->out, "exists at step %" PRIu64 ", run %04x, %s old", lowest,
-	                     (unsigned)(model->run_id >> 48), age);
-}
-
-static bool same_run(const struct msg_open *open, const struct shard *shard)
-{
-	const char *run = shard->model->run;
-	if (open->expect_run != 0)
-		return open->expect_run == shard->model->run_id;
-	if (open->run.size > 0)
-		return strlen(run) == open->run.size && memcmp(run, open->run.bytes, open->run.size) == 0;
-	/* Nobody named the run: it is the same one while it has not begun or has workers. */
-	uint64_t lowest, highest;
-	model_versions(shard->model, &lowest, &highest);
-	return !shard->model->restored && (highest == 0 || shard_workers_present(shard) > 0);
-}
-
-/* In sync the step under way, also where this rank's part of it is in already: a
- * push of it again is known for what it is and waits for the others, while one of
- * the step after would come too early. */
-static uint64_t next_step(const struct shard *shard, uint32_t rank)
-{
-	const struct model *model = shard->model;
-	uint64_t lowest, highest, step = 0;
-
-	if (model->settings.mode == MSG_SYNC) {
-		model_versions(model, &lowest, &highest);
-		return lowest;
-	}
-	if (rank >= model->seats || model->seen[rank] == NULL)
-		return 0; /* it has pushed nothing */
-	for (uint32_t i = 0; i < model->owned.count; i++) {
-		uint64_t seen = model_seen(model, rank, model->owned.first + i);
-		step = seen > step ? seen : step;
-	}
-	return step;
-}
-
-/* What seen_step is to be compared with.  In sync a step that was seen complete is one
- * of all blocks, so a checkpoint in which one of them is behind has lost it.  In async
- * versions count the pushes of all ranks, blocks go on by themselves, and a rank may
- * leave steps out: a worker's own steps tell, and a reader's only the block that is
- * furthest. */
-static uint64_t reached(const struct call *call, const struct shard *shard)
-{
-	uint64_t lowest, highest;
-
-	if (shard->model->settings.mode == MSG_ASYNC && call->request->rank != MSG_NO_RANK)
-		return next_step(shard, (uint32_t)call->request->rank);
-	model_versions(shard->model, &lowest, &highest);
-	return shard->model->settings.mode == MSG_SYNC ? lowest : highest;
-}
-
-static bool run_agrees(struct call *call, const struct shard *shard)
-{
-	const struct msg_open *open = &call->request->open;
-	const struct model *model = shard->model;
-	uint64_t lowest, highest;
-
-	if (open->expect_run != 0 && open->expect_run != model->run_id) {
-		call_refuse(call, OPTD_MODEL_LOST,
-		            "model '%s' of run %016" PRIx64 " is gone; run %016" PRIx64 " has its name now",
-		            model->name, open->expect_run, model->run_id);
-		return false;
-	}
-	if (open->resume == MSG_RESUME_NEVER && !same_run(open, shard)) {
-		struct msg_text text = exists_text(call, model);
-		call_refuse(call, OPTD_EXISTS,
-		            "model '%s' %.*s; resume is never: drop it, or choose another name or auto",
-		            model->name, (int)text.size, text.bytes);
-		return false;
-	}
-	model_versions(model, &lowest, &highest);
-	if (open->expect_run != 0 && reached(call, shard) < open->seen_step) {
-		uint64_t step = reached(call, shard);
-		struct outbox_entry *entry = call_reply(call, OPTD_ROLLBACK);
-		entry->head.step = step;
-		entry->head.version = lowest;
-		entry->head.version_max = highest;
-		entry->head.text = outbox_printf(call->out,
-		                                 "model '%s' went back from step %" PRIu64 " to %" PRIu64
-		                                 ": accept it and pull the weights",
-		                                 model->name, open->seen_step, step);
-		return false;
-	}
-	return true;
-}
-
 static bool place_agrees(struct call *call, const struct model *model)
 {
 	const struct msg_open *open = &call->request->open;
@@ -482,7 +370,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	o->run_id = model->run_id;
 	o->created = created;
 	o->restored = model->restored;
-	o->age_s = model_age_s(call, model);
+	o->age_s = run_age_s(call, model);
 	o->mode = model->settings.mode;
 	o->reduce = model->settings.reduce;
 	o->workers = model->settings.workers;
@@ -490,7 +378,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	o->elements = layout_elements(model->layout);
 	o->tensors = layout_tensor_count(model->layout);
 	if (call->request->rank != MSG_NO_RANK) {
-		o->step = next_step(shard, (uint32_t)call->request->rank);
+		o->step = run_next_step(shard, (uint32_t)call->request->rank);
 		o->incarnation = shard->holders[call->request->rank].incarnation;
 	}
 	grant_init(call, shard, o);
@@ -498,7 +386,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	o->optimizer = outbox_printf(call->out, "%s", optimizer);
 	settings_tell(&model->settings, &entry->head.rule);
 	if (earlier)
-		entry->head.text = exists_text(call, model);
+		entry->head.text = run_exists_text(call, model);
 }
 
 static void refuse_unknown(struct call *call, const char *name)
@@ -583,7 +471,7 @@ void verb_open(struct call *call)
 		return;
 	}
 	/* Before the rank is claimed: who opens does not keep a run going that had ended. */
-	earlier = !created && !same_run(open, shard);
+	earlier = !created && !run_is_same(open, shard);
 	if (claim_rank(call, shard))
 		opened(call, shard, created, earlier);
 	else if (created)

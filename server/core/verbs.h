@@ -1,6 +1,5 @@
 /*
- * Verbs: what the files behind the engine share.  Only engine.c and verb_*.c
- * include this.
+ * Verbs: what the files behind the engine share.  Only they include this.
  */
 #ifndef OPTD_CORE_VERBS_H
 #define OPTD_CORE_VERBS_H

@@ -38,6 +38,7 @@
 #include "optim/optim.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/history.h"
 
 /* What a checkpoint says about its model, beside the arrays. */
 struct checkpoint {
@@ -52,6 +53,7 @@ struct checkpoint {
 	uint32_t step_timeout_ms;
 	uint32_t seats; /* ranks that optd.seen speaks of; 0 in sync */
 	uint32_t daemon, daemons;
+	struct history history;
 	int64_t created_s, saved_s;      /* unix time of the model and of this file */
 };
 

@@ -90,6 +90,19 @@ static void put_schedule(struct manifest *manifest, const struct schedule *sched
 	}
 }
 
+/* "3:100,7:2500": in epoch 3 it was restored at version 100. */
+static void put_history(struct manifest *manifest, const struct history *history)
+{
+	char *value = manifest->values[manifest->count];
+	size_t used = 0;
+
+	value[0] = '\0';
+	for (uint32_t i = 0; i < history->count; i++)
+		used += (size_t)snprintf(value + used, sizeof manifest->values[0] - used, "%s%" PRIu64 ":%" PRIu64,
+		                         i > 0 ? "," : "", history->marks[i].epoch, history->marks[i].version);
+	put_text(manifest, "restores", value);
+}
+
 void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 {
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
@@ -112,6 +125,7 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put(manifest, "daemons", "%" PRIu32, about->daemons);
 	put(manifest, "elements", "%" PRIu64, layout_elements(about->layout));
 	put(manifest, "layout_hash", "%016" PRIx64, layout_hash(about->layout));
+	put_history(manifest, &about->history);
 	put(manifest, "created_s", "%" PRId64, about->created_s);
 	put(manifest, "saved_s", "%" PRId64, about->saved_s);
 }
@@ -278,6 +292,37 @@ static void get_optim(struct reader *reader, struct optim *optim)
 		refuse(reader, "%s", why);
 }
 
+static uint64_t take_digits(const char **at)
+{
+	size_t digits = strspn(*at, "0123456789");
+	uint64_t value = digits > 0 && digits <= 19 ? strtoull(*at, NULL, 10) : 0;
+
+	*at += digits;
+	return value;
+}
+
+static void get_history(struct reader *reader, struct history *history)
+{
+	const char *at = get(reader, "restores");
+
+	while (*at != '\0' && reader->rc == OPTD_OK) {
+		struct history_mark mark;
+		mark.epoch = take_digits(&at);
+		bool whole = *at == ':';
+		at += whole;
+		mark.version = take_digits(&at);
+		const struct history_mark *last = history->count > 0 ? &history->marks[history->count - 1] : NULL;
+		if (!whole || mark.epoch == 0 || (*at != '\0' && *at != ',') || history->count == HISTORY_MARKS ||
+		    (last && (mark.epoch <= last->epoch || mark.version <= last->version))) {
+			refuse(reader, "'restores' is not a list of at most %u epochs and versions that rise",
+			       HISTORY_MARKS);
+			return;
+		}
+		history->marks[history->count++] = mark;
+		at += *at == ',';
+	}
+}
+
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes)
 {
 	struct reader reader = { head, OPTD_OK, why, why_bytes };
@@ -302,6 +347,7 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	about->seats = get_u32(&reader, "seats", 0, LIMIT_WORKERS);
 	about->daemons = get_u32(&reader, "daemons", 1, LIMIT_DAEMONS);
 	about->daemon = get_u32(&reader, "daemon", 0, about->daemons - 1);
+	get_history(&reader, &about->history);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
 	return reader.rc;

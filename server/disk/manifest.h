@@ -20,8 +20,8 @@
 /* The settings, 16 hyper-parameters, and a schedule of four parts. */
 #define MANIFEST_TEXTS_MAX 96u
 
-/* Sixteen numbers with the digits that read back the same. */
-#define MANIFEST_VALUE_BYTES 448u
+/* Sixteen numbers with the digits that read back the same, or sixteen marks of a history. */
+#define MANIFEST_VALUE_BYTES 688u
 
 struct manifest {
 	struct safetensors_text texts[MANIFEST_TEXTS_MAX];

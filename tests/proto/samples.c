@@ -93,6 +93,8 @@ static void fill_open(struct msg *msg)
 	        .run = text("job-12"),
 	        .expect_run = UINT64_C(0x1122334455667788),
 	        .seen_step = 41,
+	        .seen_version = 43,
+	        .seen_epoch = 6,
 	        .optimizer = text("adam"),
 	        .match = text("torch2"),
 	        .mode = MSG_SYNC,

@@ -187,6 +187,8 @@ static void test_open_comes_through(void **state)
 	same_text(a->run, b->run);
 	SAME(expect_run);
 	SAME(seen_step);
+	SAME(seen_version);
+	SAME(seen_epoch);
 	SAME(wants_init);
 	same_text(a->optimizer, b->optimizer);
 	same_text(a->match, b->match);

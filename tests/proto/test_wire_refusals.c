@@ -271,6 +271,8 @@ REFUSES(a_later_mode, OPEN, msg.open.mode = (enum msg_mode)3, UNSUPPORTED, "mode
 REFUSES(a_later_reduce, OPEN, msg.open.reduce = (enum msg_reduce)3, UNSUPPORTED, "reduce 3")
 REFUSES(a_later_resume, OPEN, msg.open.resume = (enum msg_resume)3, UNSUPPORTED, "resume 3")
 REFUSES(too_many_workers, OPEN, msg.open.workers = LIMIT_WORKERS + 1, MALFORMED, "1025 workers")
+REFUSES(a_seen_version_beyond_counting, OPEN, msg.open.seen_version = UINT64_MAX, MALFORMED,
+        "seen_version")
 REFUSES(a_seen_step_beyond_counting, OPEN, msg.open.seen_step = UINT64_MAX, MALFORMED, "seen_step")
 REFUSES(a_hyper_without_a_name, OPEN, msg.open.hypers[0].name.size = 0, MALFORMED, "without a name")
 REFUSES(a_hyper_without_a_value, OPEN, msg.open.hypers[0].count = 0, MALFORMED, "without a name or")
@@ -414,6 +416,7 @@ int main(void)
 	        cmocka_unit_test(test_refuses_a_later_resume),
 	        cmocka_unit_test(test_refuses_too_many_workers),
 	        cmocka_unit_test(test_refuses_a_seen_step_beyond_counting),
+	        cmocka_unit_test(test_refuses_a_seen_version_beyond_counting),
 	        cmocka_unit_test(test_refuses_a_hyper_without_a_name),
 	        cmocka_unit_test(test_refuses_a_hyper_without_a_value),
 	        cmocka_unit_test(test_refuses_a_hyper_that_is_nan),

@@ -136,7 +136,7 @@ static void write_file(const struct fixture *fixture, const char *name)
 static int restore(struct fixture *fixture)
 {
 	return restore_all(fixture->dir, fixture->lanes, LANES, LANES * fixture->memory_bytes,
-	                   &fixture->log, fixture->why, sizeof(fixture->why));
+	                   7, &fixture->log, fixture->why, sizeof(fixture->why));
 }
 
 static const struct model *model_of(const struct fixture *fixture, uint32_t lane)

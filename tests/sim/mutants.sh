@@ -28,7 +28,7 @@ mutants() {
 	pull-answered-early|core/test_pull|server/core/watch.c|s/return wait->min_version;/return 0;/
 	rank-never-free|sim/test_cluster|server/core/engine.c|s/shard->holders\[rank\].held = false;/(void)0;/
 	init-token-of-the-dead|sim/test_cluster|server/core/verb_push.c|s/return token >= grant->token;/return !shard->ready \&\& token >= grant->token;/
-	step-after-the-one-under-way|sim/test_cluster|server/core/verb_open.c|s/		return lowest;/		return lowest + (model->owned.count > 0 \&\& gate_standing(shard->gate, model->owned.first, rank, lowest) == GATE_HAS);/
+	step-after-the-one-under-way|sim/test_cluster|server/core/run.c|s/		return lowest;/		return lowest + (model->owned.count > 0 \&\& gate_standing(shard->gate, model->owned.first, rank, lowest) == GATE_HAS);/
 	timed-out-push-is-lost|sim/test_cluster|server/core/gate.c|/^static void forget_block/,/^}/s/c->wait = NULL;/c->wait = NULL, c->values = NULL;/
 	sums-not-cleared|sim/test_cluster|server/core/gate.c|/^void gate_committed/,/^}/s/b->touched = TOUCHED_NONE;/(void)0;/
 	absent-count-as-present|sim/test_cluster|server/core/model.c|s/if (!commit_has(commit->present, i)) {/if (false) {/
@@ -39,7 +39,7 @@ mutants() {
 	folded-not-told|core/test_push|server/core/answer.c|s/wait_reply(engine, shard, wait, OPTD_FOLDED, out);/(void)0;/
 	stale-incarnation-pushes|core/test_push|server/core/verb_push.c|s/ && holder->incarnation == request->incarnation//
 	held-block-commits|core/test_cut|server/core/gate.c|s/if (b->held \|\| /if (/
-	rollback-not-said|core/test_open|server/core/verb_open.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/
+	rollback-not-said|core/test_open|server/core/run.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/
 	factor-rounded-early|core/test_reference|server/core/gate.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
 	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/ && updates\[end\] == updates\[i\]//
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
