@@ -12,6 +12,8 @@
 
 /* Messages sent to one lane before the others have their turn. */
 #define SEND_BURST 4u
+/* A link that moves less in SESSION_ANSWER_MS is not worth waiting for. */
+#define MOVING_BYTES 4096u
 
 static void lane_lost(optd_client *client, struct lane *lane, const struct session_event *event,
                       const struct msg *reply)
@@ -148,6 +150,8 @@ static bool lane_send(optd_client *client, struct lane *lane, uint64_t now_ms)
 	}
 	/* A lost HELLO or OPEN is asked for again when patience ends. */
 	session_sent(&lane->session, &out, now_ms);
+	if (out.kind != SESSION_SEND_REQUEST)
+		lane->bytes = link_bytes(lane->link);
 	return true;
 }
 
@@ -171,6 +175,16 @@ static void poke_first_lanes(optd_client *client)
 	}
 }
 
+/* Whether what is asked may still be on its way.  What a machine whose daemon stands still
+ * takes in, a question or ZeroMQ's pings, is less than this. */
+static bool is_moving(struct lane *lane)
+{
+	uint64_t bytes = link_bytes(lane->link);
+	bool moving = bytes >= lane->bytes + MOVING_BYTES;
+	lane->bytes = bytes;
+	return moving;
+}
+
 bool client_pump(optd_client *client)
 {
 	uint64_t now_ms = hub_now_ms();
@@ -179,6 +193,8 @@ bool client_pump(optd_client *client)
 		struct lane *lane = client->lanes[i];
 		if (lane_receive(client, lane, now_ms))
 			moved = true;
+		if (session_is_overdue(&lane->session, now_ms) && is_moving(lane))
+			session_moved(&lane->session, now_ms);
 		if (!session_tick(&lane->session, now_ms))
 			continue;
 		client_tell(client, "%s: no answer; connecting again", lane->endpoint);

@@ -60,6 +60,7 @@ struct lane {
 	struct session session;
 	struct reach reach;
 	bool blocked; /* something waits for the link to take it */
+	uint64_t bytes; /* link_bytes when something was asked that is answered at once */
 	char why[LIMIT_TEXT_BYTES]; /* why the session failed */
 };
 

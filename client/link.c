@@ -8,12 +8,15 @@
 #include "client/link.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,8 +36,12 @@
 #define LINK_CONNECT_MS 5000
 /* Three for each link: itself, and the two ends of its monitor. */
 #define LINK_SOCKETS 4096
+/* ZeroMQ's own look at a connection: its ping waits behind what is under way, and only
+ * whole messages count as an answer, so it must leave time for the largest one. */
 #define LINK_HEARTBEAT_MS 5000
-#define LINK_HEARTBEAT_TIMEOUT_MS 15000
+#define LINK_HEARTBEAT_TIMEOUT_MS 60000
+/* How long bytes may go unacknowledged, or find no room there: a machine that is gone. */
+#define LINK_UNACKNOWLEDGED_MS 30000
 /* A frame larger than any payload with some room for what a later version adds. */
 #define LINK_FRAME_BYTES (LIMIT_MESSAGE_BYTES + 64u * 1024u)
 
@@ -49,6 +56,7 @@ struct link {
 	struct hub *hub;
 	void *socket;
 	void *monitor; /* NULL: there is none */
+	int connection; /* ZeroMQ's descriptor for it, to be looked at; -1 */
 	char endpoint[LIMIT_ENDPOINT_BYTES + 1];
 	bool holding; /* header and payload hold a message */
 	zmq_msg_t header, payload;
@@ -190,6 +198,7 @@ static int set_options(void *socket)
 		{ZMQ_HEARTBEAT_TIMEOUT, LINK_HEARTBEAT_TIMEOUT_MS},
 		{ZMQ_HEARTBEAT_TTL, LINK_HEARTBEAT_TIMEOUT_MS},
 		{ZMQ_TCP_KEEPALIVE, 1},
+		{ZMQ_TCP_MAXRT, LINK_UNACKNOWLEDGED_MS},
 	};
 	int64_t frame = LINK_FRAME_BYTES;
 	for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
@@ -211,6 +220,7 @@ static void close_sockets(struct link *link)
 	zmq_close(link->socket);
 	monitor_close(link->monitor);
 	link->socket = link->monitor = NULL;
+	link->connection = -1;
 }
 
 /* Makes the socket and starts connecting; errno says why not. */
@@ -277,6 +287,7 @@ int link_open(struct hub *hub, const char *endpoint, struct link **out, char *wh
 	if (!link)
 		return OPTD_NO_MEMORY;
 	link->hub = hub;
+	link->connection = -1;
 	snprintf(link->endpoint, sizeof(link->endpoint), "%s", endpoint);
 	if (start(link) == 0) {
 		*out = link;
@@ -327,14 +338,27 @@ bool link_readable(struct link *link)
 
 enum link_news link_news(struct link *link)
 {
-	switch (monitor_next(link->monitor)) {
+	int fd;
+	switch (monitor_next(link->monitor, &fd)) {
 	case MONITOR_CONNECTED:
+		link->connection = fd;
 		return LINK_CONNECTED;
 	case MONITOR_LOST:
+		link->connection = -1;
 		return LINK_LOST;
 	default:
 		return LINK_NOTHING;
 	}
+}
+
+uint64_t link_bytes(const struct link *link)
+{
+	struct tcp_info info;
+	socklen_t bytes = sizeof(info);
+	if (link->connection < 0 ||
+	    getsockopt(link->connection, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+		return 0;
+	return info.tcpi_bytes_acked + info.tcpi_bytes_received;
 }
 
 static void give_back(void *data, void *hint)

@@ -59,6 +59,10 @@ bool link_readable(struct link *link);
 enum link_news { LINK_NOTHING = 0, LINK_CONNECTED, LINK_LOST };
 enum link_news link_news(struct link *link);
 
+/* Bytes that the connection has moved: those the other side's machine has acknowledged and
+ * those it has sent.  0 where that can't be told (ipc, or no connection). */
+uint64_t link_bytes(const struct link *link);
+
 /* Sends two frames.  `payload` is NULL or a buffer of a pool, which is taken
  * with any result but OPTD_BUSY: then nothing was sent and it stays the
  * caller's. */

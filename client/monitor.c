@@ -46,8 +46,8 @@ int monitor_fd(void *monitor)
 	return fd;
 }
 
-/* Reads one event's number; 0 if there is none. */
-static unsigned read_event(void *monitor)
+/* Reads one event's number and value; 0 if there is none. */
+static unsigned read_event(void *monitor, int *value)
 {
 	unsigned char frame[6];
 	char endpoint[1];
@@ -56,14 +56,17 @@ static unsigned read_event(void *monitor)
 		return 0;
 	/* Cut to fit: nobody asks which endpoint, a link has one. */
 	zmq_recv(monitor, endpoint, sizeof(endpoint), ZMQ_DONTWAIT);
+	int32_t four;
 	memcpy(&number, frame, sizeof(number));
+	memcpy(&four, frame + 2, sizeof(four));
+	*value = four;
 	return number;
 }
 
-enum monitor_event monitor_next(void *monitor)
+enum monitor_event monitor_next(void *monitor, int *fd)
 {
 	unsigned number;
-	while (monitor && (number = read_event(monitor)) != 0) {
+	while (monitor && (number = read_event(monitor, fd)) != 0) {
 		if (number == ZMQ_EVENT_CONNECTED)
 			return MONITOR_CONNECTED;
 		if (number == ZMQ_EVENT_DISCONNECTED)

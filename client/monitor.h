@@ -19,7 +19,8 @@ void monitor_close(void *monitor);
 /* For epoll: readable until monitor_next has returned MONITOR_NOTHING. */
 int monitor_fd(void *monitor);
 
-/* The next event, oldest first; MONITOR_NOTHING when all are read, and for NULL. */
-enum monitor_event monitor_next(void *monitor);
+/* The next event, oldest first; MONITOR_NOTHING when all are read, and for NULL.  With
+ * MONITOR_CONNECTED *fd is the connection's, to be looked at only. */
+enum monitor_event monitor_next(void *monitor, int *fd);
 
 #endif

@@ -419,29 +419,44 @@ void session_damaged(struct session *session, uint64_t request)
 
 /* ---- time ------------------------------------------------------------- */
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
 /* When what is under way should have been answered. */
 static uint64_t patience(const struct session *session)
 {
 	uint64_t at = SESSION_NEVER;
 	if (session->state == SESSION_GREETED)
-		return session->greeted_ms + SESSION_ANSWER_MS;
+		return later(session->greeted_ms, session->moved_ms) + SESSION_ANSWER_MS;
 	if (session->state != SESSION_UP)
 		return at;
 	if (session->probe)
-		at = session->probe_ms + SESSION_ANSWER_MS;
+		at = later(session->probe_ms, session->moved_ms) + SESSION_ANSWER_MS;
 	for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++) {
 		const struct session_slot *s = &session->slots[i];
 		/* What the server says meanwhile shows that it is at work. */
-		uint64_t since = s->sent_ms > session->heard_ms ? s->sent_ms : session->heard_ms;
+		uint64_t since = later(later(s->sent_ms, session->heard_ms), session->moved_ms);
 		if (s->state == SESSION_OPENING && s->number != 0 && since + SESSION_ANSWER_MS < at)
 			at = since + SESSION_ANSWER_MS;
 	}
 	return at;
 }
 
+bool session_is_overdue(const struct session *session, uint64_t now_ms)
+{
+	return now_ms >= patience(session);
+}
+
+void session_moved(struct session *session, uint64_t now_ms)
+{
+	session->moved_ms = now_ms;
+}
+
 bool session_tick(struct session *session, uint64_t now_ms)
 {
-	if (now_ms < patience(session))
+	if (!session_is_overdue(session, now_ms))
 		return false;
 	session_restart(session, now_ms);
 	return true;

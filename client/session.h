@@ -12,8 +12,9 @@
  * SESSION_PROBE_MS of it the session asks something that is answered at once:
  * OPEN of a model that is open already, whose answer NO_SESSION says that the
  * connection was replaced under us and that answers went astray; or HELLO where
- * no model is open.  Only if that is not answered either, the connection is
- * made anew.
+ * no model is open.  Only if that is not answered either, and no bytes move on the
+ * connection, it is made anew: over a slow link a question waits behind all that was
+ * sent before it, and its answer likewise.
  *
  * Pure: milliseconds are passed in, messages are structs.  Used by the library
  * on ZeroMQ and by the simulator on a virtual network.
@@ -92,6 +93,7 @@ struct session {
 	uint64_t sent_ms;    /* last request */
 	uint64_t probe;      /* number of the probe under way; 0: none */
 	uint64_t probe_ms;   /* when it went out */
+	uint64_t moved_ms;   /* see session_moved */
 	bool poked;          /* see session_poke */
 	int status;
 
@@ -176,6 +178,10 @@ void session_poke(struct session *session);
 /* A reply to `request` arrived damaged: asks for it again. */
 void session_damaged(struct session *session, uint64_t request);
 
+/* Whether session_tick would give the connection up.  Bytes that move on it meanwhile
+ * give it another SESSION_ANSWER_MS. */
+bool session_is_overdue(const struct session *session, uint64_t now_ms);
+void session_moved(struct session *session, uint64_t now_ms);
 /* Lets time pass.  Returns true if the connection should be made anew. */
 bool session_tick(struct session *session, uint64_t now_ms);
 

@@ -47,9 +47,13 @@ static void set_options(const struct lane *lane)
 	set_int(s, ZMQ_SNDHWM, SEND_HWM);
 	set_int(s, ZMQ_LINGER, 1000);
 	set_int(s, ZMQ_HANDSHAKE_IVL, 5000);
+	/* A ping waits behind what is under way, and only whole messages count as an answer:
+	 * a slow link needs time for the largest. */
 	set_int(s, ZMQ_HEARTBEAT_IVL, 5000);
-	set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 15000);
-	set_int(s, ZMQ_HEARTBEAT_TTL, 15000);
+	set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 60000);
+	set_int(s, ZMQ_HEARTBEAT_TTL, 60000);
+	/* A machine that is gone acknowledges nothing. */
+	set_int(s, ZMQ_TCP_MAXRT, 30000);
 	set_int(s, ZMQ_BACKLOG, LIMIT_BACKLOG);
 	set_int(s, ZMQ_TCP_KEEPALIVE, 1);
 	/* An address of version 4 would come back as ::ffff:127.0.0.1. */

@@ -19,14 +19,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/support/daemon_process.h"
 #include "tests/support/zmtp_peer.h"
 
 #define PAIRS_MAX 64
+#define SLOW_BUFFER_BYTES 65536
+/* How long what a throttled connection may move is looked at ahead. */
+#define SLOW_TURN_MS 10
 
 struct pair {
 	int ends[2]; /* worker's, daemon's */
 	uint64_t bytes, cut_after;
 	bool swallowed;
+	uint64_t bytes_per_s; /* 0: any */
+	uint64_t next_ms[2];  /* from this end nothing is taken before */
 };
 
 struct daemon_proxy {
@@ -35,7 +41,7 @@ struct daemon_proxy {
 	int wake[2];
 	pthread_t thread;
 	atomic_bool stop, cut, swallow;
-	atomic_uint_least64_t cut_after;
+	atomic_uint_least64_t cut_after, bytes_per_s;
 	atomic_uint connections;
 	struct pair pairs[PAIRS_MAX];
 	uint32_t count;
@@ -46,6 +52,14 @@ static void close_pair(struct daemon_proxy *proxy, uint32_t index)
 	close(proxy->pairs[index].ends[0]);
 	close(proxy->pairs[index].ends[1]);
 	proxy->pairs[index] = proxy->pairs[--proxy->count];
+}
+
+/* The kernel is to hold little. */
+static void narrow(int fd)
+{
+	int bytes = SLOW_BUFFER_BYTES;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
 static void accept_one(struct daemon_proxy *proxy)
@@ -61,7 +75,12 @@ static void accept_one(struct daemon_proxy *proxy)
 	uint64_t after = atomic_load(&proxy->cut_after);
 	/* Moves the cut through the messages as connections go by. */
 	after += after > 0 ? (atomic_fetch_add(&proxy->connections, 1) * UINT64_C(77777)) % after : 0;
-	proxy->pairs[proxy->count++] = (struct pair){ { worker, daemon }, 0, after, false };
+	uint64_t rate = atomic_load(&proxy->bytes_per_s);
+	if (rate > 0)
+		narrow(daemon);
+	proxy->pairs[proxy->count++] = (struct pair){ .ends = { worker, daemon },
+		                                      .cut_after = after,
+		                                      .bytes_per_s = rate };
 	if (after == 0)
 		atomic_fetch_add(&proxy->connections, 1);
 }
@@ -70,7 +89,16 @@ static void accept_one(struct daemon_proxy *proxy)
 static bool forward(struct pair *pair, int from)
 {
 	char bytes[64 * 1024];
-	ssize_t n = recv(pair->ends[from], bytes, sizeof(bytes), MSG_DONTWAIT);
+	size_t room = sizeof(bytes);
+
+	if (pair->bytes_per_s > 0) {
+		uint64_t now_ms = daemon_now_ms();
+		if (now_ms < pair->next_ms[from])
+			return true;
+		pair->next_ms[from] = now_ms + SLOW_TURN_MS;
+		room = pair->bytes_per_s * SLOW_TURN_MS / 1000;
+	}
+	ssize_t n = recv(pair->ends[from], bytes, room < sizeof(bytes) ? room : sizeof(bytes), MSG_DONTWAIT);
 
 	if (n < 0 && errno == EAGAIN)
 		return true;
@@ -99,6 +127,15 @@ static void obey(struct daemon_proxy *proxy)
 	}
 }
 
+static bool is_throttled(const struct daemon_proxy *proxy)
+{
+	for (uint32_t i = 0; i < proxy->count; i++) {
+		if (proxy->pairs[i].bytes_per_s > 0)
+			return true;
+	}
+	return false;
+}
+
 static void *proxy_main(void *argument)
 {
 	struct daemon_proxy *proxy = argument;
@@ -112,6 +149,8 @@ static void *proxy_main(void *argument)
 			fds[2 + i] = (struct pollfd){ .fd = proxy->pairs[i / 2].ends[i % 2],
 				                      .events = POLLIN };
 		poll(fds, 2 + 2 * count, -1);
+		if (is_throttled(proxy))
+			poll(NULL, 0, SLOW_TURN_MS);
 		/* Backwards, since closing moves the last one. */
 		for (uint32_t i = count; i-- > 0;) {
 			bool good = true;
@@ -189,6 +228,14 @@ void daemon_proxy_cut_after(struct daemon_proxy *proxy, uint64_t bytes)
 uint32_t daemon_proxy_connections(struct daemon_proxy *proxy)
 {
 	return atomic_load(&proxy->connections);
+}
+
+void daemon_proxy_throttle(struct daemon_proxy *proxy, uint64_t bytes_per_s)
+{
+	/* Taken over by the connections that are accepted. */
+	if (bytes_per_s > 0)
+		narrow(proxy->listener);
+	atomic_store(&proxy->bytes_per_s, bytes_per_s);
 }
 
 void daemon_proxy_swallow(struct daemon_proxy *proxy)

@@ -27,6 +27,9 @@ void daemon_proxy_cut(struct daemon_proxy *proxy);
 void daemon_proxy_cut_after(struct daemon_proxy *proxy, uint64_t bytes);
 /* Connections made so far. */
 uint32_t daemon_proxy_connections(struct daemon_proxy *proxy);
+/* Lets new connections move so many bytes a second each way, like a slow link: little is
+ * on the way between its ends.  0: as fast as they go. */
+void daemon_proxy_throttle(struct daemon_proxy *proxy, uint64_t bytes_per_s);
 /* Swallows what comes on all connections there are now, for good: new ones work. */
 void daemon_proxy_swallow(struct daemon_proxy *proxy);
 
