@@ -270,8 +270,9 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
  * in the step and counts once; the same call made again waits again.
  * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's
- * step_timeout, or that the server does not answer; the text says which, and names
- * the rank if the server has.
+ * step_timeout, that the server does not answer, or that it had no room to send the
+ * weights because nothing was read for so long; the text says which, and names the rank
+ * if the server has.
  *
  * After a push that ended with OPTD_TIMEOUT or OPTD_STEP_TIMEOUT, or that optd_cancel gave
  * up, the next push is the SAME step.  Where the server already has the first one's

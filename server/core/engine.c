@@ -225,6 +225,31 @@ static void wait_notice(struct engine *engine, struct shard *shard, struct wait 
 		                                 (unsigned long long)wait->min_version, block);
 }
 
+/* One that is ready has the time from when its peer was last seen to take an answer. */
+static uint64_t waits_since(const struct engine *engine, const struct wait *wait)
+{
+	uint64_t answered_ms = engine->sessions[wait->peer].answered_ms;
+	return wait->ready && answered_ms > wait->since_ms ? answered_ms : wait->since_ms;
+}
+
+static struct msg_text no_room_text(struct engine *engine, const struct shard *shard,
+                                    const struct wait *wait, uint64_t now_ms, struct outbox *out)
+{
+	unsigned long long seconds = (now_ms - waits_since(engine, wait)) / 1000;
+
+	if (wait->verb == MSG_PULL)
+		return outbox_printf(
+		        out,
+		        "the blocks of model '%s' that are asked for have been there for %llu s, and there "
+		        "was no room to send them: read answers as they come, or ask for less at a time",
+		        shard->model->name, seconds);
+	return outbox_printf(
+	        out,
+	        "step %llu of model '%s' is complete and has this push, but for %llu s there was no "
+	        "room to send its weights: read answers as they come; the same call again gets them",
+	        (unsigned long long)wait->step, shard->model->name, seconds);
+}
+
 static void wait_expire(struct engine *engine, struct shard *shard, struct wait *wait,
                         uint64_t now_ms, struct outbox *out)
 {
@@ -237,11 +262,7 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 	shard_missing_text(shard, block, missing, sizeof(missing));
 	struct outbox_entry *entry = wait_reply(engine, shard, wait, status, out);
 	if (wait->ready)
-		entry->head.text = outbox_printf(
-		        out,
-		        "the blocks of model '%s' that are asked for have been there for %llu s, and there "
-		        "was no room to send them: read answers as they come, or ask for less at a time",
-		        shard->model->name, (unsigned long long)((now_ms - wait->since_ms) / 1000));
+		entry->head.text = no_room_text(engine, shard, wait, now_ms, out);
 	else if (!shard->ready)
 		entry->head.text = outbox_printf(
 		        out, "nobody has given model '%s' its first weights within %llu s",
@@ -261,13 +282,6 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 		        (unsigned long long)((now_ms - wait->since_ms) / 1000),
 		        missing[0] != '\0' ? missing : "nobody (a checkpoint is being written)");
 	wait_abandon(engine, shard, wait);
-}
-
-/* One that is ready has the time from when its peer was last seen to take an answer. */
-static uint64_t waits_since(const struct engine *engine, const struct wait *wait)
-{
-	uint64_t answered_ms = engine->sessions[wait->peer].answered_ms;
-	return wait->ready && answered_ms > wait->since_ms ? answered_ms : wait->since_ms;
 }
 
 static void shard_tick(struct engine *engine, struct shard *shard, uint64_t now_ms,

@@ -58,6 +58,8 @@ struct lane {
 	struct lane_cut cut;
 	uint64_t cut_began_ms;
 	uv_idle_t cut_idle;
+	size_t beyond; /* peers_beyond_all, as last summed */
+	bool beyond_is_known;
 	uv_check_t kept_check; /* while there are answers that wait for room */
 	uv_idle_t kept_idle;   /* and while they are taken */
 };
@@ -76,11 +78,13 @@ void lane_probe_all(struct lane *lane);
 void grants_renew(struct lane *lane);
 /* Whether there is room for one more answer with a payload to this peer.  share: what it
  * may leave unread however much the others do. */
-bool room_is_there(const struct lane *lane, uint32_t peer, uint64_t share);
+bool room_is_there(struct lane *lane, uint32_t peer, uint64_t share);
 /* The same, and the sentence for BUSY if there is none even by letting go a peer that leaves much unread and reads nothing. */
 #define ROOM_TEXT_BYTES 250
 bool room_for_answer(struct lane *lane, uint32_t peer, uint64_t share,
                      char text[static ROOM_TEXT_BYTES]);
+/* Logs that a peer is cut for what it leaves unread. */
+void room_log_unread(struct lane *lane, uint32_t number, const char *why);
 /* Tells the engine what answers take, before an OPEN; and after one that was refused for
  * their sake, makes room. */
 void room_before_open(struct lane *lane);

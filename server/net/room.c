@@ -28,36 +28,51 @@ static uint64_t room_left(const struct lane *lane)
 	return left > least ? left : least;
 }
 
-/* Lets go a peer that leaves much unread and reads nothing, if there is one. */
-static bool make_room(struct lane *lane, bool ranks)
+void room_log_unread(struct lane *lane, uint32_t number, const char *why)
 {
-	uint64_t now_ms = lane_now_ms(), left_out;
-	uint32_t number = peers_idle(&lane->peers, ranks, now_ms);
-
-	if (number == PEERS_NONE)
-		return false;
 	const struct peer *peer = &lane->peers.all[number];
+	uint64_t idle_ms = peer->read_ms != 0 ? lane_now_ms() - peer->read_ms : 0, left_out;
+
 	if (lane_may_log(lane, peer->fd, &left_out))
 		log_event(lane->options.log, LOG_WARN, "unread", log_u64("lane", lane->options.index),
 		          log_i64("connection", peer->fd),
 		          log_u64("unread_bytes", peers_unread(&lane->peers, number)),
-		          log_u64("idle_ms", now_ms - peer->read_ms),
-		          log_str("why", "it reads nothing and others need the memory: cut"),
+		          log_u64("idle_ms", idle_ms), log_str("why", why),
 		          log_u64("left_out", left_out));
+}
+
+/* Lets go a peer that leaves much unread and reads nothing, if there is one. */
+static bool make_room(struct lane *lane, bool ranks)
+{
+	uint32_t number = peers_idle(&lane->peers, ranks, lane_now_ms());
+
+	if (number == PEERS_NONE)
+		return false;
+	const struct peer *peer = &lane->peers.all[number];
+	room_log_unread(lane, number, "it reads nothing and others need the memory: cut");
 	guard_cut(lane->guard, peer->fd, peer->socket, true);
 	lane->counts.unsent++;
 	lane_peer_gone(lane, number);
 	return true;
 }
 
-bool room_is_there(const struct lane *lane, uint32_t peer, uint64_t share)
+/* Summed over all peers once between two sends: who asks for each of many peers in turn. */
+static size_t beyond_all(struct lane *lane)
+{
+	if (!lane->beyond_is_known)
+		lane->beyond = peers_beyond_all(&lane->peers);
+	lane->beyond_is_known = true;
+	return lane->beyond;
+}
+
+bool room_is_there(struct lane *lane, uint32_t peer, uint64_t share)
 {
 	const struct peers *peers = &lane->peers;
 	uint64_t left = room_left(lane), own = peers_beyond(peers, peer);
 	/* Those in the formula among them, so mostly the peers need not be summed. */
 	uint64_t all = atomic_load(&peers->lent_bytes) + peers->queued_bytes;
 
-	return all + own < left || peers_unread(peers, peer) < share || peers_beyond_all(peers) + own < left;
+	return all + own < left || peers_unread(peers, peer) < share || beyond_all(lane) + own < left;
 }
 
 bool room_for_answer(struct lane *lane, uint32_t peer, uint64_t share,

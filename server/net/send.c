@@ -106,8 +106,11 @@ static void peer_send(struct lane *lane, uint32_t number, const void *header, si
 	}
 	/* It asks and does not read: what it has not read is let go with it.  ZeroMQ was not
 	 * asked, so the connection may be gone and its descriptor another's. */
-	if (rc == EAGAIN)
+	if (rc == EAGAIN) {
+		room_log_unread(lane, number, "its answers take more than three windows and it does not "
+		                              "read them: cut");
 		guard_cut(lane->guard, peer->fd, peer->socket, true);
+	}
 	lane->counts.unsent++;
 	lane_peer_gone(lane, number);
 }
@@ -149,6 +152,7 @@ static void send_entries(struct lane *lane, struct outbox *out)
 {
 	unsigned char header[LIMIT_HEADER_BYTES];
 
+	lane->beyond_is_known = false;
 	/* Sending may find a peer gone and so add entries: the count is read anew. */
 	for (uint32_t i = 0; i < out->count; i++) {
 		struct outbox_entry *entry = &out->entries[i];
@@ -168,6 +172,18 @@ static void send_entries(struct lane *lane, struct outbox *out)
 
 /* ---- answers to those who waited ---------------------------------------- */
 
+/* What the batch that is being made has for a peer already. */
+static size_t made_bytes(const struct outbox *out, uint32_t peer)
+{
+	size_t bytes = 0;
+
+	for (uint32_t i = 0; i < out->count; i++) {
+		if (out->entries[i].peer == peer && out->entries[i].payload != NULL)
+			bytes += out->entries[i].payload->room;
+	}
+	return bytes;
+}
+
 /* Whether ZeroMQ would take the answer at once, and there is room for it: what waits in
  * the engine takes no memory for its weights, and its peer is not let go for it.  No
  * other is let go from here either: the engine is in the middle of its list. */
@@ -175,7 +191,7 @@ static bool takes(void *user, const struct wait *wait)
 {
 	struct lane *lane = user;
 	const struct peer *peer = &lane->peers.all[wait->peer];
-	size_t account = atomic_load(&lane->peers.accounts[wait->peer]);
+	size_t account = atomic_load(&lane->peers.accounts[wait->peer]) + made_bytes(&lane->out, wait->peer);
 	size_t room = 2 * wait->payload_bytes; /* the pool's buffers are powers of two */
 
 	return peer->first == NULL &&
@@ -206,6 +222,7 @@ static void send_kept(uv_check_t *check)
 	const struct engine_room room = {takes, lane};
 	size_t bytes = 0;
 
+	lane->beyond_is_known = false;
 	send_queued(lane);
 	for (int i = 0; i < TURN_ANSWERS && bytes < TURN_BYTES; i++) {
 		if (!engine_answer_kept(lane->engine, &room, &lane->out)) {

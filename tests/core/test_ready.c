@@ -221,7 +221,7 @@ static void test_push_that_is_kept_times_out_and_says_that_there_was_no_room(voi
 	const struct engine_room room = {has_no_room, &full};
 	uint64_t push = push_without_room(&world, workers, &room);
 	core_tick(&world, 30000);
-	core_assert_refused(&world, push, OPTD_TIMEOUT, "have been there for 30 s|no room");
+	core_assert_refused(&world, push, OPTD_TIMEOUT, "step 0 of model 'm' is complete|for 30 s|the same call again");
 	assert_int_equal(core_shard(&world)->waits.count, 0);
 	core_world_end(&world);
 }

@@ -326,12 +326,11 @@ static void init_sync(struct speaker *speaker)
 	}
 }
 
-static void test_a_sync_worker_that_reads_late_gets_every_answer(void **state)
+/* One has pushed all its blocks of a step and reads nothing yet; the other has not begun. */
+static void push_late(struct fixture *fixture, struct msg *pushes)
 {
-	struct fixture *fixture = *state;
 	const char *endpoint = fixture->daemon.endpoints[0];
 	struct speaker *late = &fixture->greedy[0], *other = &fixture->greedy[1];
-	struct msg pushes[SYNC_BLOCKS];
 
 	open_sync(late, endpoint, 0);
 	init_sync(late);
@@ -340,15 +339,45 @@ static void test_a_sync_worker_that_reads_late_gets_every_answer(void **state)
 		pushes[i] = push_block(late, 0, i);
 		assert_true(speak_send(late, &pushes[i]));
 	}
-	for (uint32_t i = 0; i < SYNC_BLOCKS; i++) {
-		struct msg push = push_block(other, 1, i);
-		assert_int_equal(speak_ask(other, &push), OPTD_OK);
-	}
+}
+
+static void read_late(struct fixture *fixture, const struct msg *pushes)
+{
+	struct speaker *late = &fixture->greedy[0];
+
 	for (uint32_t i = 0; i < SYNC_BLOCKS; i++) {
 		assert_true(speak_answer(late, &pushes[i], DAEMON_DEADLINE_MS));
 		assert_int_equal(late->status, OPTD_OK);
 	}
 	assert_keeps_to_memory(fixture);
+}
+
+static void test_a_sync_worker_that_reads_late_gets_every_answer(void **state)
+{
+	struct fixture *fixture = *state;
+	struct msg pushes[SYNC_BLOCKS];
+
+	push_late(fixture, pushes);
+	for (uint32_t i = 0; i < SYNC_BLOCKS; i++) {
+		struct msg push = push_block(&fixture->greedy[1], 1, i);
+		assert_int_equal(speak_ask(&fixture->greedy[1], &push), OPTD_OK);
+	}
+	read_late(fixture, pushes);
+}
+
+static void test_so_it_does_when_one_message_completes_the_step(void **state)
+{
+	struct fixture *fixture = *state;
+	struct msg pushes[SYNC_BLOCKS];
+
+	push_late(fixture, pushes);
+	struct msg closes = speak_request(&fixture->greedy[1], MSG_CLOSE_STEP);
+	closes.rank = 1;
+	closes.incarnation = 1;
+	closes.part_count = 1;
+	closes.parts[0] = (struct msg_part){ .count = SYNC_BLOCKS };
+	assert_int_equal(speak_ask(&fixture->greedy[1], &closes), OPTD_OK);
+	read_late(fixture, pushes);
 }
 
 /* Pulls of the model's one block that wait for its first update; with a mask, so that
@@ -450,6 +479,7 @@ int main(void)
 		TEST(test_status_is_answered_while_pulls_hear_busy),
 		TEST(test_workers_that_never_read_keep_to_limits_memory_and_stop_nobody),
 		TEST(test_a_sync_worker_that_reads_late_gets_every_answer),
+		TEST(test_so_it_does_when_one_message_completes_the_step),
 		TEST(test_pulls_that_one_push_releases_keep_to_limits_memory),
 		TEST(test_layouts_that_are_never_read_keep_to_limits_memory),
 	};
