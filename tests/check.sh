@@ -59,6 +59,7 @@ tsan_daemon() {
 
 short() {
 	step "layers" tests/run.sh tests/layers.sh "tests/layers.sh --self-test"
+	step "mutants find their places" tests/run.sh "tests/sim/mutants.sh --stale"
 	step "lint" make FLAVOUR=asan lint
 	step "suite under AddressSanitizer and UndefinedBehaviorSanitizer" suite asan
 	step "lanes under ThreadSanitizer" tsan "base net server client e2e/test_lane"

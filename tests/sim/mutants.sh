@@ -3,6 +3,7 @@
 # trusted only after it has caught what was put there on purpose.
 #
 #     tests/sim/mutants.sh [NAME...]
+#     tests/sim/mutants.sh --stale     only whether each still finds its place
 #
 # A mutant is a copy of one source file, changed by sed, compiled without
 # assertions (an assertion would make it too easy) and linked before the archives
@@ -31,8 +32,8 @@ mutants() {
 	step-after-the-one-under-way|sim/test_cluster|server/core/run.c|s/		return lowest;/		return lowest + (model->owned.count > 0 \&\& gate_standing(shard->gate, model->owned.first, rank, lowest) == GATE_HAS);/
 	timed-out-push-is-lost|sim/test_cluster|server/core/gate.c|/^static void forget_block/,/^}/s/c->wait = NULL;/c->wait = NULL, c->values = NULL;/
 	sums-not-cleared|sim/test_cluster|server/core/gate.c|/^void gate_committed/,/^}/s/b->touched = TOUCHED_NONE;/(void)0;/
-	absent-count-as-present|sim/test_cluster|server/core/model.c|s/if (!commit_has(commit->present, i)) {/if (false) {/
-	lost-requests-stay-lost|sim/test_cluster|client/inflight.c|/^void inflight_reset/,/^}/s/if (r->owner)/if (false)/
+	absent-count-as-present|sim/test_cluster|server/core/model.c|s/if (!commit_has(commit->present, i))$/if (false)/
+	lost-requests-stay-lost|sim/test_cluster|client/inflight.c|/^static void send_again/,/^}/s/if (r->owner)/if (false)/
 	no-probe|sim/test_cluster|client/session.c|/^static uint64_t probe_due/,/^}/s/return last + SESSION_PROBE_MS/return last ? SESSION_NEVER : SESSION_NEVER/
 	open-never-asked-again|sim/test_cluster|client/session.c|/^void session_restart/,/^}/s/s->state = SESSION_OPENING;/(void)0;/
 	wait-not-released-with-its-session|core/test_engine|server/core/engine.c|s/if (wait->peer == peer)$/if (false)/
@@ -41,7 +42,7 @@ mutants() {
 	held-block-commits|core/test_cut|server/core/gate.c|s/if (b->held \|\| /if (/
 	rollback-not-said|core/test_open|server/core/run.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/
 	factor-rounded-early|core/test_reference|server/core/gate.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
-	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/ && updates\[end\] == updates\[i\]//
+	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/model->updates\[first + end\] == model->updates\[first + i\] &&$/true \&\&/
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
 	END
 }
@@ -69,8 +70,17 @@ plant() { # name test file script
 	echo "caught   $1 ($2): $(grep -m1 -aoE 'ERROR: .{0,110}|ERROR .*--- .{0,80}' "$dir/output" || echo "it crashed")"
 }
 
-tests=$(mutants | cut -d'|' -f2 | sort -u)
-make DEPS=skip $(printf "$build/tests/%s " $tests) >"$dir/make" 2>&1 || { cat "$dir/make"; exit 1; }
+if [ "${1:-}" = --stale ]; then
+	plant() {
+		sed "$4" "$3" | cmp -s "$3" - || return 0
+		echo "STALE    $1: its sed script changes nothing in $3"
+		return 1
+	}
+	set --
+else
+	tests=$(mutants | cut -d'|' -f2 | sort -u)
+	make DEPS=skip $(printf "$build/tests/%s " $tests) >"$dir/make" 2>&1 || { cat "$dir/make"; exit 1; }
+fi
 while IFS= read -r line; do
 	# A script may hold the separator behind a backslash.
 	name=${line%%|*}; rest=${line#*|}
