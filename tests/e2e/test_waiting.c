@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "client/internal.h"
 #include "server/config.h"
 #include "tests/e2e/crew.h"
+#include "tests/e2e/speak.h"
 #include "tests/e2e/trainer.h"
 #include "tests/support/daemon_process.h"
 
@@ -118,6 +120,26 @@ static void test_the_servers_timeout_names_the_rank(void **state)
 	assert_error_has(fixture, "missing rank 1");
 }
 
+/* The library would have refused it before it was sent. */
+static void test_others_hear_who_is_missing_when_the_server_refuses_a_nan(void **state)
+{
+	struct fixture *fixture = *state;
+	const float gradient[WEIGHTS] = { 0, NAN, 0, 0 };
+	const uint64_t shape[] = { WEIGHTS };
+	struct speaker speaker;
+
+	join(fixture, DAEMON_DEADLINE_MS, 1000);
+	speak_hello(&speaker, fixture->daemon.endpoints[0]);
+	assert_int_equal(speak_open(&speaker, "m", shape, 1, 1, 2), OPTD_OK);
+	struct msg push = speak_push(&speaker, gradient, sizeof(gradient));
+	push.rank = 1;
+	assert_int_equal(speak_ask(&speaker, &push), OPTD_NOT_FINITE);
+	assert_non_null(strstr(speaker.text, "element 1 of the push is nan"));
+	assert_int_equal(push_pull(fixture), OPTD_STEP_TIMEOUT);
+	assert_error_has(fixture, "missing rank 1");
+	speak_close(&speaker);
+}
+
 /* With the library's own default nothing but the server's clock ends a wait. */
 static void test_a_client_without_settings_gets_the_servers_timeout(void **state)
 {
@@ -177,6 +199,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_worker_hears_for_whom_it_waits),
 		TEST(test_the_servers_timeout_names_the_rank),
+		TEST(test_others_hear_who_is_missing_when_the_server_refuses_a_nan),
 		TEST(test_a_client_without_settings_gets_the_servers_timeout),
 		TEST(test_a_clients_earlier_timeout_names_the_rank_too),
 		TEST(test_a_killed_worker_is_named_by_either_timeout),
