@@ -76,6 +76,12 @@ static void note_error(struct call *call, uint32_t index, const struct lane *lan
 	describe(call->error, sizeof(call->error), call->model, lane->endpoint, said, status);
 }
 
+static void note_version(uint64_t *seen, const struct msg *reply)
+{
+	uint64_t version = reply->version_max > reply->version ? reply->version_max : reply->version;
+	*seen = version > *seen ? version : *seen;
+}
+
 /* What an error on one message means for the model as a whole. */
 static void judge(struct call *call, const struct lane *lane, const struct msg *reply, int status)
 {
@@ -99,8 +105,8 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 	bool weights = request->verb == MSG_PULL || request->verb == MSG_PUSH_PULL;
 	if (status == OPTD_OK && weights)
 		status = take_weights(call, index, reply);
-	if (status == OPTD_OK && call->model)
-		model_saw(call->model, lane, reply->version_max > reply->version ? reply->version_max : reply->version);
+	if (status == OPTD_OK && call->seen)
+		note_version(&call->seen[lane->daemon], reply);
 	if (status == OPTD_OK && call->answer)
 		call->answer(call, index, reply);
 	if (status < 0) {

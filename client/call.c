@@ -16,9 +16,11 @@ struct call *call_new(optd_client *client, optd_model *model, enum msg_verb verb
 {
 	struct call *call = calloc(1, sizeof(*call));
 	uint8_t *final = calloc(total ? total : 1, 1);
-	if (!call || !final) {
+	uint64_t *seen = model ? calloc(client->daemon_count, sizeof(*seen)) : NULL;
+	if (!call || !final || (model && !seen)) {
 		free(call);
 		free(final);
+		free(seen);
 		client_fail(client, OPTD_NO_MEMORY, "out of memory");
 		return NULL;
 	}
@@ -26,6 +28,7 @@ struct call *call_new(optd_client *client, optd_model *model, enum msg_verb verb
 	call->verb = verb;
 	call->total = total;
 	call->final = final;
+	call->seen = seen;
 	call->version = UINT64_MAX;
 	call->ticket = client->next_ticket++;
 	call->prev = client->last_call;
@@ -64,6 +67,7 @@ void call_free(optd_client *client, struct call *call)
 		client->last_call = call->prev;
 	free(call->shared);
 	free(call->final);
+	free(call->seen);
 	free(call);
 	if (next)
 		call_next(model);
@@ -175,6 +179,10 @@ void call_complete(optd_client *client, struct call *call)
 	client->finished++;
 	if (!model)
 		return;
+	/* Not before: what was answered of a call that has not returned, nobody has seen, and
+	 * after a crash it is simply asked for again. */
+	if (call->status == 0)
+		model_saw(model, call->seen);
 	if (call->status == 0 && call->version != UINT64_MAX &&
 	    (call->verb == MSG_PULL || call->verb == MSG_PUSH_PULL)) {
 		model->version = call->version;
@@ -262,7 +270,10 @@ void call_recall(optd_client *client, optd_model *model, struct lane *lane)
 {
 	uint64_t due = lane->session.slots[model->slot].opened.step;
 	for (struct call *call = client->calls; call; call = call->next) {
-		if (call->model != model || !is_push(call) || call->state != CALL_ACTIVE)
+		if (call->model != model || call->state != CALL_ACTIVE)
+			continue;
+		call->seen[lane->daemon] = 0; /* of a life that is over */
+		if (!is_push(call))
 			continue;
 		/* The lane has all of it that was answered; in async perhaps only on some
 		 * blocks, but asking again does no harm. */

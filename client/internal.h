@@ -115,6 +115,7 @@ struct call {
 	int status;
 	uint32_t failed; /* message of the first error, by shard order */
 	uint64_t version, version_max;
+	uint64_t *seen; /* the highest that each daemon has told; NULL: admin */
 	char waiting[LIMIT_TEXT_BYTES + 64]; /* the latest WAITING notice */
 	char error[CLIENT_ERROR_BYTES];
 };
@@ -262,8 +263,9 @@ void model_map(optd_model *model, struct layout_run *runs);
 void model_attach(optd_model *model);
 /* Waits until it is open everywhere.  Returns the first failure. */
 int model_settle(optd_model *model, uint64_t deadline_ms);
-/* A lane has told this version of the model: it says so when it opens it again. */
-void model_saw(optd_model *model, const struct lane *lane, uint64_t version);
+/* The program has what these versions of the model are, by daemon: it says so to each when
+ * it opens the model there again. */
+void model_saw(optd_model *model, const uint64_t *versions);
 /* Takes OPENED or a failure to open from a lane. */
 void model_opened(optd_model *model, struct lane *lane, const struct session_event *event,
                   const struct msg *reply);

@@ -286,11 +286,13 @@ static void take_lead(optd_model *model, const struct msg *reply)
 		layout_free(layout);
 }
 
-void model_saw(optd_model *model, const struct lane *lane, uint64_t version)
+void model_saw(optd_model *model, const uint64_t *versions)
 {
-	struct msg_open *open = &model->specs[lane->daemon].open;
-	if (version > open->seen_version)
-		open->seen_version = version;
+	for (uint32_t i = 0; i < model->client->daemon_count; i++) {
+		struct msg_open *open = &model->specs[i].open;
+		if (versions[i] > open->seen_version)
+			open->seen_version = versions[i];
+	}
 }
 
 void model_opened(optd_model *model, struct lane *lane, const struct session_event *event,

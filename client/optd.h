@@ -139,8 +139,9 @@ typedef struct optd_options {
  * background, until optd_close: first after 100 ms, then each time after twice as long
  * up to 1 s, and every time up to 100 ms later by chance, so that workers do not
  * come all at once.  A connected server that says nothing while a call waits is asked
- * after 1 s whether it lives, and connected to anew 2 s later.  No option changes
- * these times. */
+ * after 1 s whether it lives, and connected to anew after 2 s in which it has not
+ * answered and, over tcp, less than 4 KiB have moved: over a slow link the question
+ * waits behind what was sent before.  No option changes these times. */
 OPTD_API int optd_connect(const char *endpoints, const optd_options *options, optd_client **client);
 
 /* Says goodbye, frees the client, its models and tickets, and sets *client to

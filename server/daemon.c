@@ -200,11 +200,19 @@ static int start_engines(struct daemon *daemon)
 static int restore(struct daemon *daemon)
 {
 	char why[CONFIG_WHY_BYTES + CONFIG_PATH_BYTES];
-	int rc = restore_all(daemon->config->data_dir, daemon->lanes, daemon->config->lanes,
-	                     daemon->config->memory_bytes, datadir_epoch(daemon->data), &daemon->log, why, sizeof(why));
+	const char *dir = daemon->config->data_dir;
+	uint64_t epoch = 0;
+	int rc = restore_all(dir, daemon->lanes, daemon->config->lanes, daemon->config->memory_bytes,
+	                     &epoch, &daemon->log, why, sizeof(why));
 	if (rc == OPTD_BUSY || rc == OPTD_TOO_LARGE)
 		return complain(daemon, "restore", why, EXIT_BAD_CONFIG); /* limits.* is too low */
-	return rc < 0 ? complain(daemon, "restore", why, exit_code(rc)) : 0;
+	if (rc >= 0 && epoch >= datadir_epoch(daemon->data))
+		rc = datadir_raise(daemon->data, dir, epoch, why, sizeof(why));
+	if (rc < 0)
+		return complain(daemon, "restore", why, exit_code(rc));
+	for (uint32_t i = 0; i < daemon->config->lanes; i++)
+		lane_begin_epoch(daemon->lanes[i], datadir_epoch(daemon->data));
+	return 0;
 }
 
 static void introduce(const struct daemon *daemon)

@@ -13,7 +13,7 @@ struct restore {
 	uint32_t lane_count;
 	uint64_t memory_bytes; /* of all lanes */
 	uint64_t own_bytes;    /* of the models that are back */
-	uint64_t epoch;
+	uint64_t epoch;        /* the latest of those that wrote them */
 	const struct log *log;
 	int models;
 	char *why;
@@ -120,12 +120,11 @@ static int restore_lane(struct restore *restore, const struct checkpoint_file *f
 	const struct checkpoint *about = checkpoint_about(file);
 	struct model_place place = {about->daemon, about->daemons, lane, restore->lane_count};
 	struct model *model = make_model(about, place);
-	if (model != NULL)
-		history_add(&model->history, restore->epoch, furthest(file));
 	if (model == NULL) {
 		snprintf(why, why_bytes, "no memory for the model");
 		return OPTD_NO_MEMORY;
 	}
+	model->source = (struct model_source){about->epoch, furthest(file), about->final};
 	int rc = OPTD_OK;
 	if (model->owned.count > 0)
 		rc = fill_model(model, file, why, why_bytes);
@@ -217,6 +216,7 @@ static int restore_file(void *context, enum checkpoint_entry entry, const char *
 		          log_u64("version", checkpoint_version(file, checkpoint_owned(about).first)),
 		          log_i64("age_s", (int64_t)time(NULL) - about->saved_s));
 	if (rc == OPTD_OK) {
+		restore->epoch = about->epoch > restore->epoch ? about->epoch : restore->epoch;
 		restore->models++;
 		restore->own_bytes += bytes_of(about);
 	}
@@ -244,17 +244,17 @@ static void warn_of_memory(const struct restore *restore)
 }
 
 int restore_all(const char *data_dir, struct lane **lanes, uint32_t lane_count,
-                uint64_t memory_bytes, uint64_t epoch, const struct log *log, char *why, size_t why_bytes)
+                uint64_t memory_bytes, uint64_t *epoch, const struct log *log, char *why, size_t why_bytes)
 {
 	struct restore restore = {.lanes = lanes,
 	                          .lane_count = lane_count,
 	                          .memory_bytes = memory_bytes,
-	                          .epoch = epoch,
 	                          .log = log,
 	                          .why = why,
 	                          .why_bytes = why_bytes};
 	int rc = checkpoint_list(data_dir, restore_file, &restore, why, why_bytes);
 	if (rc >= 0)
 		warn_of_memory(&restore);
+	*epoch = restore.epoch;
 	return rc < 0 ? rc : restore.models;
 }

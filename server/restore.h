@@ -16,10 +16,10 @@
  * model beyond limits.models (OPTD_BUSY) or limits.memory (OPTD_TOO_LARGE).  Of memory_bytes,
  * which is that of all lanes, only what the models are counts here, not what their
  * workers may have under way: that grows with the lanes, and a model that was served
- * comes back with any number of them.  Where it goes beyond, the log warns.  epoch: the
- * daemon's, in which they go on (server/core/history.h).  Returns the
+ * comes back with any number of them.  Where it goes beyond, the log warns.  *epoch: the
+ * latest in which one of them was written, 0 if there is none.  Returns the
  * number of models, or a negative status and a sentence in why that names the file. */
 int restore_all(const char *data_dir, struct lane **lanes, uint32_t lane_count,
-                uint64_t memory_bytes, uint64_t epoch, const struct log *log, char *why, size_t why_bytes);
+                uint64_t memory_bytes, uint64_t *epoch, const struct log *log, char *why, size_t why_bytes);
 
 #endif

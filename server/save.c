@@ -237,6 +237,8 @@ static void describe(struct saver *saver, const struct shard *shard)
 	        .workers = model->settings.workers,
 	        .step_timeout_ms = model->settings.step_timeout_ms,
 	        .history = model->history,
+	        .epoch = engine_epoch(lane_engine(saver->options.lanes[0])),
+	        .final = saver->first->last,
 	        .daemon = model->place.daemon,
 	        .daemons = model->place.daemons,
 	        /* The age of a restored model is its checkpoint's. */

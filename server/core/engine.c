@@ -319,6 +319,18 @@ bool engine_tick(struct engine *engine, uint64_t now_ms, struct outbox *out)
 
 /* ---- models ------------------------------------------------------------- */
 
+void engine_begin_epoch(struct engine *engine, uint64_t epoch)
+{
+	engine->options.epoch = epoch;
+	for (uint32_t i = 0; i < engine->shard_count; i++)
+		model_begin_epoch(engine->shards[i]->model, epoch);
+}
+
+uint64_t engine_epoch(const struct engine *engine)
+{
+	return engine->options.epoch;
+}
+
 uint32_t engine_shard_count(const struct engine *engine)
 {
 	return engine->shard_count;

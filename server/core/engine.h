@@ -65,6 +65,11 @@ struct engine_options {
 struct engine *engine_new(const struct engine_options *options, struct buf_pool *pool);
 void engine_free(struct engine *engine);
 
+/* All that was adopted goes on in this epoch, and whatever is made begins in it.  Before the
+ * first request. */
+void engine_begin_epoch(struct engine *engine, uint64_t epoch);
+uint64_t engine_epoch(const struct engine *engine);
+
 /* Answers to those who waited are made a few at a time, so that they take no more
  * memory than is being sent: after each call below that may have concerned them, and
  * once the outbox has been sent, engine_answer is called, until it returns false. */
@@ -78,8 +83,8 @@ struct engine_room {
 
 /* Adds answers to pushes whose steps are complete, and notices that bytes are folded:
  * up to a batch.  False: there were none.  Until then no other request is handled.  A
- * PUSH_PULL whose peer has no room (NULL: all have) is kept for engine_answer_kept: in
- * sync it gets the weights of its very step even then. */
+ * PUSH_PULL whose peer has no room (NULL: all have) is kept for engine_answer_kept, until
+ * its rank pushes these blocks again: in sync it has the weights of its very step. */
 bool engine_answer(struct engine *engine, const struct engine_room *room, struct outbox *out);
 
 /* Whether there are pulls that waited, or pushes that are kept. */

@@ -1,6 +1,7 @@
 /* A few marks in the order of epochs. */
 #include "server/core/history.h"
 
+#include <assert.h>
 #include <string.h>
 
 static void merge_oldest(struct history *history)
@@ -12,6 +13,7 @@ static void merge_oldest(struct history *history)
 
 void history_add(struct history *history, uint64_t epoch, uint64_t version)
 {
+	assert(history->count == 0 || history->marks[history->count - 1].epoch < epoch);
 	while (history->count > 0 && history->marks[history->count - 1].version >= version)
 		history->count--;
 	if (history->count == HISTORY_MARKS)

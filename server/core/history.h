@@ -7,9 +7,10 @@
  * below that version, the client has seen what is lost, however far others have trained
  * since.
  *
- * A mark that a later one undercuts tells nothing more, so the versions rise; of more
- * marks than fit the two oldest become one, which may tell a client too much that was
- * away for that long, never too little.
+ * An epoch that began with all that the one before had served makes no mark.  One that
+ * a later one undercuts tells nothing more, so the versions rise; of more marks than fit
+ * the two oldest become one, which may tell a client too much that was away for that
+ * long, never too little.
  */
 #ifndef OPTD_CORE_HISTORY_H
 #define OPTD_CORE_HISTORY_H
@@ -27,7 +28,7 @@ struct history {
 	uint32_t count;
 };
 
-/* A later epoch than all before has begun with this version. */
+/* An epoch has begun with this version; it is later than all that are there. */
 void history_add(struct history *history, uint64_t epoch, uint64_t version);
 /* Whether something is lost of what was seen; then *version is what was left of it. */
 bool history_lost(const struct history *history, uint64_t seen_epoch, uint64_t seen_version,

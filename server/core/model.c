@@ -314,6 +314,14 @@ void model_apply(struct model *model, enum optim_isa isa, const struct commit *c
 	}
 }
 
+void model_begin_epoch(struct model *model, uint64_t epoch)
+{
+	const struct model_source *source = &model->source;
+
+	if (!source->final || source->epoch + 1 != epoch)
+		history_add(&model->history, epoch, source->version);
+}
+
 void model_set_ready(struct model *model)
 {
 	memset(model->ready, 1, model->owned.count);

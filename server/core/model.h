@@ -57,6 +57,11 @@ struct model {
 	uint32_t seats;
 	bool restored;
 	struct history history; /* of its restores */
+	struct model_source {
+		uint64_t epoch;   /* in which the checkpoint was written */
+		uint64_t version; /* of the furthest block there */
+		bool final;       /* as that epoch's last act */
+	} source; /* of a restored model */
 	int64_t born_ms; /* lane time of creation; of a restored model, of its checkpoint,
 	                    which is before the lane began and so may be negative */
 	int64_t created_s; /* unix time of creation, of a restored model; else 0 */
@@ -95,6 +100,9 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
 
 /* Does what the commit says.  The commit is right by construction: this asserts. */
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit);
+
+/* A restored model goes on in this epoch of the daemon, later than its source's. */
+void model_begin_epoch(struct model *model, uint64_t epoch);
 
 /* Declares the shard's weights as given, for a model read from a checkpoint. */
 void model_set_ready(struct model *model);

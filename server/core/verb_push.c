@@ -461,7 +461,7 @@ static void replace(struct call *call, struct wait *older)
 	if (older->request != request->request) {
 		struct outbox_entry *entry =
 		        wait_reply(call->engine, call->shard, older, OPTD_CANCELLED, call->out);
-		entry->head.text = outbox_printf(call->out, "request %llu asks for the same and waits instead",
+		entry->head.text = outbox_printf(call->out, "request %llu is of the same blocks and takes its place",
 		                                 (unsigned long long)request->request);
 	}
 	wait_abandon(call->engine, call->shard, older);
@@ -499,8 +499,10 @@ static bool has_in_common(const struct wait *wait, const struct msg *request)
 	return false;
 }
 
-/* This push may change the weights that answers to earlier ones are to have. */
-static void answer_kept(struct call *call)
+/* Who pushes a block again, or on, does without the weights that wait for room there: this
+ * push may change them, and answering all that one message names would take no account of
+ * the room. */
+static void replace_kept(struct call *call)
 {
 	const struct session *session = &call->engine->sessions[call->peer];
 	struct wait *wait = session->kept > 0 ? session->ready.first : NULL;
@@ -508,7 +510,7 @@ static void answer_kept(struct call *call)
 	while (wait != NULL) {
 		struct wait *next = wait->next_ready;
 		if (wait->kept && wait->shard == call->shard && has_in_common(wait, call->request))
-			wait_finish(call->engine, call->shard, wait, call->out);
+			replace(call, wait);
 		wait = next;
 	}
 }
@@ -520,7 +522,7 @@ void verb_push(struct call *call)
 
 	if (!push_allowed(call))
 		return;
-	answer_kept(call);
+	replace_kept(call);
 	replace_older(call);
 	struct wait *wait = call_wait(call);
 	if (wait == NULL)

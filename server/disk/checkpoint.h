@@ -54,6 +54,8 @@ struct checkpoint {
 	uint32_t seats; /* ranks that optd.seen speaks of; 0 in sync */
 	uint32_t daemon, daemons;
 	struct history history;
+	uint64_t epoch; /* of the daemon that wrote it */
+	bool final;     /* as its last act: no update came after */
 	int64_t created_s, saved_s;      /* unix time of the model and of this file */
 };
 

@@ -18,6 +18,8 @@
 #include "server/disk/file.h"
 
 #define META_BYTES_MAX 128
+/* More than a daemon will ever have been started while nobody counted. */
+#define STARTS_UNCOUNTED (UINT64_C(1) << 20)
 
 #define LOCK_MS 1000
 #define LOCK_PAUSE_MS 20
@@ -232,6 +234,13 @@ int datadir_open(const char *path, struct datadir **out, char *why, size_t why_b
 	}
 	*out = datadir;
 	return OPTD_OK;
+}
+
+int datadir_raise(struct datadir *datadir, const char *path, uint64_t epoch, char *why,
+                  size_t why_bytes)
+{
+	datadir->epoch = epoch + STARTS_UNCOUNTED;
+	return meta_write(datadir, path, why, why_bytes);
 }
 
 void datadir_close(struct datadir *datadir)

@@ -31,5 +31,10 @@ void datadir_close(struct datadir *datadir);
 
 uint64_t datadir_id(const struct datadir *datadir); /* never 0 */
 uint64_t datadir_epoch(const struct datadir *datadir); /* at least 1 */
+/* Raises the epoch far beyond this one, which a checkpoint names: meta was lost, or the
+ * checkpoint comes from another directory, and starts that it does not know of may have
+ * come after it.  path: the directory's, for the sentence.  OPTD_IO. */
+int datadir_raise(struct datadir *datadir, const char *path, uint64_t epoch, char *why,
+                  size_t why_bytes);
 
 #endif

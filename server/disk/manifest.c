@@ -126,6 +126,8 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put(manifest, "elements", "%" PRIu64, layout_elements(about->layout));
 	put(manifest, "layout_hash", "%016" PRIx64, layout_hash(about->layout));
 	put_history(manifest, &about->history);
+	put(manifest, "epoch", "%" PRIu64, about->epoch);
+	put(manifest, "final", "%d", about->final);
 	put(manifest, "created_s", "%" PRId64, about->created_s);
 	put(manifest, "saved_s", "%" PRId64, about->saved_s);
 }
@@ -301,7 +303,8 @@ static uint64_t take_digits(const char **at)
 	return value;
 }
 
-static void get_history(struct reader *reader, struct history *history)
+/* Of epochs up to the one that wrote it. */
+static void get_history(struct reader *reader, struct history *history, uint64_t epoch)
 {
 	const char *at = get(reader, "restores");
 
@@ -312,10 +315,10 @@ static void get_history(struct reader *reader, struct history *history)
 		at += whole;
 		mark.version = take_digits(&at);
 		const struct history_mark *last = history->count > 0 ? &history->marks[history->count - 1] : NULL;
-		if (!whole || mark.epoch == 0 || (*at != '\0' && *at != ',') || history->count == HISTORY_MARKS ||
+		if (!whole || mark.epoch == 0 || mark.epoch > epoch || (*at != '\0' && *at != ',') || history->count == HISTORY_MARKS ||
 		    (last && (mark.epoch <= last->epoch || mark.version <= last->version))) {
-			refuse(reader, "'restores' is not a list of at most %u epochs and versions that rise",
-			       HISTORY_MARKS);
+			refuse(reader, "'restores' is not a list of at most %u epochs and versions that rise, up to "
+			       "epoch %" PRIu64, HISTORY_MARKS, epoch);
 			return;
 		}
 		history->marks[history->count++] = mark;
@@ -347,7 +350,9 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	about->seats = get_u32(&reader, "seats", 0, LIMIT_WORKERS);
 	about->daemons = get_u32(&reader, "daemons", 1, LIMIT_DAEMONS);
 	about->daemon = get_u32(&reader, "daemon", 0, about->daemons - 1);
-	get_history(&reader, &about->history);
+	about->epoch = get_number(&reader, "epoch", 10, 0, INT64_MAX);
+	about->final = get_number(&reader, "final", 10, 0, 1) != 0;
+	get_history(&reader, &about->history, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
 	return reader.rc;

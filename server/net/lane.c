@@ -154,6 +154,12 @@ int lane_start(struct lane *lane, const struct engine_options *options)
 	return lane->engine != NULL ? OPTD_OK : OPTD_NO_MEMORY;
 }
 
+void lane_begin_epoch(struct lane *lane, uint64_t epoch)
+{
+	lane->engine_options.epoch = epoch;
+	engine_begin_epoch(lane->engine, epoch);
+}
+
 struct engine *lane_engine(struct lane *lane)
 {
 	return lane->engine;

@@ -48,6 +48,8 @@ const char *lane_endpoint(const struct lane *lane);
 
 /* Makes the engine; options->lane and ->lanes and endpoints as they are. */
 int lane_start(struct lane *lane, const struct engine_options *options);
+/* See engine_begin_epoch; before lane_run. */
+void lane_begin_epoch(struct lane *lane, uint64_t epoch);
 /* Only before lane_run, or on the lane's thread. */
 struct engine *lane_engine(struct lane *lane);
 

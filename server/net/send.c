@@ -107,8 +107,7 @@ static void peer_send(struct lane *lane, uint32_t number, const void *header, si
 	/* It asks and does not read: what it has not read is let go with it.  ZeroMQ was not
 	 * asked, so the connection may be gone and its descriptor another's. */
 	if (rc == EAGAIN) {
-		room_log_unread(lane, number, "its answers take more than three windows and it does not "
-		                              "read them: cut");
+		room_log_unread(lane, number, "one more answer would make it more than three windows: cut");
 		guard_cut(lane->guard, peer->fd, peer->socket, true);
 	}
 	lane->counts.unsent++;

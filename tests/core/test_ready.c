@@ -195,7 +195,7 @@ static void test_push_whose_peer_has_no_room_is_answered_when_it_has(void **stat
 	core_world_end(&world);
 }
 
-static void test_push_that_is_kept_gets_the_weights_of_its_step_though_its_rank_goes_on(void **state)
+static void test_push_of_the_same_blocks_takes_the_place_of_one_that_is_kept(void **state)
 {
 	(void)state;
 	struct core_world world;
@@ -205,10 +205,10 @@ static void test_push_that_is_kept_gets_the_weights_of_its_step_though_its_rank_
 	uint64_t push = push_without_room(&world, workers, &room);
 	core_push_all(&workers[1], 1, 1.0f);
 	assert_null(core_answer(&world, push));
-	core_push_all(&workers[0], 1, 1.0f);
-	core_assert_ok(&world, push);
-	assert_int_equal(core_answer(&world, push)->head.version, 1);
-	assert_true(core_answer(&world, push)->values[0] == -1.0f);
+	core_close_step(&workers[0], 1, 1, 1);
+	core_assert_refused(&world, push, OPTD_CANCELLED, "takes its place");
+	assert_null(core_answer(&world, push)->values);
+	assert_false(engine_has_kept(world.engine) && engine_answer_kept(world.engine, NULL, &world.out));
 	core_world_end(&world);
 }
 
@@ -377,8 +377,7 @@ int main(void)
 	        cmocka_unit_test(test_reader_without_room_keeps_nobody_from_being_answered),
 	        cmocka_unit_test(test_pull_answered_late_has_the_weights_of_then),
 	        cmocka_unit_test(test_push_whose_peer_has_no_room_is_answered_when_it_has),
-	        cmocka_unit_test(
-	                test_push_that_is_kept_gets_the_weights_of_its_step_though_its_rank_goes_on),
+	        cmocka_unit_test(test_push_of_the_same_blocks_takes_the_place_of_one_that_is_kept),
 	        cmocka_unit_test(test_push_that_is_kept_times_out_and_says_that_there_was_no_room),
 	        cmocka_unit_test(test_who_takes_answers_slowly_does_not_time_out),
 	        cmocka_unit_test(test_kept_push_of_a_peer_that_left_is_forgotten),

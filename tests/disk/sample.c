@@ -118,6 +118,7 @@ void sample_init(struct sample *sample, struct layout *layout, const char *optim
 		.model = "mnist", .run = "night \"7\"", .run_id = UINT64_C(0xfedcba9876543210), .layout = layout,
 		.mode = seats ? MSG_ASYNC : MSG_SYNC, .reduce = MSG_MEAN, .workers = 2, .step_timeout_ms = 30000,
 		.seats = seats, .daemons = 1, .history = { { { 3, 100 }, { UINT64_C(1) << 60, UINT64_C(1) << 61 } }, 2 },
+		.epoch = UINT64_C(1) << 62, .final = true,
 		 .created_s = 1700000000, .saved_s = 1700000900,
 	};
 	set_optimizer(&sample->about.optim, optimizer);

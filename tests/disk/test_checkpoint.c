@@ -79,6 +79,8 @@ static void test_settings_come_back(void **state)
 	assert_int_equal(about->workers, 2);
 	assert_int_equal(about->step_timeout_ms, 30000);
 	assert_memory_equal(&about->history, &sample.about.history, sizeof about->history);
+	assert_int_equal(about->epoch, UINT64_C(1) << 62);
+	assert_true(about->final);
 	assert_int_equal(about->created_s, 1700000000);
 	assert_int_equal(about->saved_s, 1700000900);
 	assert_int_equal(optim_compare(&about->optim, &sample.about.optim, why, sizeof why), 0);

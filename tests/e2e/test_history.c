@@ -8,14 +8,22 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "tests/e2e/speak.h"
 #include "tests/e2e/trainer.h"
 #include "tests/support/daemon_process.h"
 
 #define SAVED 5
 #define LOST 20
+#define BLOCKS 4
+/* What is under way on this machine is there by then. */
+#define SOON_MS 300
+/* More than a history has marks. */
+#define RESTARTS 20
 
 struct fixture {
 	struct daemon_process daemon;
@@ -151,6 +159,123 @@ static void test_a_stop_and_a_start_are_no_rollback(void **state)
 	assert_int_equal(optd_pull(fixture->other.model, fixture->other.weights, 0), OPTD_OK);
 }
 
+/* Rank 1 of the trainer's model in sync, block by block. */
+static void open_speaker(struct fixture *fixture, struct speaker *speaker)
+{
+	const uint64_t shape[] = { BLOCKS * (uint64_t)LIMIT_BLOCK_ELEMENTS };
+
+	speak_hello(speaker, fixture->daemon.endpoints[0]);
+	if (speak_open(speaker, "b", shape, 1, 1, 2) != OPTD_OK)
+		fail_msg("%s", speaker->text);
+}
+
+static struct msg push_block(struct speaker *speaker, uint32_t block)
+{
+	static const float zeros[LIMIT_BLOCK_ELEMENTS];
+	struct msg push = speak_push(speaker, zeros, LIMIT_BLOCK_BYTES);
+
+	push.rank = 1;
+	push.parts[0].first = block;
+	return push;
+}
+
+/* What was answered of a call that has not returned nobody has seen: it goes on. */
+static void test_a_death_in_the_middle_of_a_step_is_no_rollback(void **state)
+{
+	struct fixture *fixture = *state;
+	struct trainer *worker = &fixture->worker;
+	const uint64_t elements = BLOCKS * (uint64_t)LIMIT_BLOCK_ELEMENTS;
+	const optd_options options = { .rank = 0, .timeout_ms = DAEMON_DEADLINE_MS };
+	optd_layout *layout = optd_layout_new();
+	struct speaker speaker;
+	optd_ticket ticket;
+
+	worker->weights = calloc(elements, sizeof(float));
+	worker->gradient = calloc(elements, sizeof(float));
+	assert_true(optd_layout_add(layout, "w", &elements, 1) >= 0);
+	assert_int_equal(optd_connect(fixture->daemon.endpoints[0], &options, &worker->client), OPTD_OK);
+	assert_int_equal(optd_open(worker->client, "b", layout, &(optd_open_options){ .workers = 2 },
+	                           &worker->model), OPTD_OK);
+	optd_layout_free(layout);
+	assert_int_equal(optd_init(worker->model, worker->weights), 1);
+	assert_int_equal(optd_save(worker->client, "b"), OPTD_OK);
+	assert_int_equal(optd_start_push_pull(worker->model, worker->gradient, worker->weights, &ticket),
+	                 OPTD_OK);
+	open_speaker(fixture, &speaker);
+	struct msg push = push_block(&speaker, 0);
+	/* Its answer comes when the worker has pushed this block, too. */
+	assert_true(speak_send(&speaker, &push));
+	assert_int_equal(optd_wait(worker->client, ticket, SOON_MS), OPTD_TIMEOUT);
+	assert_true(speak_answer(&speaker, &push, DAEMON_DEADLINE_MS));
+	assert_int_equal(optd_wait(worker->client, ticket, SOON_MS), OPTD_TIMEOUT);
+	speak_close(&speaker);
+	die(fixture);
+	open_speaker(fixture, &speaker);
+	for (uint32_t block = 0; block < BLOCKS; block++) {
+		push = push_block(&speaker, block);
+		assert_true(speak_send(&speaker, &push));
+	}
+	int rc = optd_wait(worker->client, ticket, DAEMON_DEADLINE_MS);
+	if (rc != OPTD_OK)
+		fail_msg("%s", trainer_error(worker));
+	speak_close(&speaker);
+}
+
+static void test_plain_restarts_however_many_are_no_rollback(void **state)
+{
+	struct fixture *fixture = *state;
+
+	open_trainer(fixture, &fixture->worker, &sync_plan, 0);
+	open_trainer(fixture, &fixture->other, &sync_plan, -1);
+	for (uint64_t step = 1; step <= RESTARTS; step++) {
+		trainer_run(&fixture->worker, step);
+		if (step == 3)
+			assert_int_equal(optd_pull(fixture->other.model, fixture->other.weights, 0), OPTD_OK);
+		assert_int_equal(daemon_stop(&fixture->daemon), 0);
+		daemon_restart(&fixture->daemon, 1);
+	}
+	assert_int_equal(optd_pull(fixture->other.model, fixture->other.weights, 0), OPTD_OK);
+}
+
+static void forget_meta(struct fixture *fixture)
+{
+	char path[160];
+
+	daemon_kill(&fixture->daemon);
+	snprintf(path, sizeof(path), "%s/meta", fixture->daemon.data);
+	assert_int_equal(unlink(path), 0);
+	daemon_restart(&fixture->daemon, 1);
+}
+
+static void test_it_is_told_though_the_directory_has_lost_its_epoch(void **state)
+{
+	struct fixture *fixture = *state;
+
+	lose_what_the_other_saw(fixture, &sync_plan, -1);
+	forget_meta(fixture);
+	assert_int_equal(trainer_step(&fixture->worker), OPTD_ROLLBACK);
+	accept(&fixture->worker);
+	trainer_run(&fixture->worker, SAVED + LOST + 10);
+	assert_int_equal(optd_pull(fixture->other.model, fixture->other.weights, 0), OPTD_ROLLBACK);
+}
+
+static void test_a_directory_that_has_lost_its_epoch_starts_again_and_again(void **state)
+{
+	struct fixture *fixture = *state;
+
+	open_trainer(fixture, &fixture->worker, &sync_plan, 0);
+	for (uint64_t step = 1; step <= 3; step++) {
+		trainer_run(&fixture->worker, step);
+		assert_int_equal(optd_save(fixture->worker.client, "m"), OPTD_OK);
+		forget_meta(fixture);
+		trainer_run(&fixture->worker, step);
+		assert_int_equal(daemon_stop(&fixture->daemon), 0);
+		daemon_restart(&fixture->daemon, 1);
+	}
+	trainer_run(&fixture->worker, 4);
+	trainer_assert_exact(fixture->worker.weights, &sync_plan, 4);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -161,6 +286,10 @@ int main(void)
 		TEST(test_reader_hears_it_after_another_restart),
 		TEST(test_who_has_seen_nothing_that_is_lost_hears_nothing),
 		TEST(test_a_stop_and_a_start_are_no_rollback),
+		TEST(test_a_death_in_the_middle_of_a_step_is_no_rollback),
+		TEST(test_plain_restarts_however_many_are_no_rollback),
+		TEST(test_it_is_told_though_the_directory_has_lost_its_epoch),
+		TEST(test_a_directory_that_has_lost_its_epoch_starts_again_and_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,7 @@ struct fixture {
 	void *context;
 	struct lane *lanes[LANES];
 	const char *endpoints[LANES];
-	uint64_t memory_bytes;
+	uint64_t memory_bytes, epoch;
 };
 
 static int set_up(void **state)
@@ -136,7 +136,7 @@ static void write_file(const struct fixture *fixture, const char *name)
 static int restore(struct fixture *fixture)
 {
 	return restore_all(fixture->dir, fixture->lanes, LANES, LANES * fixture->memory_bytes,
-	                   7, &fixture->log, fixture->why, sizeof(fixture->why));
+	                   &fixture->epoch, &fixture->log, fixture->why, sizeof(fixture->why));
 }
 
 static const struct model *model_of(const struct fixture *fixture, uint32_t lane)
