@@ -1,12 +1,56 @@
 /*
  * For operators: status of every lane; save and drop, which each daemon's first
  * lane passes on to the others; and goodbye.
+ *
+ * Workers wait for a server that is to come back; whoever manages servers wants to
+ * know that it is gone.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/internal.h"
+
+/* How often the addresses of what is out of reach are looked at. */
+#define LOOK_MS 500u
+
+/* Whether nobody listens at a lane's address; an error that may pass is none. */
+static bool is_gone(const struct lane *lane, char *why, size_t why_bytes)
+{
+	if (!reach_is_away(lane))
+		return false;
+	int error = link_diagnose(lane->endpoint, REACH_DIAGNOSE_MS, why, why_bytes);
+	return error == ECONNREFUSED || error == ENOENT;
+}
+
+static void fail_if_gone(optd_client *client, struct call *call)
+{
+	char why[256], said[320], text[CLIENT_ERROR_BYTES];
+	for (uint32_t i = 0; i < call->total && call->state != CALL_DONE; i++) {
+		const struct lane *lane = client->lanes[call->lanes[i]];
+		if (call->final[i] || !is_gone(lane, why, sizeof(why)))
+			continue;
+		snprintf(said, sizeof(said), "the server was gone before it answered %s: %s",
+		         msg_verb_name(call->verb), why);
+		describe(text, sizeof(text), NULL, lane->endpoint, said, OPTD_UNREACHABLE);
+		call_fail(client, call, OPTD_UNREACHABLE, text);
+	}
+}
+
+/* Until it is done, its time is over, or a server that it asks is gone. */
+static void wait_while_there(optd_client *client, struct call *call, uint64_t deadline_ms)
+{
+	uint64_t now_ms = hub_now_ms(), look_ms = now_ms + LOOK_MS;
+	while (call->state != CALL_DONE && now_ms < deadline_ms) {
+		client_turn(client, look_ms < deadline_ms ? look_ms : deadline_ms);
+		now_ms = hub_now_ms();
+		if (now_ms < look_ms)
+			continue;
+		fail_if_gone(client, call);
+		look_ms = now_ms + LOOK_MS;
+	}
+}
 
 /* Runs a verb on these lanes. */
 static int run(optd_client *client, enum msg_verb verb, const char *name, const uint32_t *lanes,
@@ -21,7 +65,10 @@ static int run(optd_client *client, enum msg_verb verb, const char *name, const 
 	call->answer = answer;
 	call->user = user;
 	int rc = call_start(client, call);
-	return rc < 0 ? rc : call_finish(client, call, deadline_ms);
+	if (rc < 0)
+		return rc;
+	wait_while_there(client, call, deadline_ms);
+	return call_finish(client, call, deadline_ms);
 }
 
 static int run_first_lanes(optd_client *client, enum msg_verb verb, const char *name)

@@ -354,6 +354,10 @@ OPTD_API int optd_process(optd_client *client);
 
 /* ---- for operators ---------------------------------------------------- */
 
+/* These do not wait for a server that is to come back: they end with OPTD_UNREACHABLE
+ * within a second of its being gone, and optd_save and optd_drop with OPTD_DRAINING when it is
+ * shutting down.  Call again when it is back. */
+
 /* Writes checkpoints of one model, or of all for NULL, on every daemon. */
 OPTD_API int optd_save(optd_client *client, const char *name);
 /* Makes every daemon forget a model and its checkpoint. */
