@@ -52,34 +52,74 @@ static void wait_while_there(optd_client *client, struct call *call, uint64_t de
 	}
 }
 
-/* Runs a verb on these lanes. */
-static int run(optd_client *client, enum msg_verb verb, const char *name, const uint32_t *lanes,
-               uint32_t count, void (*answer)(struct call *, uint32_t, const struct msg *), void *user)
+/* Starts a verb on these lanes, which stay until it is finished; NULL without memory. */
+static struct call *start(optd_client *client, enum msg_verb verb, const char *name,
+                          const uint32_t *lanes, uint32_t count,
+                          void (*answer)(struct call *, uint32_t, const struct msg *), void *user)
 {
-	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
 	struct call *call = call_new(client, NULL, verb, count);
 	if (!call)
-		return OPTD_NO_MEMORY;
+		return NULL;
 	call->name = name;
 	call->lanes = lanes;
 	call->answer = answer;
 	call->user = user;
-	int rc = call_start(client, call);
-	if (rc < 0)
-		return rc;
+	call_start(client, call);
+	return call;
+}
+
+static int finish(optd_client *client, struct call *call, uint64_t deadline_ms)
+{
 	wait_while_there(client, call, deadline_ms);
 	return call_finish(client, call, deadline_ms);
+}
+
+/* ---- save and drop ---------------------------------------------------- */
+
+/* A server that has no part of the model has nothing to do, unless none has. */
+static int finish_all(optd_client *client, struct call **calls, uint64_t deadline_ms)
+{
+	char text[CLIENT_ERROR_BYTES];
+	uint32_t without = 0;
+	int failed = 0;
+	for (uint32_t i = 0; i < client->daemon_count; i++) {
+		int rc = finish(client, calls[i], deadline_ms);
+		without += rc == OPTD_NO_MODEL;
+		if (rc == 0 || (failed != 0 && (failed != OPTD_NO_MODEL || rc == OPTD_NO_MODEL)))
+			continue;
+		failed = rc;
+		snprintf(text, sizeof(text), "%s", client->error);
+	}
+	if (failed == 0 || (failed == OPTD_NO_MODEL && without < client->daemon_count))
+		return OPTD_OK;
+	return client_fail(client, failed, "%s", text);
+}
+
+/* A call for each daemon, so that each has its own result. */
+static int ask_all(optd_client *client, enum msg_verb verb, const char *name, uint32_t *lanes,
+                   struct call **calls)
+{
+	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
+	for (uint32_t i = 0; i < client->daemon_count; i++) {
+		lanes[i] = client->daemons[i].first_lane;
+		calls[i] = start(client, verb, name, &lanes[i], 1, NULL, NULL);
+		if (calls[i])
+			continue;
+		while (i > 0)
+			call_free(client, calls[--i]);
+		return OPTD_NO_MEMORY;
+	}
+	return finish_all(client, calls, deadline_ms);
 }
 
 static int run_first_lanes(optd_client *client, enum msg_verb verb, const char *name)
 {
 	uint32_t *lanes = calloc(client->daemon_count, sizeof(*lanes));
-	if (!lanes)
-		return client_fail(client, OPTD_NO_MEMORY, "out of memory");
-	for (uint32_t i = 0; i < client->daemon_count; i++)
-		lanes[i] = client->daemons[i].first_lane;
-	int rc = run(client, verb, name, lanes, client->daemon_count, NULL, NULL);
+	struct call **calls = calloc(client->daemon_count, sizeof(*calls));
+	int rc = lanes && calls ? ask_all(client, verb, name, lanes, calls)
+	                        : client_fail(client, OPTD_NO_MEMORY, "out of memory");
 	free(lanes);
+	free(calls);
 	return rc;
 }
 
@@ -188,6 +228,13 @@ static void free_reports(struct gathering *g, uint32_t count)
 	free(g->reports);
 }
 
+static int report_all(optd_client *client, const uint32_t *lanes, uint32_t count, struct gathering *g)
+{
+	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
+	struct call *call = start(client, MSG_STATUS, "", lanes, count, keep_report, g);
+	return call ? finish(client, call, deadline_ms) : OPTD_NO_MEMORY;
+}
+
 /* A report of each lane; freed by free_reports whatever is returned. */
 static int gather(optd_client *client, struct gathering *g)
 {
@@ -198,7 +245,7 @@ static int gather(optd_client *client, struct gathering *g)
 	for (uint32_t i = 0; rc == 0 && i < count; i++)
 		lanes[i] = i;
 	if (rc == 0)
-		rc = run(client, MSG_STATUS, "", lanes, count, keep_report, g);
+		rc = report_all(client, lanes, count, g);
 	if (rc == 0 && g->failed)
 		rc = client_fail(client, OPTD_NO_MEMORY, "out of memory");
 	free(lanes);

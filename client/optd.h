@@ -358,9 +358,11 @@ OPTD_API int optd_process(optd_client *client);
  * within a second of its being gone, and optd_save and optd_drop with OPTD_DRAINING when it is
  * shutting down.  Call again when it is back. */
 
-/* Writes checkpoints of one model, or of all for NULL, on every daemon. */
+/* Writes checkpoints of one model, or of all for NULL, on every daemon.  All are asked at
+ * once, and it returns when each has answered, with the first failure: others may have done
+ * it.  OPTD_NO_MODEL means that none of them has the model. */
 OPTD_API int optd_save(optd_client *client, const char *name);
-/* Makes every daemon forget a model and its checkpoint. */
+/* Makes every daemon forget a model and its checkpoint; the rest as for optd_save. */
 OPTD_API int optd_drop(optd_client *client, const char *name);
 
 /* One lane's view of one model. */
