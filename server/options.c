@@ -28,7 +28,7 @@ static const char usage[] =
 	"                          (default: tcp://127.0.0.1:16783; port 0: any free one)\n"
 	"      --lanes N           threads that serve (default: one for each endpoint)\n"
 	"      --data-dir DIR      where checkpoints are kept\n"
-	"      --log-level LEVEL   error, warn, info or debug\n"
+	"      --log-level LEVEL   error, warn or info\n"
 	"      --isa NAME          force the kernels' instruction set, for tests;\n"
 	"                          the results are the same bits\n"
 	"\n"

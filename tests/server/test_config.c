@@ -84,7 +84,7 @@ static void test_every_knob_can_be_set(void **state)
 	        "  models: 6\n  workers: 7\n"
 	        "step_timeout: 2min\nwaiting_notice: 250ms\ninit_lease: 3s\ndrain_timeout: 4s\n"
 	        "checkpoint: {interval: 1h, on_exit: false}\n"
-	        "log: {format: json, level: debug}\n"
+	        "log: {format: json, level: warn}\n"
 	        "security: {insecure: true}\n");
 	assert_int_equal(config.listen.count, 2);
 	assert_string_equal(config.advertise.text[1], "tcp://example.org:2");
@@ -102,7 +102,7 @@ static void test_every_knob_can_be_set(void **state)
 	assert_int_equal(config.checkpoint_interval_ms, 3600000);
 	assert_false(config.checkpoint_on_exit);
 	assert_int_equal(config.log_format, LOG_JSON);
-	assert_int_equal(config.log_level, LOG_DEBUG);
+	assert_int_equal(config.log_level, LOG_WARN);
 	assert_true(config.insecure);
 }
 
@@ -139,6 +139,7 @@ static void test_values_are_read_strictly(void **state)
 		"checkpoint: {on_exit: True}",
 		"checkpoint: {on_exit: \"true\"}",
 		"log: {level: INFO}",
+		"log: {level: debug}",
 		"log: {format: 0}",
 	};
 

@@ -166,7 +166,7 @@ static void test_command_line_wins_over_the_file(void **state)
 	const char *path = file_with(
 		"listen: tcp://127.0.0.1:1\nlanes: 1\ndata_dir: /a\nlog: {level: warn}\n");
 	bool go = RUN("--listen", "tcp://127.0.0.1:0", "--listen=ipc:///tmp/x", "--lanes", "3",
-	              "--data-dir", "/b", "--log-level", "debug", "-c", path);
+	              "--data-dir", "/b", "--log-level", "error", "-c", path);
 
 	(void)state;
 	unlink(path);
@@ -175,7 +175,7 @@ static void test_command_line_wins_over_the_file(void **state)
 	assert_string_equal(options.config.listen.text[1], "ipc:///tmp/x");
 	assert_int_equal(options.config.lanes, 3);
 	assert_string_equal(options.config.data_dir, "/b");
-	assert_int_equal(options.config.log_level, LOG_DEBUG);
+	assert_int_equal(options.config.log_level, LOG_ERROR);
 }
 
 static void test_isa_can_be_forced(void **state)
