@@ -230,7 +230,7 @@ typedef struct optd_model_info {
 	int created;        /* by this client's optd_open */
 	int restored;       /* it came from a checkpoint */
 	uint64_t age_s;     /* since it was created, or since that checkpoint */
-	int ready;          /* it has weights */
+	int ready;          /* it has weights: as of opening it, or of a pull since */
 	char optimizer[256]; /* "adam match=torch2 lr=0.001 ..." */
 	/* "exists at step 9380, run ab12, 14 h old" where optd_open found what an earlier
 	 * run has left, from a checkpoint or not; "" where it made the model or joined
@@ -286,7 +286,9 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
-/* The weights as they are, once they have seen at least min_version updates. */
+/* The weights as they are, once they have seen at least min_version updates.  Of a model
+ * that has none yet it waits for the first ones; if nobody gives them in time (the client's
+ * timeout or the model's step_timeout) it ends with OPTD_TIMEOUT, which says so. */
 OPTD_API int optd_pull(optd_model *model, float *weights, uint64_t min_version);
 
 /* The same for some tensors.  A push of some tensors is a whole step: this worker
