@@ -21,7 +21,7 @@
  *
  * Results.  Every function that can fail returns OPTD_OK (0) or a negative
  * optd_status, and leaves a sentence about it in optd_error(): which server,
- * which model, both values, what to do.  Outputs are written on success only;
+ * which model, both values, what to do (optd_layout_add alone leaves none).  Outputs are written on success only;
  * weights that were being pulled when a call failed may be partly new.
  *
  * Time.  Each blocking call returns within the client's timeout (90 s unless
@@ -162,7 +162,10 @@ OPTD_API void optd_layout_free(optd_layout *layout);
 
 /* Appends a tensor: a name of 1 to 511 bytes of UTF-8, unique in the layout, and a
  * shape of 0 to 16 dimensions (0: a scalar).  Returns its index, counted from 0,
- * or OPTD_INVALID, OPTD_TOO_LARGE, OPTD_NO_MEMORY. */
+ * or, without a text for optd_error, since a layout belongs to no client: OPTD_INVALID (an
+ * argument is NULL, the name is empty, not UTF-8 or in the layout already, there are more
+ * dimensions), OPTD_TOO_LARGE (a longer name, or more tensors or elements than a layout may
+ * have), OPTD_NO_MEMORY.  A layout that lacks the tensor stays good. */
 OPTD_API int optd_layout_add(optd_layout *layout, const char *name, const uint64_t *shape, uint32_t rank);
 
 /* Elements of all tensors together: the length of the model's flat vector, in
