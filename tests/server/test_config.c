@@ -331,6 +331,29 @@ static void test_awkward_characters_read_back_the_same(void **state)
 	reads_back_the_same();
 }
 
+static void test_numbers_are_printed_as_people_write_them_and_read_back(void **state)
+{
+	static const struct {
+		double value;
+		const char *text;
+	} numbers[] = {
+		{ 0, "0" },       { 500, "500" },           { 9500, "9500" },   { 999999999, "999999999" },
+		{ 1e9, "1e+09" }, { 1234567890123, "1234567890123" }, { 0.001, "0.001" }, { 1e-8, "1e-08" },
+		{ -20, "-20" },   { 0.30000000000000004, "0.30000000000000004" }, { 9500.5, "9500.5" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		char text[VALUE_TEXT_BYTES];
+		double again;
+
+		value_real_text(numbers[i].value, text);
+		assert_string_equal(text, numbers[i].text);
+		assert_true(value_real(text, strlen(text), false, &again));
+		assert_memory_equal(&again, &numbers[i].value, sizeof(again));
+	}
+}
+
 static void test_every_rule_and_match_reads_back_the_same(void **state)
 {
 	const double lr = 0.30000000000000004;
@@ -547,6 +570,7 @@ int main(void)
 		cmocka_unit_test(test_window_holds_two_messages),
 		cmocka_unit_test(test_printed_config_reads_back_the_same),
 		cmocka_unit_test(test_awkward_characters_read_back_the_same),
+		cmocka_unit_test(test_numbers_are_printed_as_people_write_them_and_read_back),
 		cmocka_unit_test(test_every_rule_and_match_reads_back_the_same),
 		cmocka_unit_test(test_command_line_sets_after_the_file),
 		cmocka_unit_test(test_missing_file_is_named),

@@ -139,7 +139,9 @@ static void test_wrong_command_lines_end_with_64(void **state)
 	assert_false(RUN("--lanes", "1", "--lanes", "2"));
 	refused(EXIT_USAGE, "--lanes is given more than 1 time");
 	assert_false(RUN("--lanes", "65"));
-	refused(EXIT_USAGE, "--lanes: lanes: \"65\" is out of range; allowed: a whole number");
+	refused(EXIT_USAGE, "optd: --lanes: \"65\" is out of range; allowed: a whole number");
+	assert_false(RUN("--log-level", "all"));
+	refused(EXIT_USAGE, "optd: --log-level: \"all\" is not");
 	assert_false(RUN("--help=3"));
 	refused(EXIT_USAGE, "--help=3: this option takes no value");
 	assert_false(RUN("--listen", "tcp://0.0.0.0:0"));
