@@ -1,38 +1,125 @@
 /*
  * For operators: status of every lane; save and drop, which each daemon's first
  * lane passes on to the others; and goodbye.
+ *
+ * Workers wait for a server that is to come back; whoever manages servers wants to
+ * know that it is gone.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/internal.h"
 
-/* Runs a verb on these lanes. */
-static int run(optd_client *client, enum msg_verb verb, const char *name, const uint32_t *lanes,
-               uint32_t count, void (*answer)(struct call *, uint32_t, const struct msg *), void *user)
+/* How often the addresses of what is out of reach are looked at. */
+#define LOOK_MS 500u
+
+/* Whether nobody listens at a lane's address; an error that may pass is none. */
+static bool is_gone(const struct lane *lane, char *why, size_t why_bytes)
 {
-	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
+	if (!reach_is_away(lane))
+		return false;
+	int error = link_diagnose(lane->endpoint, REACH_DIAGNOSE_MS, why, why_bytes);
+	return error == ECONNREFUSED || error == ENOENT;
+}
+
+static void fail_if_gone(optd_client *client, struct call *call)
+{
+	char why[256], said[320], text[CLIENT_ERROR_BYTES];
+	for (uint32_t i = 0; i < call->total && call->state != CALL_DONE; i++) {
+		const struct lane *lane = client->lanes[call->lanes[i]];
+		if (call->final[i] || !is_gone(lane, why, sizeof(why)))
+			continue;
+		snprintf(said, sizeof(said), "the server was gone before it answered %s: %s",
+		         msg_verb_name(call->verb), why);
+		describe(text, sizeof(text), NULL, lane->endpoint, said, OPTD_UNREACHABLE);
+		call_fail(client, call, OPTD_UNREACHABLE, text);
+	}
+}
+
+/* Until it is done, its time is over, or a server that it asks is gone. */
+static void wait_while_there(optd_client *client, struct call *call, uint64_t deadline_ms)
+{
+	uint64_t now_ms = hub_now_ms(), look_ms = now_ms + LOOK_MS;
+	while (call->state != CALL_DONE && now_ms < deadline_ms) {
+		client_turn(client, look_ms < deadline_ms ? look_ms : deadline_ms);
+		now_ms = hub_now_ms();
+		if (now_ms < look_ms)
+			continue;
+		fail_if_gone(client, call);
+		look_ms = now_ms + LOOK_MS;
+	}
+}
+
+/* Starts a verb on these lanes, which stay until it is finished; NULL without memory. */
+static struct call *start(optd_client *client, enum msg_verb verb, const char *name,
+                          const uint32_t *lanes, uint32_t count,
+                          void (*answer)(struct call *, uint32_t, const struct msg *), void *user)
+{
 	struct call *call = call_new(client, NULL, verb, count);
 	if (!call)
-		return OPTD_NO_MEMORY;
+		return NULL;
 	call->name = name;
 	call->lanes = lanes;
 	call->answer = answer;
 	call->user = user;
-	int rc = call_start(client, call);
-	return rc < 0 ? rc : call_finish(client, call, deadline_ms);
+	call_start(client, call);
+	return call;
+}
+
+static int finish(optd_client *client, struct call *call, uint64_t deadline_ms)
+{
+	wait_while_there(client, call, deadline_ms);
+	return call_finish(client, call, deadline_ms);
+}
+
+/* ---- save and drop ---------------------------------------------------- */
+
+/* A server that has no part of the model has nothing to do, unless none has. */
+static int finish_all(optd_client *client, struct call **calls, uint64_t deadline_ms)
+{
+	char text[CLIENT_ERROR_BYTES];
+	uint32_t without = 0;
+	int failed = 0;
+	for (uint32_t i = 0; i < client->daemon_count; i++) {
+		int rc = finish(client, calls[i], deadline_ms);
+		without += rc == OPTD_NO_MODEL;
+		if (rc == 0 || (failed != 0 && (failed != OPTD_NO_MODEL || rc == OPTD_NO_MODEL)))
+			continue;
+		failed = rc;
+		snprintf(text, sizeof(text), "%s", client->error);
+	}
+	if (failed == 0 || (failed == OPTD_NO_MODEL && without < client->daemon_count))
+		return OPTD_OK;
+	return client_fail(client, failed, "%s", text);
+}
+
+/* A call for each daemon, so that each has its own result. */
+static int ask_all(optd_client *client, enum msg_verb verb, const char *name, uint32_t *lanes,
+                   struct call **calls)
+{
+	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
+	for (uint32_t i = 0; i < client->daemon_count; i++) {
+		lanes[i] = client->daemons[i].first_lane;
+		calls[i] = start(client, verb, name, &lanes[i], 1, NULL, NULL);
+		if (calls[i])
+			continue;
+		while (i > 0)
+			call_free(client, calls[--i]);
+		return OPTD_NO_MEMORY;
+	}
+	return finish_all(client, calls, deadline_ms);
 }
 
 static int run_first_lanes(optd_client *client, enum msg_verb verb, const char *name)
 {
 	uint32_t *lanes = calloc(client->daemon_count, sizeof(*lanes));
-	if (!lanes)
-		return client_fail(client, OPTD_NO_MEMORY, "out of memory");
-	for (uint32_t i = 0; i < client->daemon_count; i++)
-		lanes[i] = client->daemons[i].first_lane;
-	int rc = run(client, verb, name, lanes, client->daemon_count, NULL, NULL);
+	struct call **calls = calloc(client->daemon_count, sizeof(*calls));
+	int rc = lanes && calls ? ask_all(client, verb, name, lanes, calls)
+	                        : client_fail(client, OPTD_NO_MEMORY, "out of memory");
 	free(lanes);
+	free(calls);
 	return rc;
 }
 
@@ -141,6 +228,13 @@ static void free_reports(struct gathering *g, uint32_t count)
 	free(g->reports);
 }
 
+static int report_all(optd_client *client, const uint32_t *lanes, uint32_t count, struct gathering *g)
+{
+	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
+	struct call *call = start(client, MSG_STATUS, "", lanes, count, keep_report, g);
+	return call ? finish(client, call, deadline_ms) : OPTD_NO_MEMORY;
+}
+
 /* A report of each lane; freed by free_reports whatever is returned. */
 static int gather(optd_client *client, struct gathering *g)
 {
@@ -151,7 +245,7 @@ static int gather(optd_client *client, struct gathering *g)
 	for (uint32_t i = 0; rc == 0 && i < count; i++)
 		lanes[i] = i;
 	if (rc == 0)
-		rc = run(client, MSG_STATUS, "", lanes, count, keep_report, g);
+		rc = report_all(client, lanes, count, g);
 	if (rc == 0 && g->failed)
 		rc = client_fail(client, OPTD_NO_MEMORY, "out of memory");
 	free(lanes);

@@ -120,6 +120,16 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 		call_complete(client, call);
 }
 
+/* An operator is told at once: the session holds such a request until the server is back,
+ * and who stops a server knows when that is. */
+static void refuse_draining(optd_client *client, const struct lane *lane, struct call *call,
+                            const char *said)
+{
+	char text[CLIENT_ERROR_BYTES];
+	describe(text, sizeof(text), NULL, lane->endpoint, said, OPTD_DRAINING);
+	call_fail(client, call, OPTD_DRAINING, text);
+}
+
 void call_notice(optd_client *client, struct lane *lane, const struct inflight_request *request,
                  const struct msg *reply)
 {
@@ -128,6 +138,10 @@ void call_notice(optd_client *client, struct lane *lane, const struct inflight_r
 	if (reply->status != OPTD_WAITING && reply->status != OPTD_DRAINING)
 		return;
 	text_copy(reply->text, said, sizeof(said));
+	if (reply->status == OPTD_DRAINING && !call->model) {
+		refuse_draining(client, lane, call, said);
+		return;
+	}
 	snprintf(call->waiting, sizeof(call->waiting), "%s", said);
 	if (call->model)
 		client_tell(client, "model '%s' on %s: %s", call->model->name, lane->endpoint, said);

@@ -187,6 +187,7 @@ void call_complete(optd_client *client, struct call *call)
 	    (call->verb == MSG_PULL || call->verb == MSG_PUSH_PULL)) {
 		model->version = call->version;
 		model->version_max = call->version_max;
+		model->info.ready = 1;
 		/* A reader has no steps of its own; what it has seen tells a rollback. */
 		if (client->rank == MSG_NO_RANK)
 			model_advance(model, seen_version(model, call));
@@ -220,11 +221,19 @@ int call_result(optd_client *client, const struct call *call)
 	return call->status;
 }
 
+const char *call_heard(const struct call *call)
+{
+	bool first = call->verb == MSG_PULL && call->min_version == 0 && call->version == UINT64_MAX;
+	if (!call->waiting[0] && first && call->model && !call->model->info.ready)
+		return "it has no weights yet: a worker must call optd_init";
+	return call->waiting;
+}
+
 /* What a late call waits for; names the server. */
 static void time_out(optd_client *client, struct call *call)
 {
 	char why[LIMIT_TEXT_BYTES + 512], text[CLIENT_ERROR_BYTES];
-	client_explain(client, call->waiting, why, sizeof(why));
+	client_explain(client, call_heard(call), why, sizeof(why));
 	if (call->model)
 		snprintf(text, sizeof(text), "model '%s' on %s: %s was not done in time: %s",
 		         call->model->name, model_endpoint(call->model), msg_verb_name(call->verb), why);

@@ -298,6 +298,9 @@ void call_complete(optd_client *client, struct call *call);
 int call_finish(optd_client *client, struct call *call, uint64_t deadline_ms);
 /* Sets the client's error text from a call that is done; returns its status. */
 int call_result(optd_client *client, const struct call *call);
+/* The latest that is known of what a call waits for, or "".  The server says it only
+ * after a while (waiting_notice). */
+const char *call_heard(const struct call *call);
 /* Ends a call: whatever is under way is given up. */
 void call_fail(optd_client *client, struct call *call, int status, const char *text);
 /* Asks again for messages of pushes under way that this lane's daemon may have forgotten. */

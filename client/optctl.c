@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "client/link.h"
+#include "proto/limits.h"
+#include "proto/nearest.h"
 
 #define DEFAULT_SERVER "tcp://127.0.0.1:16783"
 /* Looking should fail soon; saving and exporting may take long. */
@@ -105,6 +107,34 @@ static int command_export(struct optctl *ctl, char **arguments)
 	return optctl_export(ctl, arguments[0], arguments[1]);
 }
 
+struct likely {
+	struct nearest nearest;
+	char best[LIMIT_NAME_BYTES + 1];
+};
+
+static void try_row(void *user, const optd_status_row *row)
+{
+	struct likely *likely = user;
+	nearest_try(&likely->nearest, row->model);
+	if (likely->nearest.best != row->model)
+		return;
+	snprintf(likely->best, sizeof(likely->best), "%s", row->model);
+	likely->nearest.best = likely->best;
+}
+
+/* A command on a model failed; of a name that no server knows, the nearest one is told. */
+static int model_failed(const struct optctl *ctl, int status, const char *model)
+{
+	struct likely likely = {.nearest = nearest_of(model)};
+	char text[4096];
+	snprintf(text, sizeof(text), "%s", optd_error(ctl->client));
+	size_t end = strlen(text);
+	if (status == OPTD_NO_MODEL && optd_get_status(ctl->client, try_row, &likely) == 0 &&
+	    likely.best[0] && likely.nearest.distance > 0)
+		snprintf(text + end, sizeof(text) - end, "; the nearest is '%s'", likely.best);
+	return optctl_fail(status, text);
+}
+
 static void print_done(const char *what, const char *model)
 {
 	printf("%s '", what);
@@ -130,7 +160,7 @@ static int command_save(struct optctl *ctl, char **arguments)
 	}
 	rc = optd_save(ctl->client, arguments[0]);
 	if (rc < 0)
-		return optctl_fail(rc, optd_error(ctl->client));
+		return model_failed(ctl, rc, arguments[0] ? arguments[0] : "");
 	if (arguments[0])
 		print_done("saved", arguments[0]);
 	else
@@ -159,7 +189,7 @@ static int command_drop(struct optctl *ctl, char **arguments)
 	}
 	int rc = optd_drop(ctl->client, arguments[0]);
 	if (rc < 0)
-		return optctl_fail(rc, optd_error(ctl->client));
+		return model_failed(ctl, rc, arguments[0]);
 	print_done("dropped", arguments[0]);
 	return EXIT_DONE;
 }

@@ -21,7 +21,7 @@
  *
  * Results.  Every function that can fail returns OPTD_OK (0) or a negative
  * optd_status, and leaves a sentence about it in optd_error(): which server,
- * which model, both values, what to do.  Outputs are written on success only;
+ * which model, both values, what to do (optd_layout_add alone leaves none).  Outputs are written on success only;
  * weights that were being pulled when a call failed may be partly new.
  *
  * Time.  Each blocking call returns within the client's timeout (90 s unless
@@ -163,7 +163,10 @@ OPTD_API void optd_layout_free(optd_layout *layout);
 
 /* Appends a tensor: a name of 1 to 511 bytes of UTF-8, unique in the layout, and a
  * shape of 0 to 16 dimensions (0: a scalar).  Returns its index, counted from 0,
- * or OPTD_INVALID, OPTD_TOO_LARGE, OPTD_NO_MEMORY. */
+ * or, without a text for optd_error, since a layout belongs to no client: OPTD_INVALID (an
+ * argument is NULL, the name is empty, not UTF-8 or in the layout already, there are more
+ * dimensions), OPTD_TOO_LARGE (a longer name, or more tensors or elements than a layout may
+ * have), OPTD_NO_MEMORY.  A layout that lacks the tensor stays good. */
 OPTD_API int optd_layout_add(optd_layout *layout, const char *name, const uint64_t *shape, uint32_t rank);
 
 /* Elements of all tensors together: the length of the model's flat vector, in
@@ -231,7 +234,7 @@ typedef struct optd_model_info {
 	int created;        /* by this client's optd_open */
 	int restored;       /* it came from a checkpoint */
 	uint64_t age_s;     /* since it was created, or since that checkpoint */
-	int ready;          /* it has weights */
+	int ready;          /* it has weights: as of opening it, or of a pull since */
 	char optimizer[256]; /* "adam match=torch2 lr=0.001 ..." */
 	/* "exists at step 9380, run ab12, 14 h old" where optd_open found what an earlier
 	 * run has left, from a checkpoint or not; "" where it made the model or joined
@@ -288,7 +291,9 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
-/* The weights as they are, once they have seen at least min_version updates. */
+/* The weights as they are, once they have seen at least min_version updates.  Of a model
+ * that has none yet it waits for the first ones; if nobody gives them in time (the client's
+ * timeout or the model's step_timeout) it ends with OPTD_TIMEOUT, which says so. */
 OPTD_API int optd_pull(optd_model *model, float *weights, uint64_t min_version);
 
 /* The same for some tensors.  A push of some tensors is a whole step: this worker
@@ -356,9 +361,15 @@ OPTD_API int optd_process(optd_client *client);
 
 /* ---- for operators ---------------------------------------------------- */
 
-/* Writes checkpoints of one model, or of all for NULL, on every daemon. */
+/* These do not wait for a server that is to come back: they end with OPTD_UNREACHABLE
+ * within a second of its being gone, and optd_save and optd_drop with OPTD_DRAINING when it is
+ * shutting down.  Call again when it is back. */
+
+/* Writes checkpoints of one model, or of all for NULL, on every daemon.  All are asked at
+ * once, and it returns when each has answered, with the first failure: others may have done
+ * it.  OPTD_NO_MODEL means that none of them has the model. */
 OPTD_API int optd_save(optd_client *client, const char *name);
-/* Makes every daemon forget a model and its checkpoint. */
+/* Makes every daemon forget a model and its checkpoint; the rest as for optd_save. */
 OPTD_API int optd_drop(optd_client *client, const char *name);
 
 /* One lane's view of one model. */

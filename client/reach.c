@@ -21,11 +21,6 @@ static void take_news(struct lane *lane, uint64_t now_ms)
 	}
 }
 
-static bool is_away(const struct lane *lane)
-{
-	return lane->session.state == SESSION_GREETING && !lane->reach.connected;
-}
-
 static bool is_told_by_another(const optd_client *client, uint32_t index)
 {
 	for (uint32_t i = 0; i < index; i++)
@@ -63,13 +58,18 @@ void reach_turn(optd_client *client, uint64_t now_ms)
 	for (uint32_t i = 0; i < client->lane_count; i++) {
 		struct lane *lane = client->lanes[i];
 		take_news(lane, now_ms);
-		if (!is_away(lane))
+		if (!reach_is_away(lane))
 			continue;
 		if (lane->reach.tell_ms == 0)
 			lane->reach.tell_ms = now_ms + REACH_TELL_MS;
 		if (now_ms >= lane->reach.tell_ms && !is_told_by_another(client, i))
 			tell(client, lane, now_ms);
 	}
+}
+
+bool reach_is_away(const struct lane *lane)
+{
+	return lane->session.state == SESSION_GREETING && !lane->reach.connected;
 }
 
 void reach_found(optd_client *client, struct lane *lane)

@@ -32,6 +32,8 @@ struct reach {
 /* Takes the news of every lane's connection: a lost one starts its session again
  * at once, not when the server's silence shows it. */
 void reach_turn(struct optd_client *client, uint64_t now_ms);
+/* Whether the lane is without a connection. */
+bool reach_is_away(const struct lane *lane);
 /* HELLO was answered. */
 void reach_found(struct optd_client *client, struct lane *lane);
 

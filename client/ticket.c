@@ -27,7 +27,7 @@ int optd_wait(optd_client *client, optd_ticket ticket, uint32_t timeout_ms)
 		return unknown(client, ticket);
 	while (call->state != CALL_DONE) {
 		if (hub_now_ms() >= deadline_ms) {
-			client_explain(client, call->waiting, why, sizeof(why));
+			client_explain(client, call_heard(call), why, sizeof(why));
 			client_leave(client);
 			return client_fail(client, OPTD_TIMEOUT, "ticket %llu is still under way: %s",
 			                   (unsigned long long)ticket, why);

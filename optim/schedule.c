@@ -128,6 +128,17 @@ int schedule_find(const char *name)
 	return -1;
 }
 
+const char *schedule_nearest(const char *name)
+{
+	const char *nearest = kinds[0].name;
+
+	for (int i = 1; i < SCHEDULE_KIND_COUNT; i++) {
+		if (text_distance(name, kinds[i].name) < text_distance(name, nearest))
+			nearest = kinds[i].name;
+	}
+	return nearest;
+}
+
 const struct schedule_param *schedule_params(enum schedule_kind kind, uint32_t *count)
 {
 	*count = kinds[kind].count;

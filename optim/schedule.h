@@ -62,6 +62,8 @@ struct schedule {
 /* "cosine"; and back, -1 for another word. */
 const char *schedule_name(enum schedule_kind kind);
 int schedule_find(const char *name);
+/* The name most like the given word. */
+const char *schedule_nearest(const char *name);
 const struct schedule_param *schedule_params(enum schedule_kind kind, uint32_t *count);
 
 /* A part with its defaults; required parameters are NaN until they are set. */

@@ -25,7 +25,7 @@
 #define HOUR (60 * MINUTE)
 
 static const char *const format_words[] = { "text", "json", "journald" };
-static const char *const level_words[] = { "error", "warn", "info", "debug" };
+static const char *const level_words[] = { "error", "warn", "info" };
 static const char *const mode_words[] = { NULL, "sync", "async" };
 static const char *const reduce_words[] = { NULL, "mean", "sum" };
 

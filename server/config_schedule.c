@@ -73,13 +73,18 @@ static int read_until(struct reader *reader, const yaml_node_t *key, const yaml_
 static int begin_part(struct reader *reader, const yaml_node_t *node, const yaml_node_t *name,
                       struct schedule_part *part)
 {
-	int kind = name != NULL && name->type == YAML_SCALAR_NODE ? schedule_find(node_text(name)) : -1;
+	int kind;
 
-	if (kind < 0)
+	if (name == NULL || name->type != YAML_SCALAR_NODE)
 		return reader_refuse(reader, reader_line(node),
 		                     "models.optimizer: schedule: needs a name; allowed: one of constant, "
 		                     "constantlr, linear_warmup, step, multistep, exponential, cosine, "
 		                     "cosine_restarts, polynomial, onecycle, wsd");
+	kind = schedule_find(node_text(name));
+	if (kind < 0)
+		return reader_refuse(reader, reader_line(name),
+		                     "models.optimizer: schedule: \"%.64s\" is not known; the nearest is \"%s\"",
+		                     node_text(name), schedule_nearest(node_text(name)));
 	schedule_part_init(part, (enum schedule_kind)kind);
 	return 0;
 }

@@ -55,8 +55,15 @@ void value_duration_text(uint64_t ms, char out[VALUE_TEXT_BYTES])
 	units_text(time_units, ms, out);
 }
 
+/* Whole numbers below this are written out: 9500, not 9.5e+03. */
+#define WHOLE_TEXT_MAX 1e9
+
 void value_real_text(double value, char out[VALUE_TEXT_BYTES])
 {
+	if (fabs(value) < WHOLE_TEXT_MAX && value == floor(value)) {
+		snprintf(out, VALUE_TEXT_BYTES, "%.0f", value);
+		return;
+	}
 	for (int digits = 1; digits <= 17; digits++) {
 		snprintf(out, VALUE_TEXT_BYTES, "%.*g", digits, value);
 		if (strtod(out, NULL) == value)

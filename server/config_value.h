@@ -26,7 +26,7 @@ bool value_real(const char *text, size_t size, bool flag, double *out);
 /* "16MiB", "5min": with the largest unit that divides it; "0" for nothing. */
 void value_bytes_text(uint64_t bytes, char out[VALUE_TEXT_BYTES]);
 void value_duration_text(uint64_t ms, char out[VALUE_TEXT_BYTES]);
-/* The fewest digits that read back the same. */
+/* The fewest digits that read back the same; whole numbers up to nine digits in full. */
 void value_real_text(double value, char out[VALUE_TEXT_BYTES]);
 
 /* Writes a schedule as YAML that reads back the same (config_schedule.c). */

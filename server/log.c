@@ -21,7 +21,7 @@ static const struct {
 	const char *name;
 	char priority;
 } levels[LOG_LEVEL_COUNT] = {
-	{ "error", '3' }, { "warn", '4' }, { "info", '6' }, { "debug", '7' }
+	{ "error", '3' }, { "warn", '4' }, { "info", '6' }
 };
 
 /* Kept free for the end of a line: "...", a quote, "}" and the newline.  A whole

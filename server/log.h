@@ -20,7 +20,7 @@
 #define LOG_LINE_BYTES 4096u
 
 enum log_format { LOG_TEXT, LOG_JSON, LOG_JOURNALD, LOG_FORMAT_COUNT };
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_LEVEL_COUNT };
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_LEVEL_COUNT };
 
 /* Plain data; several threads may use one log at once as long as nobody changes
  * it.  journald is text with a "<6>" priority in front and without the time,

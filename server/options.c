@@ -28,7 +28,7 @@ static const char usage[] =
 	"                          (default: tcp://127.0.0.1:16783; port 0: any free one)\n"
 	"      --lanes N           threads that serve (default: one for each endpoint)\n"
 	"      --data-dir DIR      where checkpoints are kept\n"
-	"      --log-level LEVEL   error, warn, info or debug\n"
+	"      --log-level LEVEL   error, warn or info\n"
 	"      --isa NAME          force the kernels' instruction set, for tests;\n"
 	"                          the results are the same bits\n"
 	"\n"
@@ -205,6 +205,14 @@ static int set_isa(const struct line *line, struct options *options, FILE *err)
 	return 0;
 }
 
+/* The sentence without the knob's path at its beginning: the flag names it. */
+static const char *without_path(const char *why, const char *path)
+{
+	size_t bytes = strlen(path);
+
+	return strncmp(why, path, bytes) == 0 && strncmp(why + bytes, ": ", 2) == 0 ? why + bytes + 2 : why;
+}
+
 /* Defaults, then the file, then the command line. */
 static int load(const struct line *line, struct config *config, FILE *err)
 {
@@ -223,7 +231,8 @@ static int load(const struct line *line, struct config *config, FILE *err)
 		rc = config_set(config, setters[i].path, line->values[i], line->counts[i], why,
 		                sizeof(why));
 		if (rc < 0) {
-			fprintf(err, "optd: %s: %s\n", setters[i].flag, why);
+			fprintf(err, "optd: %s: %s\n", setters[i].flag,
+			        without_path(why, setters[i].path));
 			return EXIT_USAGE;
 		}
 	}

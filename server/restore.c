@@ -183,6 +183,22 @@ static int admit(const struct restore *restore, const struct checkpoint *about, 
 	return rc;
 }
 
+static void say_restored(const struct restore *restore, const struct checkpoint_file *file)
+{
+	const struct checkpoint *about = checkpoint_about(file);
+	struct layout_run owned = checkpoint_owned(about);
+	uint64_t lowest = UINT64_MAX, highest = 0;
+
+	for (uint32_t i = 0; i < owned.count; i++) {
+		uint64_t version = checkpoint_version(file, owned.first + i);
+		lowest = version < lowest ? version : lowest;
+		highest = version > highest ? version : highest;
+	}
+	log_event(restore->log, LOG_INFO, "restored", log_str("model", about->model),
+	          log_u64("parameters", layout_elements(about->layout)), log_u64("version", lowest),
+	          log_u64("highest", highest), log_i64("age_s", (int64_t)time(NULL) - about->saved_s));
+}
+
 static int restore_file(void *context, enum checkpoint_entry entry, const char *path)
 {
 	struct restore *restore = context;
@@ -211,10 +227,7 @@ static int restore_file(void *context, enum checkpoint_entry entry, const char *
 	if (rc < 0)
 		snprintf(restore->why, restore->why_bytes, "%s: %s", path, why);
 	else
-		log_event(restore->log, LOG_INFO, "restored", log_str("model", about->model),
-		          log_u64("parameters", layout_elements(about->layout)),
-		          log_u64("version", checkpoint_version(file, checkpoint_owned(about).first)),
-		          log_i64("age_s", (int64_t)time(NULL) - about->saved_s));
+		say_restored(restore, file);
 	if (rc == OPTD_OK) {
 		restore->epoch = about->epoch > restore->epoch ? about->epoch : restore->epoch;
 		restore->models++;

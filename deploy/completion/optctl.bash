@@ -7,24 +7,42 @@ _optctl_models()
 		sed -n 's/.*"name": *"\([^"\\]*\)".*/\1/p'
 }
 
+# Bash takes the part of the word behind the last ":" or "=" for the word.
+_optctl_cut()
+{
+	local breaks=${COMP_WORDBREAKS//[^:=]/}
+	if [[ -n $breaks ]]; then
+		COMPREPLY=("${COMPREPLY[@]#"${1%"${1##*["$breaks"]}"}"}")
+	fi
+}
+
 _optctl()
 {
-	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-	local command= place=0 i server=() options="--server --timeout --help --version -s -t -h"
+	local words word before= previous last i line=${COMP_LINE:0:COMP_POINT}
+	local command= place=0 server=() options="--server --timeout --help --version -s -t -h"
 
+	# COMP_WORDS has endpoints in pieces.
+	read -ra words <<<"$line"
+	if [[ $line == *[[:space:]] ]]; then
+		words+=("")
+	fi
+	last=$((${#words[@]} - 1))
+	word=${words[last]}
+	previous=${words[last - 1]}
 	# Which command stands before the cursor, and how many of its words follow;
 	# an option takes its value along.
-	for ((i = 1; i < COMP_CWORD; i++)); do
-		case ${COMP_WORDS[i]} in
+	for ((i = 1; i < last; i++)); do
+		case ${words[i]} in
 		-s | --server)
-			server=(--server "${COMP_WORDS[i + 1]}")
+			server=(--server "${words[i + 1]//[\"\']/}")
 			((i++))
 			;;
+		--server=*) server=("${words[i]//[\"\']/}") ;;
 		-t | --timeout) ((i++)) ;;
 		-*) ;;
 		*)
 			if [[ -z $command ]]; then
-				command=${COMP_WORDS[i]}
+				command=${words[i]}
 			else
 				((place++))
 			fi
@@ -36,9 +54,14 @@ _optctl()
 	drop) options+=" --yes -y" ;;
 	rules) options+=" --markdown" ;;
 	esac
+	if [[ $word == --*=* ]]; then
+		previous=${word%%=*}
+		before=$previous=
+		word=${word#"$before"}
+	fi
 	if [[ $previous == -s || $previous == --server ]]; then
 		compopt -o nospace
-		mapfile -t COMPREPLY < <(compgen -W "tcp:// ipc://" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -P "$before" -W "tcp:// ipc://" -- "$word")
 	elif [[ $previous == -t || $previous == --timeout ]]; then
 		COMPREPLY=()
 	elif [[ $word == -* ]]; then
@@ -53,6 +76,7 @@ _optctl()
 	elif [[ $place == 0 && $command =~ ^(export|save|drop)$ ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_optctl_models "${server[@]}")" -- "$word")
 	fi
+	_optctl_cut "$before$word"
 }
 
 complete -F _optctl optctl

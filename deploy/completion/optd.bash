@@ -20,7 +20,7 @@ _optd()
 		mapfile -t COMPREPLY < <(compgen -d -- "$word")
 		;;
 	--log-level)
-		mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "error warn info" -- "$word")
 		;;
 	--isa)
 		mapfile -t COMPREPLY < <(compgen -W "$(optd --version 2>/dev/null |

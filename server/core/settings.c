@@ -33,8 +33,7 @@ static int read_schedule_part(const struct msg_schedule_part *given, struct sche
 	name_text(given->name, name, sizeof(name));
 	int kind = schedule_find(name);
 	if (kind < 0) {
-		snprintf(why, why_bytes, "no schedule '%s'; there are constant, linear_warmup, step, cosine and "
-		         "others, see optd.yaml(5)", name);
+		snprintf(why, why_bytes, "no schedule '%s'; the nearest is '%s'", name, schedule_nearest(name));
 		return OPTD_HYPER;
 	}
 	schedule_part_init(part, (enum schedule_kind)kind);

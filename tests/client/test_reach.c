@@ -92,14 +92,15 @@ static void test_a_lost_connection_is_told_of_and_made_again(void **state)
 	struct heard heard = {.back = &later, .endpoint = endpoint};
 	optd_options options = {.rank = -1, .timeout_ms = 20000, .notice = notice, .user = &heard};
 	optd_client *client;
+	optd_model *model;
 	(void)state;
 	fake_daemon_start(&daemon, 9);
 	snprintf(endpoint, sizeof(endpoint), "%s", daemon.endpoint);
 	assert_int_equal(optd_connect(endpoint, &options, &client), 0);
 	fake_daemon_stop(&daemon);
 	heard.start_ms = hub_now_ms();
-	/* The call goes on with the new one. */
-	assert_int_equal(optd_save(client, NULL), OPTD_OK);
+	/* The call goes on with the new one, which has no model. */
+	assert_int_equal(optd_open(client, "m", NULL, NULL, &model), OPTD_NO_MODEL);
 	expect_heard_soon(&heard, " 20 s");
 	assert_non_null(strstr(heard.last, ": connected again"));
 	optd_close(&client);
@@ -125,6 +126,54 @@ static void test_a_short_absence_is_not_told_of(void **state)
 	fake_daemon_stop(&daemon);
 }
 
+/* ---- operators ---------------------------------------------------------- */
+
+static void expect_gone(const optd_client *client, uint64_t before_ms, const char *why)
+{
+	assert_non_null(strstr(optd_error(client), why));
+	assert_non_null(strstr(optd_error(client), "Connection refused"));
+	/* Of sixty seconds. */
+	assert_true(hub_now_ms() - before_ms < 10000);
+}
+
+static void test_who_saves_does_not_wait_for_a_server_that_is_gone(void **state)
+{
+	static struct fake_daemon daemon;
+	optd_options options = {.rank = -1, .timeout_ms = 60000};
+	optd_client *client;
+	(void)state;
+	fake_daemon_start(&daemon, 9);
+	assert_int_equal(optd_connect(daemon.endpoint, &options, &client), 0);
+	fake_daemon_stop(&daemon);
+	uint64_t before_ms = hub_now_ms();
+	assert_int_equal(optd_save(client, NULL), OPTD_UNREACHABLE);
+	expect_gone(client, before_ms, "the server was gone before it answered SAVE");
+	optd_close(&client);
+}
+
+/* SAVE and DROP are under way: the server has said so. */
+static void stop_server(void *user, const char *text)
+{
+	struct fake_daemon *daemon = user;
+	if (strstr(text, "waiting for") && !atomic_load(&daemon->stop))
+		fake_daemon_stop(daemon);
+}
+
+static void test_a_server_that_goes_in_the_middle_of_a_drop_is_told_of_soon(void **state)
+{
+	static struct fake_daemon daemon;
+	optd_options options = {.rank = -1, .timeout_ms = 60000, .notice = stop_server, .user = &daemon};
+	optd_client *client;
+	(void)state;
+	fake_daemon_start(&daemon, 9);
+	atomic_store(&daemon.hold, 1);
+	assert_int_equal(optd_connect(daemon.endpoint, &options, &client), 0);
+	uint64_t before_ms = hub_now_ms();
+	assert_int_equal(optd_drop(client, "m"), OPTD_UNREACHABLE);
+	expect_gone(client, before_ms, "the server was gone before it answered DROP");
+	optd_close(&client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -132,6 +181,8 @@ int main(void)
 		cmocka_unit_test(test_a_server_that_comes_is_told_of),
 		cmocka_unit_test(test_a_lost_connection_is_told_of_and_made_again),
 		cmocka_unit_test(test_a_short_absence_is_not_told_of),
+		cmocka_unit_test(test_who_saves_does_not_wait_for_a_server_that_is_gone),
+		cmocka_unit_test(test_a_server_that_goes_in_the_middle_of_a_drop_is_told_of_soon),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,7 +57,7 @@ lacks() {
 	! "$@" | grep -E -- "$pattern"
 }
 
-echo "1..12"
+echo "1..13"
 
 must make_it install
 result $? "test_install_succeeds"
@@ -113,6 +113,17 @@ must $cc -std=c11 -Wall -Wextra -Werror $sanitize -o "$dir/static" "$dir/program
 	"$lib/liboptd.a" $(config --libs-only-l --static | sed 's/-loptd//') &&
 	must has "$wanted" "$dir/static"
 result $? "test_a_program_links_the_static_library_and_runs"
+
+# The words as they are, and again with the archive taken.
+sed 's|"client/optd.h"|<optd.h>|' client/examples/ten_lines.c >"$dir/ten_lines.c"
+all=0
+for static in "" -Wl,-Bstatic; do
+	# shellcheck disable=SC2046,SC2086
+	must $cc -std=c11 -Wall -Wextra -Werror $sanitize -o "$dir/static" "$dir/ten_lines.c" \
+		$(config --cflags) $(config --libs --static | sed "s/-loptd/$static -loptd ${static:+-Wl,-Bdynamic}/") || all=1
+done
+[ $all -eq 0 ] && must lacks liboptd readelf -d "$dir/static"
+result $? "test_what_pkg_config_says_for_a_static_link_is_enough"
 
 must lacks ' [TDBRV] ([^o]|o[^p]|op[^t]|opt[^d]|optd[^_])' nm -g --defined-only "$lib/liboptd.a"
 result $? "test_the_static_library_defines_only_names_of_ours"

@@ -17,6 +17,7 @@
 #include "tests/e2e/crew.h"
 #include "tests/e2e/slow.h"
 #include "tests/support/daemon_process.h"
+#include "tests/support/optctl_process.h"
 
 static const uint64_t four[] = { 4 };
 
@@ -131,18 +132,34 @@ static void test_one_who_opens_a_model_while_draining_waits_for_the_successor(vo
 }
 
 /* The daemon does not end: its step stands still. */
-static void test_one_who_saves_while_draining_is_told_what_the_server_said(void **state)
+static void test_one_who_saves_or_drops_while_draining_is_told_so_at_once(void **state)
 {
 	struct fixture *fixture = *state;
-	const optd_options options = { .rank = -1, .timeout_ms = 300 };
+	const optd_options options = { .rank = -1, .timeout_ms = DAEMON_DEADLINE_MS };
 	optd_client *client;
 
 	assert_int_equal(optd_connect(fixture->daemon.endpoints[0], &options, &client), OPTD_OK);
 	begin_to_stop(fixture);
-	assert_int_equal(optd_save(client, NULL), OPTD_TIMEOUT);
+	assert_int_equal(optd_save(client, NULL), OPTD_DRAINING);
 	assert_non_null(strstr(optd_error(client), "the server is shutting down"));
-	assert_null(strstr(optd_error(client), "does not answer"));
+	assert_int_equal(optd_drop(client, SLOW_MODEL), OPTD_DRAINING);
 	optd_close(&client);
+	complete(fixture);
+}
+
+static void test_optctl_says_at_once_that_the_server_is_shutting_down(void **state)
+{
+	static const char *const commands[] = { "save", "save " SLOW_MODEL, "drop --yes " SLOW_MODEL };
+	struct fixture *fixture = *state;
+	char out[2048];
+
+	begin_to_stop(fixture);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+		assert_int_equal(optctl_run(out, sizeof(out), "-t 30 -s %s %s",
+		                            fixture->daemon.endpoints[0], commands[i]),
+		                 1);
+		assert_non_null(strstr(out, "the server is shutting down: ask again when it is back"));
+	}
 	complete(fixture);
 }
 
@@ -172,7 +189,8 @@ int main(void)
 		TEST(test_a_new_model_is_refused_while_draining),
 		TEST(test_first_weights_are_refused_while_draining),
 		TEST(test_one_who_opens_a_model_while_draining_waits_for_the_successor),
-		TEST(test_one_who_saves_while_draining_is_told_what_the_server_said),
+		TEST(test_one_who_saves_or_drops_while_draining_is_told_so_at_once),
+		TEST(test_optctl_says_at_once_that_the_server_is_shutting_down),
 		TEST(test_one_who_opens_while_draining_is_told_what_the_server_said),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -240,6 +240,19 @@ static void test_a_step_that_stands_still_is_kept_in_part(void **state)
 	kept_assert_at(fixture->file, 2, 2);
 }
 
+static void test_the_start_logs_the_lowest_and_the_highest_version(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_slow(fixture, "drain_timeout: off\n");
+	slow_push(&fixture->slow, 1, 0, 1);
+	assert_int_equal(daemon_stop(&fixture->daemon), 0);
+	kept_assert_at(fixture->file, 1, 2);
+	daemon_restart(&fixture->daemon, 1);
+	assert_int_equal(daemon_log_count(&fixture->daemon, " info event=restored model=slow "), 1);
+	assert_int_equal(daemon_log_count(&fixture->daemon, " version=1 highest=2 age_s="), 1);
+}
+
 static void test_a_step_completed_while_draining_is_kept_whole(void **state)
 {
 	struct fixture *fixture = *state;
@@ -397,6 +410,7 @@ int main(void)
 		TEST(test_term_during_training_keeps_one_version_of_all_lanes),
 		TEST(test_a_worker_that_sleeps_through_the_end_goes_on),
 		TEST(test_a_step_that_stands_still_is_kept_in_part),
+		TEST(test_the_start_logs_the_lowest_and_the_highest_version),
 		TEST(test_a_step_completed_while_draining_is_kept_whole),
 		TEST(test_a_step_completed_after_a_forced_save_is_kept),
 		TEST(test_a_step_saved_in_part_and_completed_while_draining_is_kept),

@@ -145,6 +145,14 @@ static void assert_refused(int rc, const char *why, const char *first, const cha
 		fail_msg("'%s' names not both '%s' and '%s'", why, first, second);
 }
 
+static void test_nearest_name_forgives_a_typo(void **state)
+{
+	(void)state;
+	assert_string_equal(schedule_nearest("cosin"), "cosine");
+	assert_string_equal(schedule_nearest("one_cycle"), "onecycle");
+	assert_non_null(schedule_nearest(""));
+}
+
 static void test_every_parameter_has_its_range(void **state)
 {
 	(void)state;
@@ -228,6 +236,7 @@ int main(void)
 		cmocka_unit_test(test_every_recorded_value_is_met),
 		cmocka_unit_test(test_all_zeros_is_a_constant_rate),
 		cmocka_unit_test(test_names_read_back),
+		cmocka_unit_test(test_nearest_name_forgives_a_typo),
 		cmocka_unit_test(test_every_parameter_has_its_range),
 		cmocka_unit_test(test_what_is_required_is_asked_for),
 		cmocka_unit_test(test_unknown_parameters_and_counts_are_named),

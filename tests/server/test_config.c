@@ -84,7 +84,7 @@ static void test_every_knob_can_be_set(void **state)
 	        "  models: 6\n  workers: 7\n"
 	        "step_timeout: 2min\nwaiting_notice: 250ms\ninit_lease: 3s\ndrain_timeout: 4s\n"
 	        "checkpoint: {interval: 1h, on_exit: false}\n"
-	        "log: {format: json, level: debug}\n"
+	        "log: {format: json, level: warn}\n"
 	        "security: {insecure: true}\n");
 	assert_int_equal(config.listen.count, 2);
 	assert_string_equal(config.advertise.text[1], "tcp://example.org:2");
@@ -102,7 +102,7 @@ static void test_every_knob_can_be_set(void **state)
 	assert_int_equal(config.checkpoint_interval_ms, 3600000);
 	assert_false(config.checkpoint_on_exit);
 	assert_int_equal(config.log_format, LOG_JSON);
-	assert_int_equal(config.log_level, LOG_DEBUG);
+	assert_int_equal(config.log_level, LOG_WARN);
 	assert_true(config.insecure);
 }
 
@@ -139,6 +139,7 @@ static void test_values_are_read_strictly(void **state)
 		"checkpoint: {on_exit: True}",
 		"checkpoint: {on_exit: \"true\"}",
 		"log: {level: INFO}",
+		"log: {level: debug}",
 		"log: {format: 0}",
 	};
 
@@ -328,6 +329,29 @@ static void test_awkward_characters_read_back_the_same(void **state)
 	accepts("models:\n- {name: \"\\L\"}\n- {name: \"a\\P\"}\n- {name: \"\\uFEFF b\"}\n- {name: \"\\N\"}\n"
 	        "- {name: \"\\x80\"}\n- {name: \"\\x9F\\xA0\"}\n- {name: \"\\uFFFE\\uFFFD\\U0001F600\"}\n");
 	reads_back_the_same();
+}
+
+static void test_numbers_are_printed_as_people_write_them_and_read_back(void **state)
+{
+	static const struct {
+		double value;
+		const char *text;
+	} numbers[] = {
+		{ 0, "0" },       { 500, "500" },           { 9500, "9500" },   { 999999999, "999999999" },
+		{ 1e9, "1e+09" }, { 1234567890123, "1234567890123" }, { 0.001, "0.001" }, { 1e-8, "1e-08" },
+		{ -20, "-20" },   { 0.30000000000000004, "0.30000000000000004" }, { 9500.5, "9500.5" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		char text[VALUE_TEXT_BYTES];
+		double again;
+
+		value_real_text(numbers[i].value, text);
+		assert_string_equal(text, numbers[i].text);
+		assert_true(value_real(text, strlen(text), false, &again));
+		assert_memory_equal(&again, &numbers[i].value, sizeof(again));
+	}
 }
 
 static void test_every_rule_and_match_reads_back_the_same(void **state)
@@ -546,6 +570,7 @@ int main(void)
 		cmocka_unit_test(test_window_holds_two_messages),
 		cmocka_unit_test(test_printed_config_reads_back_the_same),
 		cmocka_unit_test(test_awkward_characters_read_back_the_same),
+		cmocka_unit_test(test_numbers_are_printed_as_people_write_them_and_read_back),
 		cmocka_unit_test(test_every_rule_and_match_reads_back_the_same),
 		cmocka_unit_test(test_command_line_sets_after_the_file),
 		cmocka_unit_test(test_missing_file_is_named),

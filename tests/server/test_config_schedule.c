@@ -67,7 +67,9 @@ static void test_bad_schedules_are_refused_with_their_line(void **state)
 		const char *text, *what;
 	} bad[] = {
 		{ MODEL("{T_max: 3}"), "needs a name" },
-		{ MODEL("cosin"), "allowed: one of constant" },
+		{ MODEL("{name: [cosine], T_max: 3}"), "needs a name; allowed: one of constant" },
+		{ MODEL("cosin"), "\"cosin\" is not known; the nearest is \"cosine\"" },
+		{ MODEL("{name: linear_warmap}"), "\"linear_warmap\" is not known; the nearest is \"linear_warmup\"" },
 		{ MODEL("{name: cosine}"), "cosine needs T_max" },
 		{ MODEL("{name: cosine, tmax: 3}"), "no parameter 'tmax'; it has T_max eta_min" },
 		{ MODEL("{name: cosine, T_max: many}"), "T_max is not a number" },

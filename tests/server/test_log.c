@@ -65,8 +65,8 @@ static void test_journald_line_begins_with_priority(void **state)
 	(void)state;
 	assert_string_equal(FORMAT(LOG_JOURNALD, LOG_ERROR, log_str("event", "stop")),
 	                    "<3>error event=stop\n");
-	assert_string_equal(FORMAT(LOG_JOURNALD, LOG_DEBUG, log_str("event", "stop")),
-	                    "<7>debug event=stop\n");
+	assert_string_equal(FORMAT(LOG_JOURNALD, LOG_INFO, log_str("event", "stop")),
+	                    "<6>info event=stop\n");
 }
 
 static void test_values_are_quoted_when_needed(void **state)

@@ -139,7 +139,9 @@ static void test_wrong_command_lines_end_with_64(void **state)
 	assert_false(RUN("--lanes", "1", "--lanes", "2"));
 	refused(EXIT_USAGE, "--lanes is given more than 1 time");
 	assert_false(RUN("--lanes", "65"));
-	refused(EXIT_USAGE, "--lanes: lanes: \"65\" is out of range; allowed: a whole number");
+	refused(EXIT_USAGE, "optd: --lanes: \"65\" is out of range; allowed: a whole number");
+	assert_false(RUN("--log-level", "all"));
+	refused(EXIT_USAGE, "optd: --log-level: \"all\" is not");
 	assert_false(RUN("--help=3"));
 	refused(EXIT_USAGE, "--help=3: this option takes no value");
 	assert_false(RUN("--listen", "tcp://0.0.0.0:0"));
@@ -166,7 +168,7 @@ static void test_command_line_wins_over_the_file(void **state)
 	const char *path = file_with(
 		"listen: tcp://127.0.0.1:1\nlanes: 1\ndata_dir: /a\nlog: {level: warn}\n");
 	bool go = RUN("--listen", "tcp://127.0.0.1:0", "--listen=ipc:///tmp/x", "--lanes", "3",
-	              "--data-dir", "/b", "--log-level", "debug", "-c", path);
+	              "--data-dir", "/b", "--log-level", "error", "-c", path);
 
 	(void)state;
 	unlink(path);
@@ -175,7 +177,7 @@ static void test_command_line_wins_over_the_file(void **state)
 	assert_string_equal(options.config.listen.text[1], "ipc:///tmp/x");
 	assert_int_equal(options.config.lanes, 3);
 	assert_string_equal(options.config.data_dir, "/b");
-	assert_int_equal(options.config.log_level, LOG_DEBUG);
+	assert_int_equal(options.config.log_level, LOG_ERROR);
 }
 
 static void test_isa_can_be_forced(void **state)

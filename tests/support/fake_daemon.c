@@ -297,6 +297,8 @@ static void handle(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
 		answer(d, id, NULL, 0);
 	} else if (m->verb >= MSG_INIT && m->verb <= MSG_CLOSE_STEP)
 		push_or_pull(d, id, m);
+	else if ((m->verb == MSG_SAVE || m->verb == MSG_DROP) && atomic_load(&d->hold))
+		refuse(d, id, OPTD_WAITING, WAITING_TEXT);
 	else
 		answer(d, id, NULL, 0);
 }

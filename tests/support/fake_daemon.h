@@ -27,7 +27,7 @@ struct fake_daemon {
 	_Atomic int lose_answers;    /* so many answers to requests about weights are not sent */
 	_Atomic int damage_answers;  /* so many have a payload with one bit turned */
 	_Atomic int odd_frames;      /* so many answers are preceded by nonsense */
-	_Atomic int hold;            /* while set, pushes hear WAITING and no answer */
+	_Atomic int hold;            /* while set, pushes, SAVE and DROP hear WAITING and no answer */
 	_Atomic int forget_sessions; /* as if the connection had been replaced */
 	_Atomic int restart;         /* another epoch; sessions are gone, the model stays */
 	_Atomic int back;            /* steps that the model goes back with the restart */
