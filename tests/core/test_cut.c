@@ -190,7 +190,7 @@ static void the_later_wait_is_answered(enum msg_mode mode)
 	uint64_t again = core_push(&client, MSG_PUSH, 0, 0, 1, ones);
 	end(&world);
 	core_assert_ok(&world, again);
-	core_assert_refused(&world, push, OPTD_CANCELLED, "waits instead");
+	core_assert_refused(&world, push, OPTD_CANCELLED, "takes its place");
 	assert_int_equal(core_shard(&world)->waits.count, 0);
 	core_world_end(&world);
 }

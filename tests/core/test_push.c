@@ -214,7 +214,7 @@ static void test_push_repeated_under_a_new_number_ends_the_old_one(void **state)
 	struct core_client first = core_join(&world, 0, 0), second = core_join(&world, 1, 1);
 	uint64_t old = core_push_all(&second, 0, 4.0f);
 	uint64_t push = core_push_all(&second, 0, 4.0f);
-	core_assert_refused(&world, old, OPTD_CANCELLED, "waits instead");
+	core_assert_refused(&world, old, OPTD_CANCELLED, "takes its place");
 	assert_int_equal(core_shard(&world)->waits.count, 1);
 	core_push_all(&first, 0, 2.0f);
 	core_assert_ok(&world, push);
@@ -338,7 +338,7 @@ static void test_old_wait_taken_over_ends_and_is_not_answered_twice(void **state
 	core_hello(&again);
 	core_open(&again);
 	uint64_t push = core_push_all(&again, 0, 4.0f);
-	core_assert_refused(&world, old, OPTD_CANCELLED, "waits instead");
+	core_assert_refused(&world, old, OPTD_CANCELLED, "takes its place");
 	engine_peer_gone(world.engine, 1, &world.out);
 	core_push_all(&first, 0, 2.0f);
 	core_assert_ok(&world, push);

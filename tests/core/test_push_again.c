@@ -31,7 +31,7 @@ static void test_push_of_other_segments_takes_the_place_of_one_that_counted(void
 	uint64_t old = core_push_all(&second, 0, 4.0f), push = 0;
 	for (uint8_t mask = 1; mask < 7; mask++) {
 		push = push_masked(&second, &mask);
-		core_assert_refused(&world, old, OPTD_CANCELLED, "waits instead");
+		core_assert_refused(&world, old, OPTD_CANCELLED, "takes its place");
 		assert_int_equal(core_shard(&world)->waits.count, 1);
 		old = push;
 	}
@@ -51,10 +51,10 @@ static void test_push_takes_the_place_of_all_that_it_has_a_block_in_common_with(
 	uint64_t one = core_push(&second, MSG_PUSH, 0, 0, 1, ones);
 	uint64_t other = core_push(&second, MSG_PUSH, 0, 1, 1, ones);
 	uint64_t both = core_push_all(&second, 0, 4.0f);
-	core_assert_refused(&world, one, OPTD_CANCELLED, "waits instead");
-	core_assert_refused(&world, other, OPTD_CANCELLED, "waits instead");
+	core_assert_refused(&world, one, OPTD_CANCELLED, "takes its place");
+	core_assert_refused(&world, other, OPTD_CANCELLED, "takes its place");
 	uint64_t again = core_push(&second, MSG_PUSH, 0, 1, 1, ones);
-	core_assert_refused(&world, both, OPTD_CANCELLED, "waits instead");
+	core_assert_refused(&world, both, OPTD_CANCELLED, "takes its place");
 	assert_int_equal(core_shard(&world)->waits.count, 1);
 	core_push_all(&first, 0, 2.0f);
 	core_assert_ok(&world, again);
