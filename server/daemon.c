@@ -148,8 +148,11 @@ static void fill_presets(struct daemon *daemon)
 		daemon->presets[i] = (struct engine_preset){
 		        .model = model->name,
 		        .optim_given = model->optimizer_given,
-		        .settings = {model->optimizer, model->mode, model->reduce, model->workers,
-		                     model->step_timeout_ms},
+		        .settings = {.optim = model->optimizer,
+		                     .mode = model->mode,
+		                     .reduce = model->reduce,
+		                     .workers = model->workers,
+		                     .step_timeout_ms = model->step_timeout_ms},
 		};
 	}
 }
