@@ -162,6 +162,7 @@ static uint64_t head_bytes(const struct model_settings *settings, const struct l
 {
 	const struct checkpoint about = {.layout = layout,
 	                                 .optim = settings->optim,
+	                                 .groups = settings->groups,
 	                                 .daemon = place.daemon,
 	                                 .daemons = place.daemons};
 	return checkpoint_head_bytes(&about);

@@ -42,6 +42,7 @@ static struct layout *copy_layout(const struct layout *from)
 static struct model_settings settings_of(const struct checkpoint *about)
 {
 	return (struct model_settings){.optim = about->optim,
+	                               .groups = about->groups,
 	                               .mode = about->mode,
 	                               .reduce = about->reduce,
 	                               .workers = about->workers,
