@@ -112,6 +112,15 @@
 #define LIMIT_SCHEDULE_PARAMS 9u
 #define LIMIT_SCHEDULE_VALUES 16u
 
+/* Parameter groups of a model: OPENED tells each whole, and all fit its header.  The
+ * pattern of one, with its NUL: a set of its characters is four words. */
+#define LIMIT_GROUPS 8u
+#define LIMIT_PATTERN_BYTES 256u
+
+/* Tensors that are looked at for those whose names are nearest to a pattern: an error's
+ * text is not to hold a lane up. */
+#define LIMIT_NEAREST_TENSORS 4096u
+
 /* A configuration file; what it is read into is a few times larger. */
 #define LIMIT_CONFIG_BYTES (1024u * 1024u)
 

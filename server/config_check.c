@@ -96,7 +96,7 @@ static int check_event(struct reader *reader, const yaml_event_t *event, struct 
 	if (event_anchor(event))
 		return reader_refuse(reader, line,
 		                     "anchors and aliases (&%.32s, *%.32s) are not used here; "
-		                     "write the value out",
+		                     "write the value out, a pattern such as \"*.bias\" in quotes",
 		                     (const char *)event_anchor(event),
 		                     (const char *)event_anchor(event));
 	if (event_tag(event))

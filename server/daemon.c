@@ -148,8 +148,12 @@ static void fill_presets(struct daemon *daemon)
 		daemon->presets[i] = (struct engine_preset){
 		        .model = model->name,
 		        .optim_given = model->optimizer_given,
-		        .settings = {model->optimizer, model->mode, model->reduce, model->workers,
-		                     model->step_timeout_ms},
+		        .settings = {.optim = model->optimizer,
+		                     .groups = model->groups,
+		                     .mode = model->mode,
+		                     .reduce = model->reduce,
+		                     .workers = model->workers,
+		                     .step_timeout_ms = model->step_timeout_ms},
 		};
 	}
 }
@@ -159,6 +163,7 @@ static uint64_t head_bytes(const struct model_settings *settings, const struct l
 {
 	const struct checkpoint about = {.layout = layout,
 	                                 .optim = settings->optim,
+	                                 .groups = settings->groups,
 	                                 .daemon = place.daemon,
 	                                 .daemons = place.daemons};
 	return checkpoint_head_bytes(&about);

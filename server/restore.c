@@ -41,8 +41,12 @@ static struct layout *copy_layout(const struct layout *from)
 
 static struct model_settings settings_of(const struct checkpoint *about)
 {
-	return (struct model_settings){about->optim, about->mode, about->reduce, about->workers,
-	                               about->step_timeout_ms};
+	return (struct model_settings){.optim = about->optim,
+	                               .groups = about->groups,
+	                               .mode = about->mode,
+	                               .reduce = about->reduce,
+	                               .workers = about->workers,
+	                               .step_timeout_ms = about->step_timeout_ms};
 }
 
 static struct model *make_model(const struct checkpoint *about, struct model_place place)

@@ -232,6 +232,7 @@ static void describe(struct saver *saver, const struct shard *shard)
 	        .run_id = model->run_id,
 	        .layout = model->layout,
 	        .optim = model->settings.optim,
+	        .groups = model->settings.groups,
 	        .mode = model->settings.mode,
 	        .reduce = model->settings.reduce,
 	        .workers = model->settings.workers,

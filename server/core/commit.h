@@ -26,10 +26,11 @@ struct commit_contributor {
 };
 
 /* The scalars of a segment that is updated for the t-th time, with the numbers that
- * its rule carries from update to update.  A block's segments nearly always share
- * them. */
+ * its rule carries from update to update.  A block's segments of one parameter group
+ * nearly always share them. */
 struct commit_scalars {
 	uint64_t t;
+	uint32_t group; /* server/core/group.h */
 	struct optim_carry before, after;
 	struct optim_scalars scalars;
 };
@@ -49,7 +50,7 @@ struct commit {
 	 * segments only, one after the other. */
 	const float *values;
 	bool packed;
-	const struct commit_scalars *scalars; /* one for each t and carry of the present */
+	const struct commit_scalars *scalars; /* one for each t, group and carry of the present */
 	uint32_t scalars_count;
 };
 

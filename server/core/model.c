@@ -19,21 +19,22 @@ static struct layout_run place_run(const struct layout *layout, struct model_pla
 _Static_assert(LIMIT_ELEMENTS < UINT64_MAX / sizeof(float) / (2 + OPTIM_SLOTS_MAX),
                "no model's bytes overflow");
 
-static uint64_t carry_bytes(const struct optim *optim)
+static uint64_t carry_bytes(const struct model_settings *settings)
 {
-	return optim_carry_count(optim) > 0 ? sizeof(struct optim_carry) : 0;
+	return groups_carry_count(&settings->groups, &settings->optim) > 0 ? sizeof(struct optim_carry) : 0;
 }
 
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place)
 {
 	struct layout_run run = place_run(layout, place);
-	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
+	uint64_t vectors = 1 + groups_slot_count(&settings->groups, &settings->optim);
 	uint64_t segments = layout_run_segments(layout, run);
 	uint64_t vector = mem_bytes(layout_run_elements(layout, run) * sizeof(float));
 	uint64_t tables = mem_bytes(run.count * sizeof(uint64_t)) + mem_bytes(run.count) +
 	                  mem_bytes(segments * sizeof(uint64_t)) +
-	                  mem_bytes(segments * carry_bytes(&settings->optim));
+	                  mem_bytes(segments * carry_bytes(settings)) +
+	                  (settings->groups.count > 0 ? mem_bytes(segments) : 0);
 
 	return sizeof(struct model) + vectors * vector + tables + layout_bytes(layout);
 }
@@ -51,21 +52,58 @@ static bool model_allocate(struct model *model)
 	for (uint32_t i = 0; i < model->slot_count; i++) {
 		if (!take(&model->slots[i], model->elements, sizeof(float)))
 			return false;
-		float initial = optim_slot_initial(&model->settings.optim, i);
-		/* Zero is what fresh memory holds; touching it would only cost time. */
-		for (uint64_t j = 0; initial != 0.0f && j < model->elements; j++)
-			model->slots[i][j] = initial;
-	}
-	if (carry_bytes(&model->settings.optim) > 0) {
-		if (!take(&model->carries, model->segment_count, sizeof(*model->carries)))
-			return false;
-		for (uint32_t i = 0; i < model->segment_count; i++)
-			optim_carry_initial(&model->settings.optim, &model->carries[i]);
 	}
 	return take(&model->weights, model->elements, sizeof(float)) &&
 	       take(&model->versions, model->owned.count, sizeof(uint64_t)) &&
 	       take(&model->ready, model->owned.count, 1) &&
-	       take(&model->updates, model->segment_count, sizeof(uint64_t));
+	       take(&model->updates, model->segment_count, sizeof(uint64_t)) &&
+	       take(&model->carries, carry_bytes(&model->settings) > 0 ? model->segment_count : 0,
+	            sizeof(*model->carries)) &&
+	       take(&model->groups, model->settings.groups.count > 0 ? model->segment_count : 0, 1);
+}
+
+/* Once, so that no update has to look at names. */
+static void find_groups(struct model *model, const struct layout *layout)
+{
+	struct group_finder finder;
+	uint32_t tensor = UINT32_MAX;
+	uint8_t group = 0;
+
+	group_finder_init(&finder, &model->settings.groups);
+	for (uint32_t i = 0; model->groups != NULL && i < model->segment_count; i++) {
+		const struct layout_segment *s = layout_segment(layout, model->first_segment + i);
+		if (s->tensor != tensor)
+			group = (uint8_t)group_find(&finder, layout_tensor(layout, s->tensor)->name);
+		tensor = s->tensor;
+		model->groups[i] = group;
+	}
+}
+
+/* A segment's state before its first update. */
+static void begin_segment(struct model *model, const struct optim *optim, uint32_t index,
+                          uint64_t begin, uint32_t count)
+{
+	for (uint32_t s = 0; s < optim_slot_count(optim); s++) {
+		float initial = optim_slot_initial(optim, s);
+		/* Zero is what fresh memory holds; touching it would only cost time. */
+		for (uint64_t j = 0; initial != 0.0f && j < count; j++)
+			model->slots[s][begin + j] = initial;
+	}
+	if (model->carries != NULL)
+		optim_carry_initial(optim, &model->carries[index]);
+}
+
+static void begin_state(struct model *model, const struct layout *layout)
+{
+	uint64_t begin = 0;
+
+	for (uint32_t i = 0; i < model->segment_count; i++) {
+		uint32_t count = layout_segment(layout, model->first_segment + i)->count;
+		const struct optim *optim = model_optim(model, i);
+		if (optim != NULL)
+			begin_segment(model, optim, i, begin, count);
+		begin += count;
+	}
 }
 
 struct model *model_new(const char *name, const struct model_settings *settings,
@@ -87,12 +125,14 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 		model->begin = first->begin;
 		model->first_segment = first->first_segment;
 	}
-	model->slot_count = optim_slot_count(&settings->optim);
+	model->slot_count = groups_slot_count(&settings->groups, &settings->optim);
 	model->layout_id = layout_id(*layout, place.daemon, place.daemons, place.lanes);
 	if (!model_allocate(model)) {
 		model_free(model);
 		return NULL;
 	}
+	find_groups(model, *layout);
+	begin_state(model, *layout);
 	model->layout = *layout;
 	*layout = NULL;
 	return model;
@@ -109,6 +149,7 @@ void model_free(struct model *model)
 	mem_free(model->ready, model->owned.count);
 	mem_free(model->updates, model->segment_count * sizeof(uint64_t));
 	mem_free(model->carries, model->segment_count * sizeof(*model->carries));
+	mem_free(model->groups, model->segment_count);
 	for (uint32_t i = 0; i < model->seats; i++)
 		free(model->seen[i]);
 	free(model->seen);
@@ -182,7 +223,17 @@ void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highe
 	}
 }
 
-/* What segment `index` of the shard carries; zeros where the rule carries nothing. */
+static uint32_t group_of(const struct model *model, uint32_t index)
+{
+	return model->groups != NULL ? model->groups[index] : 0;
+}
+
+const struct optim *model_optim(const struct model *model, uint32_t index)
+{
+	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
+}
+
+/* What segment `index` of the shard carries; zeros where no rule carries anything. */
 static struct optim_carry carry_of(const struct model *model, uint32_t index)
 {
 	return model->carries != NULL ? model->carries[index] : (struct optim_carry){{0}};
@@ -199,12 +250,17 @@ static bool carry_equal(struct optim_carry a, struct optim_carry b)
 	return bits[0] == bits[1];
 }
 
-static const struct commit_scalars *scalars_find(const struct commit_scalars *scalars, uint32_t count,
-                                                 uint64_t t, struct optim_carry carry)
+/* Those that segment `index` needs for its next update, or NULL. */
+static const struct commit_scalars *scalars_find(const struct model *model, uint32_t index,
+                                                 const struct commit_scalars *scalars, uint32_t count)
 {
-	/* From the end: the one last added serves the next segment, nearly always. */
+	uint64_t t = model->updates[index] + 1;
+	uint32_t group = group_of(model, index);
+	struct optim_carry carry = carry_of(model, index);
+
+	/* From the end: one of the last added serves the next segment, nearly always. */
 	for (uint32_t i = count; i-- > 0;) {
-		if (scalars[i].t == t && carry_equal(scalars[i].before, carry))
+		if (scalars[i].t == t && scalars[i].group == group && carry_equal(scalars[i].before, carry))
 			return &scalars[i];
 	}
 	return NULL;
@@ -218,12 +274,15 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
 
 	for (uint32_t i = 0; i < b->segment_count; i++) {
 		uint32_t index = b->first_segment + i - model->first_segment;
+		const struct optim *optim = model_optim(model, index);
+		if (!commit_has(present, i) || optim == NULL ||
+		    scalars_find(model, index, scalars, count) != NULL)
+			continue;
 		uint64_t t = model->updates[index] + 1;
 		struct optim_carry carry = carry_of(model, index);
-		if (!commit_has(present, i) || scalars_find(scalars, count, t, carry) != NULL)
-			continue;
-		scalars[count] = (struct commit_scalars){.t = t, .before = carry, .after = carry};
-		optim_scalars(&model->settings.optim, t, &scalars[count].after, &scalars[count].scalars);
+		scalars[count] = (struct commit_scalars){
+		        .t = t, .group = group_of(model, index), .before = carry, .after = carry};
+		optim_scalars(optim, t, &scalars[count].after, &scalars[count].scalars);
 		count++;
 	}
 	return count;
@@ -241,21 +300,24 @@ static void apply_init(struct model *model, const struct commit *commit)
 	model->ready[index] = 1;
 }
 
-/* Segments that follow one another, are both updated, and have the same scalars go through one kernel call: thousands of small tensors then cost no
- * more than a large one.  Elementwise rules cannot tell the difference. */
+/* Segments that follow one another, are both updated, and have group and scalars in
+ * common go through one kernel call: thousands of small tensors then cost no more than a
+ * large one.  Elementwise rules cannot tell the difference. */
 static uint32_t run_length(const struct model *model, const struct commit *commit,
                            const struct layout_block *b, uint32_t i)
 {
 	uint32_t first = b->first_segment - model->first_segment, end = i + 1;
 
 	while (end < b->segment_count && commit_has(commit->present, end) &&
+	       group_of(model, first + end) == group_of(model, first + i) &&
 	       model->updates[first + end] == model->updates[first + i] &&
 	       carry_equal(carry_of(model, first + end), carry_of(model, first + i)))
 		end++;
 	return end - i;
 }
 
-/* Updates segments [i, i + run) of the block, which have their scalars in common. */
+/* Updates segments [i, i + run) of the block, which have group and scalars in common.
+ * Frozen ones only let the values pass. */
 static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit, uint32_t i,
                       uint32_t run, uint32_t *packed)
 {
@@ -265,16 +327,19 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	const struct layout_segment *last = layout_segment(model->layout, b->first_segment + i + run - 1);
 	uint32_t n = last->offset + last->count - first->offset;
 	uint64_t base = model_offset(model, commit->block) + first->offset;
-	const struct commit_scalars *scalars = scalars_find(commit->scalars, commit->scalars_count,
-	                                                    model->updates[index] + 1, carry_of(model, index));
+	const float *values = commit->values + (commit->packed ? *packed : first->offset);
+	const struct optim *optim = model_optim(model, index);
 	float *slots[OPTIM_SLOTS_MAX];
 
+	*packed += n;
+	if (optim == NULL)
+		return;
+	const struct commit_scalars *scalars =
+	        scalars_find(model, index, commit->scalars, commit->scalars_count);
 	assert(scalars != NULL);
 	for (uint32_t s = 0; s < model->slot_count; s++)
 		slots[s] = model->slots[s] + base;
-	optim_step(&model->settings.optim, isa, &scalars->scalars, model->weights + base, slots,
-	           commit->values + (commit->packed ? *packed : first->offset), n);
-	*packed += n;
+	optim_step(optim, isa, &scalars->scalars, model->weights + base, slots, values, n);
 	for (uint32_t end = index + run; index < end; index++) {
 		model->updates[index]++;
 		if (model->carries != NULL)

@@ -15,10 +15,12 @@
 #include "proto/layout.h"
 #include "proto/msg.h"
 #include "server/core/commit.h"
+#include "server/core/group.h"
 #include "server/core/history.h"
 
 struct model_settings {
-	struct optim optim;
+	struct optim optim; /* of tensors that no group has */
+	struct groups groups;
 	enum msg_mode mode;
 	enum msg_reduce reduce;
 	uint32_t workers; /* ranks of a step in sync; in async only a hint */
@@ -43,12 +45,15 @@ struct model {
 	uint64_t begin, elements;     /* the same in elements */
 	uint32_t first_segment, segment_count;
 	float *weights;               /* [elements] */
-	float *slots[OPTIM_SLOTS_MAX]; /* [slot_count][elements] */
+	/* [slot_count][elements]: as many as the group that needs most; what a tensor's
+	 * group does not need is never touched. */
+	float *slots[OPTIM_SLOTS_MAX];
 	uint32_t slot_count;
 	uint64_t *versions; /* [owned.count] updates that block has seen */
 	uint8_t *ready;     /* [owned.count] has its first weights */
-	uint64_t *updates;  /* [segment_count] updates that segment has seen */
-	struct optim_carry *carries; /* [segment_count]; NULL where the rule carries nothing */
+	uint64_t *updates;  /* [segment_count] updates that segment has seen; frozen: none */
+	struct optim_carry *carries; /* [segment_count]; NULL where no rule carries anything */
+	uint8_t *groups;    /* [segment_count] number of the tensor's group; NULL: all are 0 */
 	uint32_t ready_count;
 	/* Async: seen[rank][block of the shard] is the number of that rank's steps
 	 * the block has taken in, so that a push sent again is known for what it is.
@@ -71,8 +76,8 @@ struct model {
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place);
 
-/* A model without weights.  Takes *layout, which is cut.  NULL without memory:
- * then *layout is still the caller's. */
+/* A model without weights.  Takes *layout, which is cut and has a tensor for each group
+ * (groups_fit).  NULL without memory: then *layout is still the caller's. */
 struct model *model_new(const char *name, const struct model_settings *settings,
                         struct layout **layout, struct model_place place);
 void model_free(struct model *model);
@@ -93,8 +98,11 @@ bool model_ready(const struct model *model);
 /* Lowest and highest version over the shard's blocks; 0, 0 for an empty one. */
 void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest);
 
+/* What segment `index` of the shard is updated by; NULL: it is frozen. */
+const struct optim *model_optim(const struct model *model, uint32_t index);
+
 /* Fills scalars (room for one a segment) with what the present segments of a
- * block need for their next update; returns how many. */
+ * block need for their next update, frozen ones none; returns how many. */
 uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t *present,
                        struct commit_scalars *scalars);
 

@@ -120,7 +120,7 @@ static bool limits_allow(struct call *call, const char *name, const struct model
 {
 	const struct engine *engine = call->engine;
 	struct layout *layout = *call->layout;
-	uint64_t vectors = 1 + optim_slot_count(&settings->optim);
+	uint64_t vectors = 1 + groups_slot_count(&settings->groups, &settings->optim);
 	uint64_t elements = layout_elements(layout) / place.daemons / place.lanes;
 	uint64_t least = elements * vectors * sizeof(float);
 	char why[LIMIT_TEXT_BYTES];
@@ -156,7 +156,8 @@ static bool checkpoint_allows(struct call *call, const char *name,
 	            "model '%s' could not be saved: the header of its checkpoint takes up to %" PRIu64
 	            " bytes (%u tensors, %u state vectors), readers of safetensors accept %u; join small "
 	            "tensors, give shorter names, or share the model among more servers",
-	            name, need, layout_tensor_count(*call->layout), optim_slot_count(&settings->optim),
+	            name, need, layout_tensor_count(*call->layout),
+	            groups_slot_count(&settings->groups, &settings->optim),
 	            LIMIT_SAFETENSORS_HEADER);
 	return false;
 }
@@ -171,6 +172,8 @@ static struct shard *create(struct call *call, const char *name)
 	char why[LIMIT_TEXT_BYTES] = "";
 
 	int rc = settings_make(&engine->options, find_preset(engine, name), open, &settings, why, sizeof(why));
+	if (rc == OPTD_OK)
+		rc = groups_fit(&settings.groups, *call->layout, why, sizeof(why));
 	if (rc < 0) {
 		call_refuse(call, rc, "model '%s': %s", name, why);
 		return NULL;
@@ -364,7 +367,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	struct msg_opened *o = &entry->head.opened;
 	char optimizer[LIMIT_NAME_BYTES];
 
-	optim_text(&model->settings.optim, optimizer, sizeof(optimizer));
+	groups_text(&model->settings.groups, &model->settings.optim, optimizer, sizeof(optimizer));
 	o->model = shard->handle;
 	o->layout = model->layout_id;
 	o->run_id = model->run_id;

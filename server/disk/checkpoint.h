@@ -5,15 +5,16 @@
  *     DIR/models/<name of the model, escaped>.safetensors
  *
  *     <tensor>                 F32  weights, in the order of the layout
- *     state.<tensor>.<slot>    F32  optimizer state, one slot after the other
- *     state.<tensor>.step      F32  updates, as PyTorch has them
+ *     state.<tensor>.<slot>    F32  optimizer state, first slots first: of each tensor
+ *                                   those that its parameter group's rule has
+ *     state.<tensor>.step      F32  updates, as PyTorch has them; not of frozen tensors
  *     state.<tensor>.<number>  F32  what the rule carries, as PyTorch has it
  *     optd.layout              U8   every tensor of the model (server/disk/shapes)
  *     optd.padding             U8   so that what follows is aligned
  *     optd.versions            I64  [blocks] updates each block has seen
  *     optd.updates             I64  [segments] updates each segment has seen
- *     optd.carries             F32  [segments, 2] what each segment carries; of a
- *                                   rule that carries nothing, [0, 2]
+ *     optd.carries             F32  [segments, 2] what each segment carries; where no
+ *                                   rule carries anything, [0, 2]
  *     optd.seen                I64  [ranks, blocks] async: steps taken in
  *     optd.checksums           I64  [blocks] XXH3 of a block's weights and slots
  *     optd.seal                I64  XXH3 of the head and of all above but the first four
@@ -38,6 +39,7 @@
 #include "optim/optim.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/group.h"
 #include "server/core/history.h"
 
 /* What a checkpoint says about its model, beside the arrays. */
@@ -46,7 +48,8 @@ struct checkpoint {
 	const char *run;   /* the job's own name for the run, or "" */
 	uint64_t run_id;
 	const struct layout *layout; /* cut */
-	struct optim optim;
+	struct optim optim;   /* of tensors that no group has */
+	struct groups groups; /* each has a tensor of the layout */
 	enum msg_mode mode;
 	enum msg_reduce reduce;
 	uint32_t workers;
@@ -64,23 +67,24 @@ struct layout_run checkpoint_owned(const struct checkpoint *about);
 
 /* Bytes that the head of a file takes, at most and within a few percent: without a
  * list of tensors being made, so a peer may ask for any.  Looks only at layout,
- * optim and the daemon's place.  Beyond LIMIT_SAFETENSORS_HEADER, checkpoint_begin
+ * optim, groups and the daemon's place.  Beyond LIMIT_SAFETENSORS_HEADER, checkpoint_begin
  * fails. */
 uint64_t checkpoint_head_bytes(const struct checkpoint *about);
 
 /* Blocks [first_block, + block_count) and what they hold; arrays cover just
- * them: elements, blocks, and segments. */
+ * them: elements, blocks, and segments.  Of a slot only the tensors are looked at whose
+ * group has it. */
 struct checkpoint_part {
 	uint32_t first_block, block_count;
 	const float *weights;
-	const float *const *slots;   /* [slot count] */
+	const float *const *slots;   /* [groups_slot_count] */
 	const uint64_t *versions;    /* [block_count] */
 	const uint64_t *updates;     /* [segments of the blocks] */
-	const struct optim_carry *carries; /* [segments of the blocks], where the rule has any */
+	const struct optim_carry *carries; /* [segments of the blocks], where a rule has any */
 	const uint64_t *const *seen; /* [seats], NULL entries are zeros; may be NULL */
 };
 
-/* The same to be filled. */
+/* The same to be filled; the rest of a slot stays as it is. */
 struct checkpoint_target {
 	uint32_t first_block, block_count;
 	float *weights;

@@ -31,7 +31,7 @@
 #define CHUNK_BYTES (256u * 1024u)
 
 /* More texts than any version of ours writes. */
-#define METADATA_MAX 256u
+#define METADATA_MAX 1024u
 
 /* The least that a block of the daemon's run takes in a file: an element, its
  * version, the updates of a segment, and its checksum. */
@@ -202,6 +202,16 @@ static int read_layout(struct checkpoint_file *file, char *why, size_t why_bytes
 	return manifest_check_layout(file->head, file->layout, why, why_bytes);
 }
 
+/* The settings are valid, but say nothing yet about these tensors. */
+static int check_groups(const struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	char text[512];
+
+	if (groups_fit(&file->about.groups, file->layout, text, sizeof text) == OPTD_OK)
+		return OPTD_OK;
+	return disk_fail(OPTD_CORRUPT, why, why_bytes, "metadata: %s", text);
+}
+
 static int read_tables(struct checkpoint_file *file, char *why, size_t why_bytes)
 {
 	const struct plan *plan = file->plan;
@@ -226,7 +236,7 @@ static int read_tables(struct checkpoint_file *file, char *why, size_t why_bytes
 /* They say nothing that updates and carries do not: made again, they must agree. */
 static int check_numbers(const struct checkpoint_file *file, char *why, size_t why_bytes)
 {
-	uint64_t count = plan_number_count(file->plan);
+	uint64_t count = file->plan->number_count;
 	float *numbers = calloc(count + 1u, sizeof *numbers);
 	int same;
 
@@ -240,26 +250,37 @@ static int check_numbers(const struct checkpoint_file *file, char *why, size_t w
 	return OPTD_OK;
 }
 
+/* Reads a block's part of a vector to where the block begins in it. */
+static int read_vector(const struct checkpoint_file *file, struct digest *digest, uint32_t number,
+                       uint32_t vector, float *to, char *why, size_t why_bytes)
+{
+	struct plan_stretch stretch = plan_begin(file->plan, file->layout, number, vector);
+	int rc = OPTD_OK;
+
+	while (rc == OPTD_OK && plan_next(file->plan, file->layout, number, vector, &stretch)) {
+		size_t bytes = stretch.count * sizeof(float);
+		rc = read_at(file, to + stretch.offset, bytes, file->head_bytes + stretch.place, why, why_bytes);
+		digest_add(digest, to + stretch.offset, rc == OPTD_OK ? bytes : 0);
+	}
+	return rc;
+}
+
 /* Reads a block to w and slots and checks it. */
 static int read_block(const struct checkpoint_file *file, struct digest *digest, uint32_t number,
                       float *w, float *const *slots, char *why, size_t why_bytes)
 {
 	const struct plan *plan = file->plan;
 	const struct layout_block *block = layout_block(file->layout, number);
-	uint64_t at = file->head_bytes + (block->begin - plan->first_element) * sizeof(float);
-	size_t bytes = block->count * sizeof(float);
-	const float *read[OPTIM_SLOTS_MAX] = { 0 };
 	uint64_t value, stored = file->checksums[number - plan->owned.first];
 	int rc;
 
-	rc = read_at(file, w, bytes, at, why, why_bytes);
-	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++) {
-		rc = read_at(file, slots[i], bytes, at + (1u + i) * plan->vector_bytes, why, why_bytes);
-		read[i] = slots[i];
-	}
+	digest_reset(digest);
+	rc = read_vector(file, digest, number, 0, w, why, why_bytes);
+	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++)
+		rc = read_vector(file, digest, number, 1 + i, slots[i], why, why_bytes);
 	if (rc < 0)
 		return rc;
-	value = digest_block(digest, w, read, plan->slot_count, block->count);
+	value = digest_value(digest);
 	if (value == stored)
 		return OPTD_OK;
 	return disk_fail(OPTD_CORRUPT, why, why_bytes, "block %" PRIu32 " is damaged (in tensor '%.100s' or behind it): "
@@ -296,6 +317,8 @@ static int check_file(struct checkpoint_file *file, char *why, size_t why_bytes)
 		rc = manifest_decode(file->head, &file->about, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = read_layout(file, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = check_groups(file, why, why_bytes);
 	if (rc < 0)
 		return rc;
 	file->about.layout = file->layout;

@@ -57,7 +57,7 @@ static int make_tables(struct checkpoint_writer *writer)
 	writer->seen = calloc((size_t)plan->seats * plan->owned.count + 1u, sizeof *writer->seen);
 	writer->checksums = calloc(plan->owned.count + 1u, sizeof *writer->checksums);
 	writer->carries = calloc(plan->segment_count + 1u, sizeof *writer->carries);
-	writer->numbers = calloc(plan_number_count(plan) + 1u, sizeof *writer->numbers);
+	writer->numbers = calloc(plan->number_count + 1u, sizeof *writer->numbers);
 	writer->done = calloc(plan->owned.count + 1u, 1);
 	return writer->versions && writer->updates && writer->seen && writer->checksums && writer->carries &&
 	       writer->numbers && writer->done ? OPTD_OK : OPTD_NO_MEMORY;
@@ -136,21 +136,32 @@ int checkpoint_begin(const char *dir, const struct checkpoint *about,
 	return OPTD_OK;
 }
 
+/* A block's part of a vector, which `from` points at. */
+static int put_vector(struct checkpoint_writer *writer, struct digest *digest, uint32_t number,
+                      uint32_t vector, const float *from)
+{
+	struct plan_stretch stretch = plan_begin(writer->plan, writer->layout, number, vector);
+	int rc = OPTD_OK;
+
+	while (rc == OPTD_OK && plan_next(writer->plan, writer->layout, number, vector, &stretch)) {
+		size_t bytes = stretch.count * sizeof(float);
+		digest_add(digest, from + stretch.offset, bytes);
+		rc = file_write_at(writer->fd, from + stretch.offset, bytes, writer->head_bytes + stretch.place);
+	}
+	return rc;
+}
+
 /* One block; w and slots point at its first element. */
 static int put_block(struct checkpoint_writer *writer, struct digest *digest, uint32_t number,
                      const float *w, const float *const *slots)
 {
-	const struct plan *plan = writer->plan;
-	const struct layout_block *block = layout_block(writer->layout, number);
-	uint64_t at = writer->head_bytes + (block->begin - plan->first_element) * sizeof(float);
-	size_t bytes = block->count * sizeof(float);
 	int rc;
 
-	writer->checksums[number - plan->owned.first] =
-		digest_block(digest, w, slots, plan->slot_count, block->count);
-	rc = file_write_at(writer->fd, w, bytes, at);
-	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++)
-		rc = file_write_at(writer->fd, slots[i], bytes, at + (1u + i) * plan->vector_bytes);
+	digest_reset(digest);
+	rc = put_vector(writer, digest, number, 0, w);
+	for (uint32_t i = 0; rc == OPTD_OK && i < writer->plan->slot_count; i++)
+		rc = put_vector(writer, digest, number, 1 + i, slots[i]);
+	writer->checksums[number - writer->plan->owned.first] = digest_value(digest);
 	return rc;
 }
 
@@ -237,7 +248,7 @@ static int write_tables(struct checkpoint_writer *writer)
 		return OPTD_NO_MEMORY;
 	digest_add(digest, writer->head, writer->head_bytes);
 	plan_numbers(plan, writer->layout, writer->updates, writer->carries, writer->numbers);
-	rc = file_write_at(writer->fd, writer->numbers, plan_number_count(plan) * sizeof(float),
+	rc = file_write_at(writer->fd, writer->numbers, plan->number_count * sizeof(float),
 	                   writer->head_bytes + plan->numbers_at);
 	for (size_t i = 0; rc == OPTD_OK && i < sizeof tables / sizeof *tables; i++) {
 		size_t bytes = tables[i].end - tables[i].at;

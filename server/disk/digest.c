@@ -54,16 +54,6 @@ uint64_t digest_value(const struct digest *digest)
 	return XXH3_64bits_digest(digest->state);
 }
 
-uint64_t digest_block(struct digest *digest, const float *weights,
-                      const float *const *slots, uint32_t slot_count, size_t elements)
-{
-	digest_reset(digest);
-	digest_add(digest, weights, elements * sizeof(float));
-	for (uint32_t i = 0; i < slot_count; i++)
-		digest_add(digest, slots[i], elements * sizeof(float));
-	return digest_value(digest);
-}
-
 void digest_name(const char *name, size_t size, char hex[33])
 {
 	XXH128_hash_t hash = XXH3_128bits(name, size);

@@ -17,10 +17,6 @@ void digest_reset(struct digest *digest);
 void digest_add(struct digest *digest, const void *bytes, size_t size);
 uint64_t digest_value(const struct digest *digest);
 
-/* Of one block: its weights, then each slot. */
-uint64_t digest_block(struct digest *digest, const float *weights,
-                      const float *const *slots, uint32_t slot_count, size_t elements);
-
 /* 128 bits of a name as 32 hexadecimal digits and NUL. */
 void digest_name(const char *name, size_t size, char hex[33]);
 

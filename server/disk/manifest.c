@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,28 +66,49 @@ static void put_numbers(struct manifest *manifest, const char *key, const double
 	put_text(manifest, key, value);
 }
 
-static void put_hypers(struct manifest *manifest, const struct optim *optim)
+/* Keys of an optimizer begin with prefix: "" for the model's, "group.0." for a group's. */
+static void put_schedule(struct manifest *manifest, const char *prefix, const struct schedule *schedule)
 {
-	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
-		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
-		put_numbers(manifest, make_key(manifest, "optimizer.%s", hyper->name), optim->values[i], hyper->count);
-	}
-}
-
-static void put_schedule(struct manifest *manifest, const struct schedule *schedule)
-{
-	put(manifest, "schedule", "%" PRIu32, schedule->part_count);
+	put(manifest, make_key(manifest, "%sschedule", prefix), "%" PRIu32, schedule->part_count);
 	for (uint32_t i = 0; i < schedule->part_count; i++) {
 		const struct schedule_part *part = &schedule->parts[i];
 		uint32_t count;
 		const struct schedule_param *params = schedule_params(part->kind, &count);
-		put_text(manifest, make_key(manifest, "schedule.%u", i), schedule_name(part->kind));
-		put(manifest, make_key(manifest, "schedule.%u.until", i), "%" PRIu64, schedule->ends[i]);
+		put_text(manifest, make_key(manifest, "%sschedule.%u", prefix, i), schedule_name(part->kind));
+		put(manifest, make_key(manifest, "%sschedule.%u.until", prefix, i), "%" PRIu64, schedule->ends[i]);
 		for (uint32_t j = 0; j < count; j++)
-			put_numbers(manifest, make_key(manifest, "schedule.%u.%s", i, params[j].name), &part->values[j], 1);
+			put_numbers(manifest, make_key(manifest, "%sschedule.%u.%s", prefix, i, params[j].name),
+			            &part->values[j], 1);
 		if (part->milestone_count > 0)
-			put_numbers(manifest, make_key(manifest, "schedule.%u.milestones", i), part->milestones,
-			            part->milestone_count);
+			put_numbers(manifest, make_key(manifest, "%sschedule.%u.milestones", prefix, i),
+			            part->milestones, part->milestone_count);
+	}
+}
+
+static void put_optim(struct manifest *manifest, const char *prefix, const struct optim *optim)
+{
+	put_text(manifest, make_key(manifest, "%soptimizer", prefix), optim_rule_name(optim->rule));
+	put_text(manifest, make_key(manifest, "%soptimizer.match", prefix), optim_match_name(optim->match));
+	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
+		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
+		put_numbers(manifest, make_key(manifest, "%soptimizer.%s", prefix, hyper->name), optim->values[i],
+		            hyper->count);
+	}
+	put_schedule(manifest, prefix, &optim->schedule);
+}
+
+static void put_groups(struct manifest *manifest, const struct groups *groups)
+{
+	if (groups->count > 0)
+		put(manifest, "groups", "%" PRIu32, groups->count);
+	for (uint32_t i = 0; i < groups->count; i++) {
+		const struct group *group = &groups->list[i];
+		char prefix[24];
+		snprintf(prefix, sizeof prefix, "group.%u.", i);
+		put_text(manifest, make_key(manifest, "%stensors", prefix), group->tensors);
+		put_text(manifest, make_key(manifest, "%sfrozen", prefix), group->frozen ? "1" : "0");
+		if (!group->frozen)
+			put_optim(manifest, prefix, &group->optim);
 	}
 }
 
@@ -108,14 +130,12 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
 	assert(about->reduce == MSG_MEAN || about->reduce == MSG_SUM);
 	manifest->count = 0;
-	put_text(manifest, "optd.checkpoint", MANIFEST_FORMAT);
+	put_text(manifest, "optd.checkpoint", about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT);
 	put_text(manifest, "model", about->model);
 	put_text(manifest, "run", about->run);
 	put(manifest, "run_id", "%016" PRIx64, about->run_id);
-	put_text(manifest, "optimizer", optim_rule_name(about->optim.rule));
-	put_text(manifest, "optimizer.match", optim_match_name(about->optim.match));
-	put_hypers(manifest, &about->optim);
-	put_schedule(manifest, &about->optim.schedule);
+	put_optim(manifest, "", &about->optim);
+	put_groups(manifest, &about->groups);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -222,76 +242,118 @@ static uint32_t get_numbers(struct reader *reader, const char *key, double *valu
 	return 0;
 }
 
-static void get_hyper(struct reader *reader, struct optim *optim, const struct optim_hyper *hyper)
+static void get_hyper(struct reader *reader, const char *prefix, struct optim *optim,
+                      const struct optim_hyper *hyper)
 {
 	char key[64], why[256];
 	double values[OPTIM_VALUES_MAX] = { 0 };
 	uint32_t count;
 
-	snprintf(key, sizeof key, "optimizer.%s", hyper->name);
+	snprintf(key, sizeof key, "%soptimizer.%s", prefix, hyper->name);
 	count = get_numbers(reader, key, values, hyper->count);
 	if (count > 0 && optim_set(optim, hyper->name, values, count, why, sizeof why) < 0)
-		refuse(reader, "%s", why);
+		refuse(reader, "%s%s", prefix, why);
 }
 
-static void get_schedule_param(struct reader *reader, struct schedule_part *part, uint32_t index, const char *name,
-                               uint32_t most)
+static void get_schedule_param(struct reader *reader, const char *prefix, struct schedule_part *part, uint32_t index,
+                               const char *name, uint32_t most)
 {
 	char key[64], why[256];
 	double values[SCHEDULE_MILESTONES_MAX];
 	uint32_t count;
 
-	snprintf(key, sizeof key, "schedule.%u.%s", index, name);
+	snprintf(key, sizeof key, "%sschedule.%u.%s", prefix, index, name);
 	count = get_numbers(reader, key, values, most);
 	if (count > 0 && schedule_set(part, name, values, count, why, sizeof why) < 0)
-		refuse(reader, "%s", why);
+		refuse(reader, "%s%s", prefix, why);
 }
 
-static void get_schedule(struct reader *reader, struct schedule *schedule)
+static void get_schedule_part(struct reader *reader, const char *prefix, uint32_t index, struct schedule *schedule)
 {
-	schedule->part_count = get_u32(reader, "schedule", 0, SCHEDULE_PARTS_MAX);
-	for (uint32_t i = 0; i < schedule->part_count && reader->rc == OPTD_OK; i++) {
-		char key[64];
-		uint32_t count;
-		snprintf(key, sizeof key, "schedule.%u", i);
-		int kind = schedule_find(get(reader, key));
-		if (kind < 0) {
-			refuse(reader, "'%s' is not a schedule that this version knows", key);
-			return;
-		}
-		struct schedule_part *part = &schedule->parts[i];
-		const struct schedule_param *params = schedule_params((enum schedule_kind)kind, &count);
-		schedule_part_init(part, (enum schedule_kind)kind);
-		snprintf(key, sizeof key, "schedule.%u.until", i);
-		schedule->ends[i] = get_number(reader, key, 10, 0, INT64_MAX);
-		for (uint32_t j = 0; j < count; j++)
-			get_schedule_param(reader, part, i, params[j].name, 1);
-		if (kind == SCHEDULE_MULTISTEP)
-			get_schedule_param(reader, part, i, "milestones", SCHEDULE_MILESTONES_MAX);
+	struct schedule_part *part = &schedule->parts[index];
+	const struct schedule_param *params;
+	uint32_t count;
+	char key[64];
+	int kind;
+
+	snprintf(key, sizeof key, "%sschedule.%u", prefix, index);
+	kind = schedule_find(get(reader, key));
+	if (kind < 0) {
+		refuse(reader, "'%s' is not a schedule that this version knows", key);
+		return;
 	}
+	params = schedule_params((enum schedule_kind)kind, &count);
+	schedule_part_init(part, (enum schedule_kind)kind);
+	snprintf(key, sizeof key, "%sschedule.%u.until", prefix, index);
+	schedule->ends[index] = get_number(reader, key, 10, 0, INT64_MAX);
+	for (uint32_t j = 0; j < count; j++)
+		get_schedule_param(reader, prefix, part, index, params[j].name, 1);
+	if (kind == SCHEDULE_MULTISTEP)
+		get_schedule_param(reader, prefix, part, index, "milestones", SCHEDULE_MILESTONES_MAX);
 }
 
-static void get_optim(struct reader *reader, struct optim *optim)
+static void get_schedule(struct reader *reader, const char *prefix, struct schedule *schedule)
 {
-	const struct optim_rule *rule = optim_find(get(reader, "optimizer"));
-	int match = optim_match_find(get(reader, "optimizer.match"));
+	char key[64];
+
+	snprintf(key, sizeof key, "%sschedule", prefix);
+	schedule->part_count = get_u32(reader, key, 0, SCHEDULE_PARTS_MAX);
+	for (uint32_t i = 0; i < schedule->part_count && reader->rc == OPTD_OK; i++)
+		get_schedule_part(reader, prefix, i, schedule);
+}
+
+/* The rule and match, with its defaults. */
+static void get_rule(struct reader *reader, const char *prefix, struct optim *optim)
+{
+	char name[64], match[64], why[256];
+	const struct optim_rule *rule;
+	int which;
+
+	snprintf(name, sizeof name, "%soptimizer", prefix);
+	snprintf(match, sizeof match, "%soptimizer.match", prefix);
+	rule = optim_find(get(reader, name));
+	which = optim_match_find(get(reader, match));
+	if (!rule)
+		refuse(reader, "'%s' is not one that this version knows", name);
+	if (which < 0)
+		refuse(reader, "'%s' is not one that this version knows", match);
+	if (reader->rc == OPTD_OK && optim_init(optim, rule, (enum optim_match)which, why, sizeof why) < 0)
+		refuse(reader, "%s%s", prefix, why);
+}
+
+static void get_optim(struct reader *reader, const char *prefix, struct optim *optim)
+{
 	char why[256];
 
-	if (!rule)
-		refuse(reader, "'optimizer' is not one that this version knows");
-	if (match < 0)
-		refuse(reader, "'optimizer.match' is not one that this version knows");
+	get_rule(reader, prefix, optim);
 	if (reader->rc < 0)
 		return;
-	if (optim_init(optim, rule, (enum optim_match)match, why, sizeof why) < 0) {
-		refuse(reader, "%s", why);
-		return;
-	}
-	for (uint32_t i = 0; i < optim_hyper_count(rule); i++)
-		get_hyper(reader, optim, optim_hyper(rule, i));
-	get_schedule(reader, &optim->schedule);
+	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++)
+		get_hyper(reader, prefix, optim, optim_hyper(optim->rule, i));
+	get_schedule(reader, prefix, &optim->schedule);
 	if (reader->rc == OPTD_OK && optim_check(optim, why, sizeof why) < 0)
-		refuse(reader, "%s", why);
+		refuse(reader, "%s%s", prefix, why);
+}
+
+static void get_group(struct reader *reader, uint32_t index, const struct optim *own, struct group *group)
+{
+	char prefix[24], key[64], why[256];
+
+	snprintf(prefix, sizeof prefix, "group.%u.", index);
+	snprintf(key, sizeof key, "%stensors", prefix);
+	if (reader->rc == OPTD_OK && group_begin(group, get(reader, key), own, NULL, NULL, why, sizeof why) < 0)
+		refuse(reader, "'%s': %s", key, why);
+	snprintf(key, sizeof key, "%sfrozen", prefix);
+	group->frozen = get_u32(reader, key, 0, 1) == 1;
+	if (!group->frozen)
+		get_optim(reader, prefix, &group->optim);
+}
+
+static void get_groups(struct reader *reader, const struct optim *own, struct groups *groups)
+{
+	groups->count = get_u32(reader, "groups", 1, LIMIT_GROUPS);
+	for (uint32_t i = 0; i < groups->count && reader->rc == OPTD_OK; i++)
+		get_group(reader, i, own, &groups->list[i]);
 }
 
 static uint64_t take_digits(const char **at)
@@ -333,16 +395,19 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
-	if (strcmp(format, MANIFEST_FORMAT) != 0)
+	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
+	if (!grouped && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is not " MANIFEST_FORMAT);
+		                 "its format is neither " MANIFEST_FORMAT " nor " MANIFEST_FORMAT_GROUPS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
 		refuse(&reader, "'model' is empty");
 	about->run = get_name(&reader, "run");
 	about->run_id = get_number(&reader, "run_id", 16, 0, UINT64_MAX);
-	get_optim(&reader, &about->optim);
+	get_optim(&reader, "", &about->optim);
+	if (grouped)
+		get_groups(&reader, &about->optim, &about->groups);
 	about->mode = (enum msg_mode)get_word(&reader, "mode", modes);
 	about->reduce = (enum msg_reduce)get_word(&reader, "reduce", reduces);
 	about->workers = get_u32(&reader, "workers", 0, LIMIT_WORKERS);

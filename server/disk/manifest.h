@@ -14,11 +14,15 @@
 #include "proto/safetensors.h"
 #include "server/disk/checkpoint.h"
 
-/* The version of a checkpoint's format: a reader takes only its own. */
+/* The version of a checkpoint's format.  With parameter groups it is another, so that a
+ * version that does not know them does not go on without; a reader takes both. */
 #define MANIFEST_FORMAT "2"
+#define MANIFEST_FORMAT_GROUPS "3"
 
-/* The settings, 16 hyper-parameters, and a schedule of four parts. */
-#define MANIFEST_TEXTS_MAX 96u
+/* An optimizer: 16 hyper-parameters, a schedule of four parts with name, end and ten
+ * parameters, and a few words.  The model's, those of its groups, and other settings. */
+#define MANIFEST_OPTIMIZER_TEXTS 72u
+#define MANIFEST_TEXTS_MAX (24u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS))
 
 /* Sixteen numbers with the digits that read back the same, or sixteen marks of a history. */
 #define MANIFEST_VALUE_BYTES 688u

@@ -2,7 +2,8 @@
  * Plan: the list of a checkpoint's tensors.
  *
  * The pieces of one vector lie in the file as they lie in memory, one after the
- * other, so a block is one run of bytes per vector.
+ * other, but for slots that a tensor does not have; so a block is one run of bytes per
+ * vector where all tensors have the same slots.
  */
 #include "server/disk/plan.h"
 
@@ -21,6 +22,8 @@
 /* What a head holds beside those of the layout's tensors: the names of model and
  * run, each byte written as six at worst, the other settings, and our tables. */
 #define HEAD_OWN_BYTES (16u * 1024u)
+/* A group: its pattern, each byte as six, 16 hyper-parameters and a schedule. */
+#define HEAD_GROUP_BYTES (8u * 1024u)
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -50,6 +53,17 @@ static int has_piece(const struct plan *plan, const struct layout *layout, const
 	return tensor->offset < end || end == layout_elements(layout);
 }
 
+static void count_vectors(struct plan *plan, const struct checkpoint *about)
+{
+	for (uint32_t i = 0; i <= about->groups.count; i++) {
+		const struct optim *optim = groups_optim(&about->groups, &about->optim, i);
+		if (optim)
+			plan->groups[i] = (struct plan_group){ optim_slot_count(optim), 1 + optim_carry_count(optim) };
+	}
+	plan->slot_count = groups_slot_count(&about->groups, &about->optim);
+	plan->carry_count = groups_carry_count(&about->groups, &about->optim);
+}
+
 /* The run in elements, segments and tensors. */
 static void find_run(struct plan *plan, const struct checkpoint *about)
 {
@@ -57,8 +71,7 @@ static void find_run(struct plan *plan, const struct checkpoint *about)
 	struct layout_run owned = checkpoint_owned(about);
 
 	plan->owned = owned;
-	plan->slot_count = optim_slot_count(&about->optim);
-	plan->carry_count = optim_carry_count(&about->optim);
+	count_vectors(plan, about);
 	plan->seats = about->seats;
 	if (owned.count > 0) {
 		const struct layout_block *first = layout_block(layout, owned.first);
@@ -144,13 +157,21 @@ static const char *weight_prefix(const char *name)
 	return reserved ? "optd.weight." : "";
 }
 
-/* Vectors of a file per tensor: the weights, each slot, the step, each carry. */
+/* Vectors of a file: the weights, each slot, the step, each carry. */
 static uint32_t vector_count(const struct plan *plan)
 {
 	return 2 + plan->slot_count + plan->carry_count;
 }
 
-/* What vector 1 and all after it are called. */
+/* Whether tensors of a group are in a vector. */
+static bool group_has(const struct plan *plan, uint32_t group, uint32_t vector)
+{
+	if (vector <= plan->slot_count)
+		return vector == 0 || vector <= plan->groups[group].slots;
+	return vector - plan->slot_count <= plan->groups[group].numbers;
+}
+
+/* What vector 1 and all after it are called where a group has them. */
 static const char *vector_name(const struct plan *plan, const struct optim *optim, uint32_t vector)
 {
 	if (vector <= plan->slot_count)
@@ -160,24 +181,85 @@ static const char *vector_name(const struct plan *plan, const struct optim *opti
 	return optim_carry_name(optim, vector - plan->slot_count - 2);
 }
 
+static void find_groups(struct plan *plan, const struct checkpoint *about)
+{
+	struct group_finder finder;
+
+	group_finder_init(&finder, &about->groups);
+	for (uint32_t i = 0; i < plan->piece_count; i++) {
+		const char *name = layout_tensor(about->layout, plan->first_tensor + i)->name;
+		plan->group_of[i] = (uint8_t)group_find(&finder, name);
+	}
+}
+
 static void add_pieces(struct plan *plan, const struct checkpoint *about)
 {
 	for (uint32_t vector = 0; vector < vector_count(plan); vector++) {
 		for (uint32_t i = 0; i < plan->piece_count; i++) {
 			const struct layout_tensor *tensor = layout_tensor(about->layout, plan->first_tensor + i);
+			const struct optim *optim = groups_optim(&about->groups, &about->optim, plan->group_of[i]);
+			if (!group_has(plan, plan->group_of[i], vector))
+				continue;
 			struct safetensors_tensor *piece =
 				vector == 0 ? add_named(plan, weight_prefix(tensor->name), tensor->name, "")
-				            : add_named(plan, "state.", tensor->name,
-				                        vector_name(plan, &about->optim, vector));
+				            : add_named(plan, "state.", tensor->name, vector_name(plan, optim, vector));
 			if (vector <= plan->slot_count)
 				set_shape(plan, piece, tensor);
+			else
+				plan->number_count++;
 		}
 	}
 }
 
-uint64_t plan_number_count(const struct plan *plan)
+static bool segment_has(const struct plan *plan, const struct layout *layout, uint32_t segment, uint32_t vector)
 {
-	return (uint64_t)plan->piece_count * (1 + plan->carry_count);
+	uint32_t piece = layout_segment(layout, segment)->tensor - plan->first_tensor;
+
+	return group_has(plan, plan->group_of[piece], vector);
+}
+
+/* Where each block's part of each vector begins; returns where the last one ends. */
+static uint64_t find_places(struct plan *plan, const struct layout *layout)
+{
+	uint64_t place = 0;
+
+	for (uint32_t vector = 0; vector <= plan->slot_count; vector++) {
+		for (uint32_t i = 0; i < plan->owned.count; i++) {
+			struct plan_stretch stretch;
+			plan->places[(size_t)vector * plan->owned.count + i] = place;
+			stretch = plan_begin(plan, layout, plan->owned.first + i, vector);
+			while (plan_next(plan, layout, plan->owned.first + i, vector, &stretch))
+				place += stretch.count * sizeof(float);
+		}
+	}
+	return place;
+}
+
+struct plan_stretch plan_begin(const struct plan *plan, const struct layout *layout, uint32_t block,
+                               uint32_t vector)
+{
+	return (struct plan_stretch){
+		.place = plan->places[(size_t)vector * plan->owned.count + (block - plan->owned.first)],
+		.next = layout_block(layout, block)->first_segment,
+	};
+}
+
+bool plan_next(const struct plan *plan, const struct layout *layout, uint32_t block, uint32_t vector,
+               struct plan_stretch *stretch)
+{
+	const struct layout_block *b = layout_block(layout, block);
+	uint32_t end = b->first_segment + b->segment_count;
+
+	stretch->place += stretch->count * sizeof(float);
+	stretch->count = 0;
+	while (stretch->next < end && !segment_has(plan, layout, stretch->next, vector))
+		stretch->next++;
+	if (stretch->next == end)
+		return false;
+	stretch->offset = layout_segment(layout, stretch->next)->offset;
+	for (; stretch->next < end && segment_has(plan, layout, stretch->next, vector); stretch->next++)
+		stretch->count += layout_segment(layout, stretch->next)->count;
+	return true;
 }
 
 /* A matrix of our own. */
@@ -191,13 +273,12 @@ static void add_matrix(struct plan *plan, const char *name, enum safetensors_dty
 	keep_number(plan, columns);
 }
 
-static void add_tables(struct plan *plan, uint64_t shapes_bytes)
+static void add_tables(struct plan *plan, const struct layout *layout, uint64_t shapes_bytes)
 {
 	uint32_t carriers = plan->carry_count > 0 ? plan->segment_count : 0;
 
-	plan->vector_bytes = plan->element_count * sizeof(float);
-	plan->numbers_at = plan->vector_bytes * (1u + plan->slot_count);
-	plan->shapes = plan->numbers_at + plan_number_count(plan) * sizeof(float);
+	plan->numbers_at = find_places(plan, layout);
+	plan->shapes = plan->numbers_at + plan->number_count * sizeof(float);
 	plan->padding = plan->shapes + shapes_bytes;
 	add_list(plan, "optd.layout", SAFETENSORS_U8, shapes_bytes);
 	plan->versions = (plan->padding + 7) / 8 * 8;
@@ -216,22 +297,42 @@ static void add_tables(struct plan *plan, uint64_t shapes_bytes)
 	add_list(plan, "optd.seal", SAFETENSORS_I64, 1);
 }
 
-/* An entry a vector is that of the weights with a longer name; steps and carries
- * have no shape, and are counted with one. */
+/* What the entries of one tensor beside that of its weights add to a head: each is that
+ * of the weights with a longer name.  Steps and carries have no shape, and are counted
+ * with one. */
+static void count_entries(const struct plan *plan, const struct optim *optim, uint32_t group, uint32_t *entries,
+                          uint64_t *names)
+{
+	*entries = 1;
+	*names = 0;
+	for (uint32_t vector = 1; vector < vector_count(plan); vector++) {
+		if (!group_has(plan, group, vector))
+			continue;
+		++*entries;
+		*names += strlen("state.") + 1 + strlen(vector_name(plan, optim, vector));
+	}
+}
+
 uint64_t checkpoint_head_bytes(const struct checkpoint *about)
 {
-	uint64_t copies, last_byte, names = 0, bytes = HEAD_OWN_BYTES;
+	uint64_t last_byte, bytes = HEAD_OWN_BYTES + about->groups.count * HEAD_GROUP_BYTES;
+	uint64_t names[LIMIT_GROUPS + 1];
+	uint32_t entries[LIMIT_GROUPS + 1];
+	struct group_finder finder;
 	struct plan plan = { 0 };
 
 	find_run(&plan, about);
-	copies = vector_count(&plan);
-	last_byte = (plan.element_count * (1u + plan.slot_count) + plan_number_count(&plan)) * sizeof(float);
-	for (uint32_t i = 1; i < copies; i++)
-		names += strlen("state.") + 1 + strlen(vector_name(&plan, &about->optim, i));
+	group_finder_init(&finder, &about->groups);
+	for (uint32_t i = 0; i <= about->groups.count; i++)
+		count_entries(&plan, groups_optim(&about->groups, &about->optim, i), i, &entries[i], &names[i]);
+	last_byte = (plan.element_count * (1u + plan.slot_count) +
+	             plan.piece_count * (1u + (uint64_t)plan.carry_count)) * sizeof(float);
 	for (uint32_t i = 0; i < plan.piece_count; i++) {
 		const struct layout_tensor *tensor = layout_tensor(about->layout, plan.first_tensor + i);
 		struct safetensors_tensor piece = { tensor->name, SAFETENSORS_F32, tensor->rank, tensor->shape, 0, 0 };
-		bytes += copies * safetensors_entry_bytes(&piece, last_byte) + strlen(weight_prefix(tensor->name)) + names;
+		uint32_t group = group_find(&finder, tensor->name);
+		bytes += entries[group] * safetensors_entry_bytes(&piece, last_byte) +
+		         strlen(weight_prefix(tensor->name)) + names[group];
 	}
 	return bytes;
 }
@@ -245,7 +346,9 @@ static int reserve(struct plan *plan, const struct layout *layout)
 		bytes += (strlen(layout_tensor(layout, plan->first_tensor + i)->name) + NAME_EXTRA_BYTES) * copies;
 	plan->names = malloc(bytes);
 	plan->tensors = calloc(plan->piece_count * copies + 9, sizeof *plan->tensors);
-	return plan->names && plan->tensors ? OPTD_OK : OPTD_NO_MEMORY;
+	plan->group_of = calloc(plan->piece_count + 1u, 1);
+	plan->places = calloc((size_t)plan->owned.count * (1 + plan->slot_count) + 1, sizeof *plan->places);
+	return plan->names && plan->tensors && plan->group_of && plan->places ? OPTD_OK : OPTD_NO_MEMORY;
 }
 
 int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan **out)
@@ -260,8 +363,9 @@ int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan 
 	rc = reserve(plan, about->layout);
 	if (rc < 0)
 		goto out;
+	find_groups(plan, about);
 	add_pieces(plan, about);
-	add_tables(plan, shapes_bytes);
+	add_tables(plan, about->layout, shapes_bytes);
 	rc = safetensors_place(plan->tensors, plan->tensor_count, &end);
 	if (rc < 0)
 		goto out;
@@ -279,28 +383,39 @@ void plan_free(struct plan *plan)
 		return;
 	free(plan->tensors);
 	free(plan->names);
+	free(plan->group_of);
+	free(plan->places);
 	free(plan);
+}
+
+/* Number `which` of each piece that has it: 0 is the step, 1 + c is carry c.  Returns
+ * behind the last. */
+static float *fill_numbers(const struct plan *plan, const struct layout *layout, uint32_t which,
+                           const uint64_t *updates, const struct optim_carry *carries, float *out)
+{
+	uint32_t i = 0;
+
+	for (uint32_t piece = 0; piece < plan->piece_count; piece++) {
+		uint32_t first = i, furthest = i;
+		for (; i < plan->segment_count &&
+		       layout_segment(layout, plan->first_segment + i)->tensor - plan->first_tensor == piece; i++)
+			furthest = updates[i] > updates[furthest] ? i : furthest;
+		if (which >= plan->groups[plan->group_of[piece]].numbers)
+			continue;
+		/* An empty tensor has zeros. */
+		if (i == first)
+			*out++ = 0.0f;
+		else
+			*out++ = which == 0 ? (float)updates[furthest] : carries[furthest].values[which - 1];
+	}
+	return out;
 }
 
 void plan_numbers(const struct plan *plan, const struct layout *layout, const uint64_t *updates,
                   const struct optim_carry *carries, float *numbers)
 {
-	uint32_t piece = UINT32_MAX;
-	uint64_t highest = 0;
-
-	/* All bits zero is 0.0f: what an empty tensor has. */
-	memset(numbers, 0, plan_number_count(plan) * sizeof *numbers);
-	for (uint32_t i = 0; i < plan->segment_count; i++) {
-		uint32_t at = layout_segment(layout, plan->first_segment + i)->tensor - plan->first_tensor;
-		assert(at < plan->piece_count);
-		if (at == piece && updates[i] <= highest)
-			continue;
-		piece = at;
-		highest = updates[i];
-		numbers[at] = (float)highest;
-		for (uint32_t c = 0; c < plan->carry_count; c++)
-			numbers[(1 + c) * (uint64_t)plan->piece_count + at] = carries[i].values[c];
-	}
+	for (uint32_t which = 0; which <= plan->carry_count; which++)
+		numbers = fill_numbers(plan, layout, which, updates, carries, numbers);
 }
 
 static int tensor_equal(const struct safetensors_tensor *a, const struct safetensors_tensor *b)

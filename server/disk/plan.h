@@ -8,6 +8,7 @@
 #ifndef OPTD_DISK_PLAN_H
 #define OPTD_DISK_PLAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,14 +18,22 @@
 /* The most tensors a checkpoint can have: weights, slots, step, carries, and ours. */
 #define PLAN_TENSORS_MAX (LIMIT_TENSORS * (OPTIM_SLOTS_MAX + 2u + OPTIM_CARRIES_MAX) + 16u)
 
+/* What tensors of one parameter group keep beside their weights. */
+struct plan_group {
+	uint32_t slots, numbers; /* numbers: the step, then carries; none of frozen tensors */
+};
+
 struct plan {
 	uint64_t first_element, element_count; /* of the daemon's run of blocks */
 	uint32_t first_segment, segment_count;
 	uint32_t first_tensor, piece_count; /* tensors of which there is a piece */
 	struct layout_run owned;
-	uint32_t slot_count, carry_count, seats;
+	uint32_t slot_count, carry_count, seats; /* the most of any group */
+	struct plan_group groups[LIMIT_GROUPS + 1];
+	uint8_t *group_of; /* [piece_count] number of the tensor's group */
 	/* Places in the data, in bytes.  Vector 0 are the weights, 1 + i is slot i. */
-	uint64_t vector_bytes;
+	uint64_t *places; /* [1 + slot_count][blocks] where a block's part of a vector begins */
+	uint64_t number_count;
 	uint64_t numbers_at, shapes, padding, versions, updates, carries, seen, checksums, seal, end;
 	struct safetensors_tensor *tensors; /* placed */
 	uint32_t tensor_count;
@@ -39,11 +48,24 @@ struct plan {
 int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan **out);
 void plan_free(struct plan *plan);
 
-/* Numbers that PyTorch keeps for a tensor: first the step of each piece, then the
- * first carry of each, and so on. */
-uint64_t plan_number_count(const struct plan *plan);
-/* A tensor's are those of its segment with the most updates.  carries may be NULL
- * where the rule has none. */
+/* A stretch of a block that lies together in memory and in the file: of weights all of
+ * it, of a slot tensors that have it and follow one another. */
+struct plan_stretch {
+	uint32_t offset, count; /* elements, from the block's begin */
+	uint64_t place;         /* bytes, in the data */
+	uint32_t next;          /* segment to go on with */
+};
+
+/* Before the first stretch of a block's part of a vector. */
+struct plan_stretch plan_begin(const struct plan *plan, const struct layout *layout, uint32_t block,
+                               uint32_t vector);
+/* Moves on to the next; false when there is none. */
+bool plan_next(const struct plan *plan, const struct layout *layout, uint32_t block, uint32_t vector,
+               struct plan_stretch *stretch);
+
+/* Fills the numbers that PyTorch keeps for a tensor, number_count in all: first the step
+ * of each piece that has one, then the first carry of each, and so on.  A tensor's are
+ * those of its segment with the most updates.  carries may be NULL where there are none. */
 void plan_numbers(const struct plan *plan, const struct layout *layout, const uint64_t *updates,
                   const struct optim_carry *carries, float *numbers);
 

@@ -19,7 +19,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	char optimizer[512], waiting[256] = "";
 
 	memset(&status, 0, sizeof(status));
-	optim_text(&model->settings.optim, optimizer, sizeof(optimizer));
+	groups_text(&model->settings.groups, &model->settings.optim, optimizer, sizeof(optimizer));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
 		                   sizeof(waiting));

@@ -123,7 +123,7 @@ void sample_init(struct sample *sample, struct layout *layout, const char *optim
 	};
 	set_optimizer(&sample->about.optim, optimizer);
 	sample->weights = random_vector(layout_elements(layout), &seed);
-	for (uint32_t i = 0; i < sample_slot_count(sample); i++)
+	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		sample->slots[i] = random_vector(layout_elements(layout), &seed);
 	sample->versions = random_counts(layout_block_count(layout), &seed);
 	sample->updates = random_counts(layout_segment_count(layout), &seed);
@@ -164,6 +164,40 @@ void sample_small(struct sample *sample, uint64_t seed)
 	sample_init(sample, layout, "adam", 0, seed);
 }
 
+struct group *sample_group(struct sample *sample, const char *tensors, const char *name)
+{
+	struct group *group = &sample->about.groups.list[sample->about.groups.count++];
+	char why[256];
+
+	MUST(group_begin(group, tensors, &sample->about.optim, name, NULL, why, sizeof why) == 0);
+	return group;
+}
+
+void sample_grouped(struct sample *sample, uint64_t seed)
+{
+	struct layout *layout = layout_new();
+
+	MUST(layout);
+	sample_add(layout, "fc.weight", (uint64_t[]){ 2, 5 }, 2);
+	sample_add(layout, "fc.bias", (uint64_t[]){ 3 }, 1);
+	sample_add(layout, "scale", NULL, 0);
+	sample_add(layout, "bn.mean", (uint64_t[]){ 4 }, 1);
+	sample_init(sample, layout, "sgd", 0, seed);
+	sample_group(sample, "*.bias", "nadam");
+	sample_group(sample, "fc.*", "adam");
+	sample_group(sample, "scale", NULL)->frozen = true;
+	sample_group(sample, "bn.*", "average");
+}
+
+const struct optim *sample_optim(const struct sample *sample, uint32_t tensor)
+{
+	struct group_finder finder;
+
+	group_finder_init(&finder, &sample->about.groups);
+	return groups_optim(&sample->about.groups, &sample->about.optim,
+	                    group_find(&finder, layout_tensor(sample->layout, tensor)->name));
+}
+
 struct layout *sample_layout(uint64_t *seed)
 {
 	struct layout *layout = layout_new();
@@ -186,7 +220,7 @@ struct layout *sample_layout(uint64_t *seed)
 
 uint32_t sample_slot_count(const struct sample *sample)
 {
-	return optim_slot_count(&sample->about.optim);
+	return groups_slot_count(&sample->about.groups, &sample->about.optim);
 }
 
 uint64_t sample_begin(const struct sample *sample, uint32_t block)
@@ -227,6 +261,27 @@ int sample_write(const struct sample *sample, const char *dir, char *why, size_t
 	return checkpoint_write(dir, &sample->about, &part, 1, why, why_bytes);
 }
 
+/* Whether a slot of these blocks has the sample's bits where tensors have it, and is as it
+ * was, zero bytes, elsewhere. */
+static bool same_slot(const struct sample *sample, uint32_t slot, const float *read, uint32_t segment, uint32_t end)
+{
+	const float *wrote = sample->slots[slot];
+	static const float zeros[LIMIT_BLOCK_ELEMENTS];
+	uint64_t offset = 0, at = 0;
+	bool same = true;
+
+	for (uint32_t i = 0; i < segment; i++)
+		at += layout_segment(sample->layout, i)->count;
+	for (uint32_t i = segment; i < end; i++) {
+		const struct layout_segment *s = layout_segment(sample->layout, i);
+		const struct optim *optim = sample_optim(sample, s->tensor);
+		bool has = optim && slot < optim_slot_count(optim);
+		same = same && memcmp(read + offset, has ? wrote + at + offset : zeros, s->count * sizeof(float)) == 0;
+		offset += s->count;
+	}
+	return same;
+}
+
 bool sample_same(const struct sample *sample, const struct checkpoint_file *file, uint32_t first, uint32_t count)
 {
 	uint64_t at = sample_begin(sample, first), elements = sample_begin(sample, first + count) - at;
@@ -237,7 +292,7 @@ bool sample_same(const struct sample *sample, const struct checkpoint_file *file
 	bool same;
 
 	for (uint32_t i = 0; i <= sample_slot_count(sample); i++)
-		MUST((vectors[i] = malloc((elements + 1) * sizeof(float))));
+		MUST((vectors[i] = calloc(elements + 1, sizeof(float))));
 	target.weights = vectors[0];
 	target.slots = vectors + 1;
 	MUST((target.versions = malloc((count + 1u) * sizeof(uint64_t))));
@@ -246,10 +301,10 @@ bool sample_same(const struct sample *sample, const struct checkpoint_file *file
 	same = checkpoint_read(file, &target, why, sizeof why) == 0;
 	same = same && memcmp(vectors[0], sample->weights + at, elements * sizeof(float)) == 0;
 	for (uint32_t i = 0; i < sample_slot_count(sample); i++)
-		same = same && memcmp(vectors[1 + i], sample->slots[i] + at, elements * sizeof(float)) == 0;
+		same = same && same_slot(sample, i, vectors[1 + i], segment, segment + segments);
 	same = same && memcmp(target.versions, sample->versions + first, count * sizeof(uint64_t)) == 0;
 	same = same && memcmp(target.updates, sample->updates + segment, segments * sizeof(uint64_t)) == 0;
-	if (optim_carry_count(&sample->about.optim) > 0)
+	if (groups_carry_count(&sample->about.groups, &sample->about.optim) > 0)
 		same = same && memcmp(target.carries, sample->carries + segment, segments * sizeof *target.carries) == 0;
 	for (uint32_t rank = 0; rank < sample->about.seats; rank++)
 		for (uint32_t i = 0; i < count; i++)

@@ -31,11 +31,18 @@ void sample_init(struct sample *sample, struct layout *layout, const char *optim
 void sample_deinit(struct sample *sample);
 /* Two tensors and a scalar, 14 elements, adam. */
 void sample_small(struct sample *sample, uint64_t seed);
+/* Those and "bn.mean" of four elements, in four groups: biases under nadam, the rest of fc
+ * under adam, the scalar frozen, bn under average. */
+void sample_grouped(struct sample *sample, uint64_t seed);
+/* Adds a group: under this rule's defaults, or for NULL the sample's own optimizer. */
+struct group *sample_group(struct sample *sample, const char *tensors, const char *name);
 /* Tensors of all sizes, up to a few blocks. */
 struct layout *sample_layout(uint64_t *seed);
 void sample_add(struct layout *layout, const char *name, const uint64_t *shape, uint32_t rank);
 
 uint32_t sample_slot_count(const struct sample *sample);
+/* What a tensor is under, or NULL: it is frozen. */
+const struct optim *sample_optim(const struct sample *sample, uint32_t tensor);
 uint64_t sample_begin(const struct sample *sample, uint32_t block);
 /* The part of these blocks; `slots` and `seen` are room for its pointers. */
 struct checkpoint_part sample_part(const struct sample *sample, uint32_t first, uint32_t count,

@@ -269,7 +269,6 @@ static void test_names_that_grow_keep_a_head_within_what_was_promised(void **sta
 	}
 	sample_init(&sample, layout, "adam", 3, 5);
 	ok(optim_set(&sample.about.optim, "amsgrad", &amsgrad, 1, why, sizeof why));
-	sample.slots[2] = calloc(layout_elements(layout), sizeof(float));
 	sample.about.model = sample.about.run = escaped;
 	assert_head_as_promised(&sample);
 	sample_deinit(&sample);

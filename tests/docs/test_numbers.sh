@@ -45,7 +45,7 @@ for page in client/optd.h client/README.md; do
 	says "$page" "first after $first ms, then each time after twice as long" &&
 		says "$page" "up to $((last / 1000)) s"
 	result $? "test_times_of_reconnecting_stand_in_$page"
-	says "$page" "is asked after $((probe / 1000)) s whether it lives, and connected to anew $((answer / 1000)) s later"
+	says "$page" "is asked after $((probe / 1000)) s whether it lives, and connected to anew after $((answer / 1000)) s"
 	result $? "test_times_of_a_silent_server_stand_in_$page"
 	says "$page" "within the client's timeout ($((timeout / 1000)) s unless"
 	result $? "test_a_calls_default_timeout_stands_in_$page"

@@ -381,7 +381,8 @@ static void test_an_end_waits_for_the_save_at_hand(void **state)
 	struct fixture *fixture = *state;
 	int saved = 0;
 
-	for (int i = 0; i < HASTY_ENDS; i++) {
+	/* More on a busy machine, until the save was at hand once. */
+	for (int i = 0; i < HASTY_ENDS || (saved == 0 && i < 10 * HASTY_ENDS); i++) {
 		start_slow(fixture, "checkpoint: {on_exit: false}\n");
 		struct msg save = speak_request(&fixture->slow, MSG_SAVE);
 		assert_true(speak_send(&fixture->slow, &save));
@@ -397,7 +398,7 @@ static void test_an_end_waits_for_the_save_at_hand(void **state)
 			saved++;
 		}
 	}
-	print_message("# %d of %d saved\n", saved, HASTY_ENDS);
+	print_message("# %d saved\n", saved);
 	assert_true(saved > 0);
 }
 

@@ -6,13 +6,24 @@
 
 #include "tests/support/core_world.h"
 
-static float *vector_of(uint64_t elements, float value)
+static void *zeros(uint64_t count, size_t size)
 {
-	float *vector = malloc((elements + 1) * sizeof(float));
-	assert_non_null(vector);
-	for (uint64_t i = 0; i < elements; i++)
-		vector[i] = value;
-	return vector;
+	void *memory = calloc(count + 1, size);
+	assert_non_null(memory);
+	return memory;
+}
+
+void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim)
+{
+	reference->optims[tensor] = optim;
+	memset(&reference->carries[tensor], 0, sizeof(reference->carries[tensor]));
+	if (optim != NULL)
+		optim_carry_initial(optim, &reference->carries[tensor]);
+	for (uint32_t s = 0; s < OPTIM_SLOTS_MAX; s++) {
+		bool has = optim != NULL && s < optim_slot_count(optim);
+		for (uint64_t i = reference->begin[tensor]; i < reference->begin[tensor + 1]; i++)
+			reference->slots[s][i] = has ? optim_slot_initial(optim, s) : 0.0f;
+	}
 }
 
 void reference_init(struct reference *reference, const struct optim *optim,
@@ -21,23 +32,20 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	memset(reference, 0, sizeof(*reference));
 	reference->optim = *optim;
 	reference->tensor_count = tensor_count;
-	reference->begin = calloc(tensor_count + 1, sizeof(uint64_t));
-	reference->updates = calloc(tensor_count, sizeof(uint64_t));
-	assert_non_null(reference->begin);
-	assert_non_null(reference->updates);
-	reference->carries = calloc(tensor_count, sizeof(*reference->carries));
-	assert_non_null(reference->carries);
-	for (uint32_t i = 0; i < tensor_count; i++)
-		optim_carry_initial(optim, &reference->carries[i]);
+	reference->begin = zeros(tensor_count + 1, sizeof(uint64_t));
+	reference->updates = zeros(tensor_count, sizeof(uint64_t));
+	reference->carries = zeros(tensor_count, sizeof(*reference->carries));
+	reference->optims = zeros(tensor_count, sizeof(struct optim *));
 	for (uint32_t i = 0; i < tensor_count; i++)
 		reference->begin[i + 1] = reference->begin[i] + counts[i];
 	reference->elements = reference->begin[tensor_count];
-	reference->weights = vector_of(reference->elements, 0.0f);
-	reference->sum = vector_of(reference->elements, 0.0f);
+	reference->weights = zeros(reference->elements, sizeof(float));
+	reference->sum = zeros(reference->elements, sizeof(float));
 	memcpy(reference->weights, weights, reference->elements * sizeof(float));
-	reference->slot_count = optim_slot_count(optim);
-	for (uint32_t i = 0; i < reference->slot_count; i++)
-		reference->slots[i] = vector_of(reference->elements, optim_slot_initial(optim, i));
+	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
+		reference->slots[i] = zeros(reference->elements, sizeof(float));
+	for (uint32_t i = 0; i < tensor_count; i++)
+		reference_group(reference, i, &reference->optim);
 }
 
 void reference_deinit(struct reference *reference)
@@ -47,21 +55,25 @@ void reference_deinit(struct reference *reference)
 	free(reference->carries);
 	free(reference->weights);
 	free(reference->sum);
-	for (uint32_t i = 0; i < reference->slot_count; i++)
+	free(reference->optims);
+	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(reference->slots[i]);
 }
 
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
 {
 	uint64_t begin = reference->begin[tensor];
+	const struct optim *optim = reference->optims[tensor];
 	struct optim_scalars scalars;
 	float *slots[OPTIM_SLOTS_MAX] = {NULL};
 
-	optim_scalars(&reference->optim, ++reference->updates[tensor], &reference->carries[tensor],
+	if (optim == NULL)
+		return;
+	optim_scalars(optim, ++reference->updates[tensor], &reference->carries[tensor],
 	              &scalars);
-	for (uint32_t i = 0; i < reference->slot_count; i++)
+	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = reference->slots[i] + begin;
-	optim_step(&reference->optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots,
+	optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots,
 	           gradient, reference->begin[tensor + 1] - begin);
 }
 

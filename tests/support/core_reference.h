@@ -15,15 +15,15 @@
 #include "optim/optim.h"
 
 struct reference {
-	struct optim optim;
+	struct optim optim; /* of tensors that were given no other */
+	const struct optim **optims; /* [tensor_count] NULL: frozen */
 	uint32_t tensor_count;
 	uint64_t *begin;   /* [tensor_count + 1] */
 	uint64_t *updates; /* [tensor_count] */
 	struct optim_carry *carries; /* [tensor_count] */
 	uint64_t elements;
-	uint32_t slot_count;
 	float *weights;
-	float *slots[OPTIM_SLOTS_MAX];
+	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
 	float *sum; /* of the tensor at hand */
 };
 
@@ -37,6 +37,8 @@ struct reference_part {
 
 void reference_init(struct reference *reference, const struct optim *optim,
                     const uint64_t *counts, uint32_t tensor_count, const float *weights);
+/* Before any step: this tensor's optimizer, which is kept, or NULL: it is frozen. */
+void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */

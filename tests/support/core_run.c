@@ -1,6 +1,7 @@
 /* What is random, the engines, and the comparison; core_run_push.c does the steps. */
 #include "tests/support/core_run.h"
 
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,11 +93,53 @@ static void choose_optim(struct rng *rng, struct optim *optim)
 	}
 }
 
+const struct group *run_group(const struct run *run, uint32_t tensor)
+{
+	const struct groups *groups = &run->settings.groups;
+
+	for (uint32_t i = 0; i < groups->count; i++) {
+		if (fnmatch(groups->list[i].tensors, layout_tensor(run->layout, tensor)->name, 0) == 0)
+			return &groups->list[i];
+	}
+	return NULL;
+}
+
+static void choose_pattern(struct rng *rng, uint32_t tensor_count, char *pattern, size_t bytes)
+{
+	static const char *const some[] = {"t*5", "t?", "*[0-4]", "t[!1]*", "t??", "t*[!02468]", "*1*", "t[2-37]?"};
+
+	if (rng_one_in(rng, 3))
+		snprintf(pattern, bytes, "t%u", rng_below(rng, tensor_count));
+	else
+		snprintf(pattern, bytes, "%s", some[rng_below(rng, 8)]);
+}
+
+/* Those of up to five that have a tensor. */
+static void choose_groups(struct run *run)
+{
+	struct groups *groups = &run->settings.groups;
+	struct rng *rng = &run->rng;
+
+	for (uint32_t tries = rng_one_in(rng, 2) ? 0 : 1 + rng_below(rng, 5); tries > 0; tries--) {
+		struct group *group = &groups->list[groups->count];
+		bool has = false;
+		memset(group, 0, sizeof(*group));
+		choose_pattern(rng, run->tensor_count, group->tensors, sizeof(group->tensors));
+		group->frozen = rng_one_in(rng, 4);
+		choose_optim(rng, &group->optim);
+		groups->count++;
+		for (uint32_t i = 0; i < run->tensor_count; i++)
+			has |= run_group(run, i) == group;
+		groups->count -= has ? 0 : 1;
+	}
+}
+
 static void choose_settings(struct run *run)
 {
 	struct rng *rng = &run->rng;
 
 	choose_optim(rng, &run->settings.optim);
+	choose_groups(run);
 	run->settings.mode = rng_one_in(rng, 3) ? MSG_ASYNC : MSG_SYNC;
 	run->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
 	run->settings.workers = 1 + rng_below(rng, RUN_WORKERS);
@@ -126,12 +169,17 @@ void run_init(struct run *run, uint64_t seed)
 	}
 	reference_init(&run->reference, &run->settings.optim, run->counts, run->tensor_count,
 	               run->weights);
+	for (uint32_t i = 0; i < run->tensor_count; i++) {
+		const struct group *group = run_group(run, i);
+		if (group != NULL)
+			reference_group(&run->reference, i, group->frozen ? NULL : &group->optim);
+	}
 }
 
 void run_text(const struct run *run, char *text, size_t bytes)
 {
-	char optim[400];
-	optim_text(&run->settings.optim, optim, sizeof(optim));
+	char optim[500];
+	groups_text(&run->settings.groups, &run->settings.optim, optim, sizeof(optim));
 	snprintf(text, bytes,
 	         "OPTD_SEED=%llu: %u tensors, %llu elements, %u blocks, %u daemons x %u lanes, %s, "
 	         "%s%s, %u workers, %s",
@@ -376,14 +424,16 @@ static void compare_engine(const struct run *run, uint32_t index)
 {
 	const struct model *model = run_model(run, index);
 	const struct reference *reference = &run->reference;
-	char text[800];
+	char text[800], slot[16];
 
 	if (model->elements > 0)
 		compare_vector(run, "weight", model->weights, reference->weights + model->begin,
 		               model->elements, model->begin);
-	for (uint32_t i = 0; i < model->slot_count && model->elements > 0; i++)
-		compare_vector(run, optim_slot_name(&run->settings.optim, i), model->slots[i],
-		               reference->slots[i] + model->begin, model->elements, model->begin);
+	for (uint32_t i = 0; i < model->slot_count && model->elements > 0; i++) {
+		snprintf(slot, sizeof(slot), "slot %u ", i);
+		compare_vector(run, slot, model->slots[i], reference->slots[i] + model->begin,
+		               model->elements, model->begin);
+	}
 	for (uint32_t i = 0; i < model->segment_count; i++) {
 		const struct layout_segment *s = layout_segment(run->layout, model->first_segment + i);
 		if (model->updates[i] == reference->updates[s->tensor])

@@ -2,7 +2,7 @@
  * Run: a random training run on real engines.
  *
  * From one seed come a layout (from a few scalars to tensors of several blocks,
- * with empty ones between), a rule with settings, a mode, daemons and lanes (each
+ * with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
  * lane an engine), workers, and for each step and rank the tensors it has
  * gradients for.  Pushes are cut into messages at random, arrive in a random order
  * between ranks, and now and then twice.  The reference sees the same steps.
@@ -61,6 +61,8 @@ void run_step(struct run *run);
 void run_compare(const struct run *run);
 void run_deinit(struct run *run);
 
+/* The group that has a tensor, or NULL, as libc's own fnmatch finds it. */
+const struct group *run_group(const struct run *run, uint32_t tensor);
 /* A one-line description, for the one who has to find out what went wrong. */
 void run_text(const struct run *run, char *text, size_t bytes);
 /* The model of an engine. */
