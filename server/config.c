@@ -106,8 +106,8 @@ static const struct config_knob knobs[] = {
 	{ "models.name", CONFIG_STRING, AT_MODEL(name), RANGE(1, LIMIT_NAME_BYTES - 1),
 	  .about = "the model these settings are for; needed" },
 	{ "models.optimizer", CONFIG_OPTIMIZER, AT_MODEL(optimizer),
-	  .about = "a name, or {name, match, hyper-parameters by PyTorch's names, schedule}; default: the "
-	           "worker's, else sgd with lr 0.001" },
+	  .about = "a name, or {name, match, hyper-parameters by PyTorch's names, schedule, groups}; default: "
+	           "the worker's, else sgd with lr 0.001" },
 	{ "models.mode", CONFIG_ENUM, AT_MODEL(mode), WORDS(mode_words),
 	  .about =
 	          "sync: a step takes one push of every worker; async: each push is applied at once; "

@@ -21,6 +21,7 @@
 #include "optim/optim.h"
 #include "proto/limits.h"
 #include "proto/msg.h"
+#include "server/core/group.h"
 #include "server/log.h"
 
 /* Room for any of config's error sentences. */
@@ -29,9 +30,11 @@
 #define CONFIG_PATH_BYTES 3072u
 /* A socket's path has 108 bytes on Linux; a lane's suffix needs three and NUL one. */
 #define CONFIG_IPC_PATH_BYTES 104u
-/* Nesting and values of a file: four levels and a few hundred values are real. */
-#define CONFIG_DEPTH 8u
-#define CONFIG_NODES 16384u
+/* Nesting and values of a file: six levels and a few hundred values are real.  The
+ * milestones of a group's schedule are on the ninth, and all groups of all models that
+ * may be configured can be printed and read back. */
+#define CONFIG_DEPTH 10u
+#define CONFIG_NODES 65536u
 /* Knobs, of models too; the table is checked against it when it is compiled. */
 #define CONFIG_KNOBS 32u
 /* Where a knob was set: no line of the file, or the command line. */
@@ -51,6 +54,7 @@ struct config_model {
 	char name[LIMIT_NAME_BYTES]; /* with its NUL: 511 bytes, as in the library */
 	bool optimizer_given;
 	struct optim optimizer;   /* complete and checked, when given */
+	struct groups groups;     /* of the optimizer */
 	enum msg_mode mode;       /* MSG_MODE_UNSET: not given */
 	uint32_t workers;         /* 0: not given */
 	enum msg_reduce reduce;   /* MSG_REDUCE_UNSET: not given */
@@ -58,7 +62,7 @@ struct config_model {
 	uint32_t line;            /* of the file */
 };
 
-/* Owns nothing: copy it freely (it is about 120 KiB: not on a small stack). */
+/* Owns nothing: copy it freely (it is about a MiB: not on a small stack). */
 struct config {
 	struct config_endpoints listen;    /* at least one */
 	struct config_endpoints advertise; /* none, or one a lane */
@@ -103,7 +107,7 @@ enum config_type {
 	CONFIG_STRING,
 	CONFIG_ENUM,
 	CONFIG_ENDPOINTS, /* one, or a list */
-	CONFIG_OPTIMIZER, /* a name, or {name, match, hyper-parameters} */
+	CONFIG_OPTIMIZER, /* a name, or {name, match, hyper-parameters, schedule, groups} */
 };
 
 /* One row of the table.  Paths that begin with "models." are those of an entry

@@ -49,6 +49,10 @@ int reader_broken(struct reader *reader, const yaml_parser_t *parser, const char
 		                     "not UTF-8 text: %s", problem);
 	if (tab_indents(bytes, size, line))
 		return reader_refuse(reader, line, "indented with a tab; YAML allows spaces only");
+	/* What a pattern is that begins with a star and has no quotes. */
+	if (parser->context && strstr(parser->context, "alias"))
+		return reader_refuse(reader, line, "not YAML: a pattern such as \"*.bias\" needs quotes: %s, %s",
+		                     problem, parser->context);
 	if (parser->context)
 		return reader_refuse(reader, line, "not YAML: %s, %s", problem, parser->context);
 	return reader_refuse(reader, line, "not YAML: %s", problem);
@@ -96,7 +100,7 @@ static int check_event(struct reader *reader, const yaml_event_t *event, struct 
 	if (event_anchor(event))
 		return reader_refuse(reader, line,
 		                     "anchors and aliases (&%.32s, *%.32s) are not used here; "
-		                     "write the value out",
+		                     "write the value out, a pattern such as \"*.bias\" in quotes",
 		                     (const char *)event_anchor(event),
 		                     (const char *)event_anchor(event));
 	if (event_tag(event))

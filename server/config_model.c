@@ -12,8 +12,7 @@
 
 #define SECTION "models."
 
-/* The value of a key, or NULL. */
-static const yaml_node_t *find(struct reader *reader, const yaml_node_t *mapping, const char *name)
+const yaml_node_t *reader_find(struct reader *reader, const yaml_node_t *mapping, const char *name)
 {
 	for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
 	     pair < mapping->data.mapping.pairs.top; pair++) {
@@ -23,7 +22,7 @@ static const yaml_node_t *find(struct reader *reader, const yaml_node_t *mapping
 	return NULL;
 }
 
-static bool is_word(const yaml_node_t *node)
+bool node_word(const yaml_node_t *node)
 {
 	return node->type == YAML_SCALAR_NODE && !node_null(node) &&
 	       strlen(node_text(node)) == node->data.scalar.length;
@@ -37,7 +36,7 @@ static int begin_optimizer(struct reader *reader, struct optim *optim, const yam
 	const struct optim_rule *rule;
 	int which = OPTIM_TORCH2;
 
-	if (!is_word(name))
+	if (!node_word(name))
 		return reader_refuse(reader, reader_line(name),
 		                     "models.optimizer: the name must be a word");
 	rule = optim_find(node_text(name));
@@ -47,7 +46,7 @@ static int begin_optimizer(struct reader *reader, struct optim *optim, const yam
 			"models.optimizer: \"%.64s\" is not known; the nearest is \"%s\"",
 			node_text(name), optim_nearest(node_text(name)));
 	if (match)
-		which = is_word(match) ? optim_match_find(node_text(match)) : -1;
+		which = node_word(match) ? optim_match_find(node_text(match)) : -1;
 	if (which < 0)
 		return reader_refuse(
 			reader, reader_line(match),
@@ -69,15 +68,14 @@ static const struct optim_hyper *find_hyper(const struct optim *optim, const cha
 	return NULL;
 }
 
-static bool read_real(const yaml_node_t *node, bool flag, double *out)
+bool node_real(const yaml_node_t *node, bool flag, double *out)
 {
 	return node->type == YAML_SCALAR_NODE && !node_quoted(node) &&
 	       value_real(node_text(node), node->data.scalar.length, flag, out);
 }
 
-/* One number, or a list of two for a pair such as betas. */
-static int read_hyper(struct reader *reader, struct optim *optim, const yaml_node_t *key,
-                      const yaml_node_t *value)
+int reader_hyper(struct reader *reader, struct optim *optim, const yaml_node_t *key,
+                 const yaml_node_t *value)
 {
 	const struct optim_hyper *hyper = find_hyper(optim, node_text(key));
 	bool flag = hyper && hyper->kind == OPTIM_FLAG, valid = true;
@@ -90,9 +88,9 @@ static int read_hyper(struct reader *reader, struct optim *optim, const yaml_nod
 
 		count = (uint32_t)(value->data.sequence.items.top - items);
 		for (uint32_t i = 0; i < count && i < OPTIM_VALUES_MAX; i++)
-			valid = valid && read_real(reader_node(reader, items[i]), flag, &values[i]);
+			valid = valid && node_real(reader_node(reader, items[i]), flag, &values[i]);
 	} else if (hyper) {
-		valid = read_real(value, flag, &values[0]);
+		valid = node_real(value, flag, &values[0]);
 	}
 	if (!valid)
 		return reader_refuse(reader, reader_line(key),
@@ -120,8 +118,9 @@ static int read_hypers(struct reader *reader, struct optim *optim, const yaml_no
 
 		if (strcmp(node_text(key), "schedule") == 0)
 			rc = reader_schedule(reader, reader_node(reader, pair->value), &optim->schedule);
-		else if (strcmp(node_text(key), "name") != 0 && strcmp(node_text(key), "match") != 0)
-			rc = read_hyper(reader, optim, key, reader_node(reader, pair->value));
+		else if (strcmp(node_text(key), "name") != 0 && strcmp(node_text(key), "match") != 0 &&
+		         strcmp(node_text(key), "groups") != 0)
+			rc = reader_hyper(reader, optim, key, reader_node(reader, pair->value));
 	}
 	if (rc == 0 && optim_check(optim, reason, sizeof(reason)) < 0)
 		rc = reader_refuse(reader, reader_line(mapping), "models.optimizer: %s", reason);
@@ -132,7 +131,7 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
                           const yaml_node_t *value)
 {
 	struct optim optim;
-	const yaml_node_t *name = value;
+	const yaml_node_t *name = value, *groups = NULL;
 	char reason[CONFIG_WHY_BYTES];
 	int rc = 0;
 
@@ -144,18 +143,22 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 		rc = begin_optimizer(reader, &optim, value, NULL);
 	} else {
 		rc = reader_keys(reader, value);
-		name = rc == 0 ? find(reader, value, "name") : NULL;
+		name = rc == 0 ? reader_find(reader, value, "name") : NULL;
 		if (rc == 0 && !name)
 			rc = reader_refuse(
 				reader, reader_line(value),
 				"models.optimizer: has no name; write {name: adam, ...}");
 		if (rc == 0)
-			rc = begin_optimizer(reader, &optim, name, find(reader, value, "match"));
+			rc = begin_optimizer(reader, &optim, name, reader_find(reader, value, "match"));
 		if (rc == 0)
 			rc = read_hypers(reader, &optim, value);
+		groups = rc == 0 ? reader_find(reader, value, "groups") : NULL;
 	}
 	if (rc == 0 && settings_served(&optim, reason, sizeof(reason)) < 0)
 		rc = reader_refuse(reader, reader_line(key), "models.optimizer: %s", reason);
+	/* Last, wherever they stand: they begin with what the model has. */
+	if (rc == 0 && groups != NULL)
+		rc = reader_groups(reader, groups, &optim, &model->groups);
 	if (rc < 0)
 		return rc;
 	model->optimizer = optim;

@@ -146,11 +146,12 @@ static void print_about(FILE *out, const struct config_knob *knob, const char *i
 	print_comment(out, indent, text);
 }
 
-static void print_optimizer(FILE *out, const struct optim *optim)
+/* Without its braces. */
+static void print_rule(FILE *out, const struct optim *optim)
 {
 	char text[VALUE_TEXT_BYTES];
 
-	fprintf(out, "{name: %s, match: %s", optim_rule_name(optim->rule),
+	fprintf(out, "name: %s, match: %s", optim_rule_name(optim->rule),
 	        optim_match_name(optim->match));
 	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
 		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
@@ -169,7 +170,24 @@ static void print_optimizer(FILE *out, const struct optim *optim)
 		fputs(", schedule: ", out);
 		config_print_schedule(out, &optim->schedule);
 	}
-	putc('}', out);
+}
+
+/* Groups with all they have: so it does not matter what they began with. */
+static void print_optimizer(FILE *out, const struct config_model *model)
+{
+	putc('{', out);
+	print_rule(out, &model->optimizer);
+	for (uint32_t i = 0; i < model->groups.count; i++) {
+		const struct group *group = &model->groups.list[i];
+
+		fputs(i == 0 ? ", groups: [{tensors: " : ", {tensors: ", out);
+		print_string(out, group->tensors);
+		fputs(group->frozen ? ", frozen: true" : ", ", out);
+		if (!group->frozen)
+			print_rule(out, &group->optim);
+		putc('}', out);
+	}
+	fputs(model->groups.count > 0 ? "]}" : "}", out);
 }
 
 /* Numbers and enums of a model are 0 when they were not given. */
@@ -193,7 +211,7 @@ static void print_model(FILE *out, const struct config_model *model)
 			continue;
 		fprintf(out, "%s%s: ", lead, knob->path + strlen(SECTION));
 		if (knob->type == CONFIG_OPTIMIZER)
-			print_optimizer(out, &model->optimizer);
+			print_optimizer(out, model);
 		else
 			print_value(out, knob, model);
 		putc('\n', out);
@@ -251,7 +269,7 @@ void config_print(const struct config *config, FILE *out)
 static void print_model_memory(const struct config *config, const struct config_model *model,
                                FILE *out)
 {
-	uint32_t slots = model->optimizer_given ? optim_slot_count(&model->optimizer) : 0;
+	uint32_t slots = model->optimizer_given ? groups_slot_count(&model->groups, &model->optimizer) : 0;
 	/* A single worker's pushes are applied as they come: nothing is collected. */
 	bool sync = model->mode != MSG_ASYNC && model->workers != 1;
 	char window[VALUE_TEXT_BYTES], total[VALUE_TEXT_BYTES];
@@ -260,9 +278,10 @@ static void print_model_memory(const struct config *config, const struct config_
 	value_bytes_text(lane_window, window);
 	fprintf(out, "\nmodel %s:\n", model->name);
 	if (model->optimizer_given)
-		fprintf(out, "  parameters x %u bytes: weights and %u state vector%s (%s)\n",
+		fprintf(out, "  parameters x %u bytes: weights and %u state vector%s (%s%s)\n",
 		        4 * (1 + slots), slots, slots == 1 ? "" : "s",
-		        optim_rule_name(model->optimizer.rule));
+		        optim_rule_name(model->optimizer.rule),
+		        model->groups.count > 0 ? " and its groups: of all, the most" : "");
 	else
 		fputs("  parameters x (1 + state vectors) x 4 bytes: the worker names the optimizer\n",
 		      out);

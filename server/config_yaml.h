@@ -43,9 +43,16 @@ const char *node_text(const yaml_node_t *node);
 bool node_quoted(const yaml_node_t *node);
 /* Nothing after the colon, or null: "no value". */
 bool node_null(const yaml_node_t *node);
+/* A scalar that is not null. */
+bool node_word(const yaml_node_t *node);
+/* A number as value_real takes it, without quotes; false for anything else. */
+bool node_real(const yaml_node_t *node, bool flag, double *out);
 
 /* Checks that a mapping's keys are scalars without NUL, each given once. */
 int reader_keys(struct reader *reader, const yaml_node_t *mapping);
+
+/* The value of a key of a mapping, or NULL. */
+const yaml_node_t *reader_find(struct reader *reader, const yaml_node_t *mapping, const char *name);
 
 /* Sets the field of base that the knob is about from its node. */
 int reader_knob(struct reader *reader, const struct config_knob *knob, void *base,
@@ -58,6 +65,16 @@ int reader_unknown(struct reader *reader, const yaml_node_t *key, const char *se
 /* Reads an optimizer's schedule, whose parts are not checked together yet
  * (config_schedule.c). */
 int reader_schedule(struct reader *reader, const yaml_node_t *value, struct schedule *schedule);
+
+/* Sets a hyper-parameter: one number, or a list for a pair such as betas
+ * (config_model.c). */
+int reader_hyper(struct reader *reader, struct optim *optim, const yaml_node_t *key,
+                 const yaml_node_t *value);
+
+/* Reads an optimizer's list of groups into *groups, which is empty; own is the model's
+ * optimizer, complete (config_group.c). */
+int reader_groups(struct reader *reader, const yaml_node_t *list, const struct optim *own,
+                  struct groups *groups);
 
 /* Reads the list of models into the config (config_model.c). */
 int reader_models(struct reader *reader, const yaml_node_t *list);

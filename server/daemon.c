@@ -149,6 +149,7 @@ static void fill_presets(struct daemon *daemon)
 		        .model = model->name,
 		        .optim_given = model->optimizer_given,
 		        .settings = {.optim = model->optimizer,
+		                     .groups = model->groups,
 		                     .mode = model->mode,
 		                     .reduce = model->reduce,
 		                     .workers = model->workers,

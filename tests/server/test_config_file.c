@@ -80,10 +80,10 @@ static void test_deep_nesting_is_refused(void **state)
 
 	(void)state;
 	memset(deep, '[', sizeof(deep) - 1);
-	refuses(deep, "c.yaml:1: ", "nested deeper than 8 levels");
+	refuses(deep, "c.yaml:1: ", "nested deeper than 10 levels");
 	for (size_t i = 0; i + 2 < sizeof(deep); i += 2)
 		memcpy(deep + i, "- ", 2);
-	refuses(deep, "c.yaml:1: ", "nested deeper than 8 levels");
+	refuses(deep, "c.yaml:1: ", "nested deeper than 10 levels");
 }
 
 static void test_second_document_is_refused(void **state)
@@ -142,7 +142,7 @@ static void test_too_many_values_are_refused(void **state)
 	memcpy(text, "listen: [", 9);
 	for (size_t i = 9; i + 2 < 200000; i += 2)
 		memcpy(text + i, "a,", 2);
-	refuses(text, "c.yaml:1: ", "more than 16384 values");
+	refuses(text, "c.yaml:1: ", "more than 65536 values");
 	free(text);
 }
 
