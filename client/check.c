@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "client/internal.h"
+#include "proto/glob.h"
 #include "proto/utf8.h"
 
 static int check_text(optd_client *client, const char *text, const char *what)
@@ -44,17 +45,17 @@ static int check_hyper(optd_client *client, const char *model, const optd_hyper 
 	return rc;
 }
 
-static int check_hypers(optd_client *client, const char *model, const optd_open_options *options)
+static int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count)
 {
-	if (options->hyper_count > LIMIT_HYPERS)
-		return client_fail(client, OPTD_TOO_LARGE, "%u hyper-parameters, at most %u are allowed",
-		                   options->hyper_count, LIMIT_HYPERS);
-	if (options->hyper_count > 0 && !options->hypers)
+	if (count > LIMIT_HYPERS)
+		return client_fail(client, OPTD_TOO_LARGE, "%u hyper-parameters, at most %u are allowed", count,
+		                   LIMIT_HYPERS);
+	if (count > 0 && !hypers)
 		return client_fail(client, OPTD_INVALID, "%u hyper-parameters are announced, but hypers is NULL",
-		                   options->hyper_count);
+		                   count);
 	int rc = 0;
-	for (uint32_t i = 0; rc == 0 && i < options->hyper_count; i++)
-		rc = check_hyper(client, model, &options->hypers[i], i);
+	for (uint32_t i = 0; rc == 0 && i < count; i++)
+		rc = check_hyper(client, model, &hypers[i], i);
 	return rc;
 }
 
@@ -95,19 +96,66 @@ static int check_stretch(optd_client *client, const char *model, const optd_sche
 	return rc;
 }
 
-static int check_schedule(optd_client *client, const char *model, const optd_open_options *options)
+static int check_schedule(optd_client *client, const char *model, const optd_schedule *schedule,
+                          uint32_t count)
 {
-	if (options->schedule_count > LIMIT_SCHEDULE_PARTS)
+	if (count > LIMIT_SCHEDULE_PARTS)
 		return client_fail(client, OPTD_TOO_LARGE,
-		                   "model '%s': a schedule of %u stretches, at most %u are allowed", model,
-		                   options->schedule_count, LIMIT_SCHEDULE_PARTS);
-	if (options->schedule_count > 0 && !options->schedule)
+		                   "model '%s': a schedule of %u stretches, at most %u are allowed", model, count,
+		                   LIMIT_SCHEDULE_PARTS);
+	if (count > 0 && !schedule)
 		return client_fail(client, OPTD_INVALID,
 		                   "model '%s': a schedule of %u stretches is announced, but schedule is NULL",
-		                   model, options->schedule_count);
+		                   model, count);
 	int rc = 0;
-	for (uint32_t i = 0; rc == 0 && i < options->schedule_count; i++)
-		rc = check_stretch(client, model, &options->schedule[i], i);
+	for (uint32_t i = 0; rc == 0 && i < count; i++)
+		rc = check_stretch(client, model, &schedule[i], i);
+	return rc;
+}
+
+static int check_pattern(optd_client *client, const char *model, const char *tensors, uint32_t index)
+{
+	struct glob glob;
+	char why[128];
+	if (!tensors)
+		return client_fail(client, OPTD_INVALID, "model '%s': group %u has no tensors, a pattern", model,
+		                   index + 1);
+	if (!utf8_valid(tensors, strlen(tensors)))
+		return client_fail(client, OPTD_INVALID, "model '%s': tensors of group %u is not UTF-8", model,
+		                   index + 1);
+	if (glob_parse(&glob, tensors, why, sizeof(why)) < 0)
+		return client_fail(client, OPTD_HYPER, "model '%s': group %u: tensors '%s' %s", model, index + 1,
+		                   tensors, why);
+	return 0;
+}
+
+static int check_group(optd_client *client, const char *model, const optd_group *group, uint32_t index)
+{
+	int rc = check_pattern(client, model, group->tensors, index);
+	if (rc == 0)
+		rc = check_text(client, group->optimizer, "the name of a group's optimizer");
+	if (rc == 0)
+		rc = check_text(client, group->match, "a group's match");
+	if (rc == 0 && !isfinite(group->lr_factor))
+		rc = client_fail(client, OPTD_HYPER, "model '%s': group %u: lr_factor is %g; give a finite number",
+		                 model, index + 1, group->lr_factor);
+	if (rc == 0)
+		rc = check_hypers(client, model, group->hypers, group->hyper_count);
+	return rc == 0 ? check_schedule(client, model, group->schedule, group->schedule_count) : rc;
+}
+
+static int check_groups(optd_client *client, const char *model, const optd_open_options *options)
+{
+	if (options->group_count > LIMIT_GROUPS)
+		return client_fail(client, OPTD_TOO_LARGE, "model '%s': %u groups, at most %u are allowed", model,
+		                   options->group_count, LIMIT_GROUPS);
+	if (options->group_count > 0 && !options->groups)
+		return client_fail(client, OPTD_INVALID,
+		                   "model '%s': %u groups are announced, but groups is NULL", model,
+		                   options->group_count);
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < options->group_count; i++)
+		rc = check_group(client, model, &options->groups[i], i);
 	return rc;
 }
 
@@ -129,9 +177,11 @@ int check_open_options(optd_client *client, const char *model, const optd_open_o
 	if (rc == 0)
 		rc = check_text(client, options->run, "run");
 	if (rc == 0)
-		rc = check_hypers(client, model, options);
+		rc = check_hypers(client, model, options->hypers, options->hyper_count);
 	if (rc == 0)
-		rc = check_schedule(client, model, options);
+		rc = check_schedule(client, model, options->schedule, options->schedule_count);
+	if (rc == 0)
+		rc = check_groups(client, model, options);
 	if (rc == 0)
 		rc = check_known(client, (unsigned)options->mode, OPTD_ASYNC, "mode");
 	if (rc == 0)

@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "client/keep.h"
 #include "client/link.h"
 #include "client/pool.h"
 #include "client/reach.h"
@@ -120,11 +121,6 @@ struct call {
 	char error[CLIENT_ERROR_BYTES];
 };
 
-/* Names of rules, hyper-parameters and schedules: one that is cut matches nothing. */
-#define MODEL_RULE_TEXT_BYTES 64u
-#define MODEL_RULE_TEXTS \
-	(2 + LIMIT_HYPERS + LIMIT_SCHEDULE_PARTS * (1 + LIMIT_SCHEDULE_PARAMS))
-
 struct optd_model {
 	optd_client *client;
 	optd_model *next;
@@ -132,10 +128,9 @@ struct optd_model {
 	uint32_t slot;
 	struct layout *layout;
 	struct session_spec *specs; /* by daemon */
-	char *given[MODEL_RULE_TEXTS + 1]; /* names, and run: what specs point to */
-	uint32_t given_count;
+	struct keep keep; /* what specs and rule point to */
 	struct msg_rule rule; /* the model's, as the lead answered */
-	char rule_texts[MODEL_RULE_TEXTS][MODEL_RULE_TEXT_BYTES];
+	bool rule_lost; /* no memory for it */
 	void *layout_bytes;
 
 	struct layout_run *runs; /* by lane; count 0: not the model's */

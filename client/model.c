@@ -244,27 +244,15 @@ static void came_back(optd_model *model, struct lane *lane, const struct msg *re
 	call_recall(model->client, model, lane);
 }
 
-/* Copies a text to the model's n-th place for one. */
-static struct msg_text keep_text(optd_model *model, uint32_t n, struct msg_text text)
-{
-	return text_of(text_copy(text, model->rule_texts[n], MODEL_RULE_TEXT_BYTES));
-}
-
 static void take_rule(optd_model *model, const struct msg_rule *told)
 {
 	struct msg_rule *rule = &model->rule;
+	struct keep *keep = &model->keep;
 	*rule = *told;
-	uint32_t n = 0;
-	rule->name = keep_text(model, n++, told->name);
-	rule->match = keep_text(model, n++, told->match);
-	for (uint32_t i = 0; i < rule->hyper_count; i++)
-		rule->hypers[i].name = keep_text(model, n++, told->hypers[i].name);
-	for (uint32_t i = 0; i < rule->schedule_count; i++) {
-		struct msg_schedule_part *part = &rule->schedule[i];
-		part->name = keep_text(model, n++, part->name);
-		for (uint32_t j = 0; j < part->param_count; j++)
-			part->params[j].name = keep_text(model, n++, part->params[j].name);
-	}
+	model->rule_lost = !keep_text(keep, &rule->name) || !keep_text(keep, &rule->match) ||
+	                   !keep_hypers(keep, rule->hypers, rule->hyper_count) ||
+	                   !keep_schedule(keep, rule->schedule, rule->schedule_count) ||
+	                   !keep_groups(keep, &rule->groups, rule->group_count);
 }
 
 /* What only the reply has: texts, and the layout for a reader. */

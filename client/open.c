@@ -55,6 +55,16 @@ static void note_info(optd_model *model, const struct msg_opened *opened)
 	info->ready = opened->state == MSG_MODEL_READY;
 }
 
+/* A server that does not know groups passes over them, and would train without. */
+static int check_groups_known(optd_model *model)
+{
+	if (model->specs[0].open.group_count == 0 || model->rule.group_count > 0)
+		return 0;
+	return client_fail(model->client, OPTD_UNSUPPORTED,
+	                   "model '%s' on %s: this server does not know parameter groups: update it",
+	                   model->name, model_endpoint(model));
+}
+
 static int open_lead(optd_model *model, uint64_t deadline_ms)
 {
 	struct session *lead = &model->client->lanes[0]->session;
@@ -64,8 +74,13 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 		rc = adopt_layout(model);
 	if (rc < 0)
 		return rc;
+	if (model->rule_lost)
+		return OPTD_NO_MEMORY;
 	const struct msg_opened *opened = &lead->slots[model->slot].opened;
 	note_info(model, opened);
+	rc = check_groups_known(model);
+	if (rc < 0)
+		return rc;
 	if (opened->elements != layout_elements(model->layout))
 		return client_fail(model->client, OPTD_LAYOUT,
 		                   "model '%s' on %s: the layout has %llu elements, the model %llu",
@@ -96,6 +111,9 @@ static void adopt_settings(optd_model *model, const struct msg_opened *lead)
 		memcpy(open->hypers, rule->hypers, sizeof(open->hypers));
 		open->schedule_count = rule->schedule_count;
 		memcpy(open->schedule, rule->schedule, sizeof(open->schedule));
+		open->group_count = rule->group_count;
+		open->groups = rule->groups;
+		open->whole_groups = true;
 	}
 }
 
@@ -164,10 +182,10 @@ static int open_model(optd_model *model, const char *name, const optd_layout *la
 	}
 	if (rc == 0)
 		rc = specs_make(model, options);
-	if (rc == OPTD_NO_MEMORY)
-		return client_fail(client, rc, "out of memory");
 	if (rc == 0)
 		rc = open_lead(model, deadline_ms);
+	if (rc == OPTD_NO_MEMORY)
+		return client_fail(client, rc, "out of memory");
 	if (rc == 0)
 		rc = open_rest(model, deadline_ms);
 	return rc;

@@ -5,59 +5,106 @@
 
 #include "client/internal.h"
 
-/* A copy that lives as long as the model; false without memory. */
-static bool keep(optd_model *model, const char *text, struct msg_text *out)
+/* These borrow what the caller named; keep_options copies it. */
+
+static struct msg_text borrow(const char *text)
 {
-	*out = (struct msg_text){NULL, 0};
-	if (!text)
-		return true;
-	char *copy = strdup(text);
-	if (!copy)
-		return false;
-	model->given[model->given_count++] = copy;
-	*out = text_of(copy);
-	return true;
+	return text ? text_of(text) : (struct msg_text){NULL, 0};
 }
 
-static bool keep_hypers(optd_model *model, const optd_open_options *options, struct msg_open *open)
+static void borrow_hypers(const optd_hyper *hypers, uint32_t count, struct msg_hyper *out)
 {
-	open->hyper_count = options->hyper_count;
-	for (uint32_t i = 0; i < options->hyper_count; i++) {
-		const optd_hyper *h = &options->hypers[i];
-		if (!keep(model, h->name, &open->hypers[i].name))
-			return false;
-		open->hypers[i].count = h->count;
-		memcpy(open->hypers[i].values, h->values, h->count * sizeof(double));
+	for (uint32_t i = 0; i < count; i++) {
+		out[i].name = text_of(hypers[i].name);
+		out[i].count = hypers[i].count;
+		memcpy(out[i].values, hypers[i].values, hypers[i].count * sizeof(double));
 	}
-	return true;
 }
 
-static bool keep_schedule(optd_model *model, const optd_open_options *options, struct msg_open *open)
+static void borrow_schedule(const optd_schedule *schedule, uint32_t count, struct msg_schedule_part *out)
 {
-	open->schedule_count = options->schedule_count;
-	for (uint32_t i = 0; i < options->schedule_count; i++) {
-		const optd_schedule *given = &options->schedule[i];
-		struct msg_schedule_part *part = &open->schedule[i];
-		if (!keep(model, given->name, &part->name))
-			return false;
-		part->until = given->until;
-		part->param_count = given->param_count;
-		for (uint32_t j = 0; j < given->param_count; j++) {
-			const optd_schedule_param *param = &given->params[j];
-			if (!keep(model, param->name, &part->params[j].name))
-				return false;
-			part->params[j].count = param->count;
-			memcpy(part->params[j].values, param->values, param->count * sizeof(double));
+	for (uint32_t i = 0; i < count; i++) {
+		out[i].name = text_of(schedule[i].name);
+		out[i].until = schedule[i].until;
+		out[i].param_count = schedule[i].param_count;
+		for (uint32_t j = 0; j < schedule[i].param_count; j++) {
+			const optd_schedule_param *param = &schedule[i].params[j];
+			out[i].params[j].name = text_of(param->name);
+			out[i].params[j].count = param->count;
+			memcpy(out[i].params[j].values, param->values, param->count * sizeof(double));
 		}
 	}
-	return true;
 }
 
-static bool keep_options(optd_model *model, const optd_open_options *options, struct msg_open *open)
+/* Its lists are the model's own from the start. */
+static bool keep_given_group(struct keep *keep, const optd_group *given, struct msg_group *out)
 {
-	return keep(model, options->optimizer, &open->optimizer) &&
-	       keep(model, options->match, &open->match) && keep(model, options->run, &open->run) &&
-	       keep_hypers(model, options, open) && keep_schedule(model, options, open);
+	struct msg_hyper *hypers = keep_room(keep, given->hyper_count * sizeof(*hypers));
+	struct msg_schedule_part *schedule = keep_room(keep, given->schedule_count * sizeof(*schedule));
+	if (!hypers || !schedule)
+		return false;
+	borrow_hypers(given->hypers, given->hyper_count, hypers);
+	borrow_schedule(given->schedule, given->schedule_count, schedule);
+	*out = (struct msg_group){.tensors = borrow(given->tensors),
+	                          .frozen = given->frozen != 0,
+	                          .lr_factor = given->lr_factor,
+	                          .optimizer = borrow(given->optimizer),
+	                          .match = borrow(given->match),
+	                          .hyper_count = given->hyper_count,
+	                          .hypers = hypers,
+	                          .schedule_count = given->schedule_count,
+	                          .schedule = schedule};
+	return keep_text(keep, &out->tensors) && keep_text(keep, &out->optimizer) &&
+	       keep_text(keep, &out->match) && keep_hypers(keep, hypers, out->hyper_count) &&
+	       keep_schedule(keep, schedule, out->schedule_count);
+}
+
+static bool keep_given_groups(struct keep *keep, const optd_open_options *options, struct msg_open *open)
+{
+	struct msg_group *groups = keep_room(keep, options->group_count * sizeof(*groups));
+	bool kept = groups != NULL;
+	for (uint32_t i = 0; kept && i < options->group_count; i++)
+		kept = keep_given_group(keep, &options->groups[i], &groups[i]);
+	open->groups = groups;
+	open->group_count = options->group_count;
+	return kept;
+}
+
+static bool keep_options(struct keep *keep, const optd_open_options *options, struct msg_open *open)
+{
+	open->optimizer = borrow(options->optimizer);
+	open->match = borrow(options->match);
+	open->run = borrow(options->run);
+	open->hyper_count = options->hyper_count;
+	borrow_hypers(options->hypers, options->hyper_count, open->hypers);
+	open->schedule_count = options->schedule_count;
+	borrow_schedule(options->schedule, options->schedule_count, open->schedule);
+	return keep_text(keep, &open->optimizer) && keep_text(keep, &open->match) &&
+	       keep_text(keep, &open->run) && keep_hypers(keep, open->hypers, open->hyper_count) &&
+	       keep_schedule(keep, open->schedule, open->schedule_count) &&
+	       keep_given_groups(keep, options, open);
+}
+
+/* With the numbers that take most: what does not fit a header then would be sent to nobody. */
+static int check_header(optd_model *model, const struct session_spec *spec)
+{
+	optd_client *client = model->client;
+	struct msg *msg = &client->out;
+	memset(msg, 0, sizeof(*msg));
+	msg->verb = MSG_OPEN;
+	msg->request = msg->session = msg->epoch = msg->incarnation = msg->checksum = UINT64_MAX;
+	msg->payload_bytes = UINT32_MAX;
+	msg->rank = spec->rank;
+	msg->open = spec->open;
+	msg->open.expect_run = msg->open.seen_step = msg->open.seen_version = UINT64_MAX;
+	msg->open.seen_epoch = UINT64_MAX;
+	msg->open.wants_init = true;
+	if (wire_encode(msg, client->header, sizeof(client->header)) > 0)
+		return 0;
+	return client_fail(client, OPTD_TOO_LARGE,
+	                   "model '%s': its names, settings and %u groups take more than the %u bytes of a "
+	                   "message's header: give fewer or shorter ones",
+	                   model->name, spec->open.group_count, LIMIT_HEADER_BYTES);
 }
 
 static int encode_layout(optd_model *model, struct session_spec *spec)
@@ -92,7 +139,7 @@ int specs_make(optd_model *model, const optd_open_options *options)
 		return OPTD_NO_MEMORY;
 	struct session_spec *spec = &model->specs[0];
 	spec->rank = client->rank;
-	int rc = keep_options(model, options, &spec->open) ? 0 : OPTD_NO_MEMORY;
+	int rc = keep_options(&model->keep, options, &spec->open) ? 0 : OPTD_NO_MEMORY;
 	if (rc == 0 && model->layout)
 		rc = encode_layout(model, spec);
 	if (rc < 0)
@@ -105,6 +152,9 @@ int specs_make(optd_model *model, const optd_open_options *options)
 	spec->open.resume = (enum msg_resume)options->resume;
 	spec->open.workers = options->workers;
 	spec->open.step_timeout_ms = options->step_timeout_ms;
+	rc = check_header(model, spec);
+	if (rc < 0)
+		return rc;
 	for (uint32_t i = 1; i < client->daemon_count; i++) {
 		model->specs[i] = *spec;
 		model->specs[i].open.daemon = i;
@@ -114,8 +164,7 @@ int specs_make(optd_model *model, const optd_open_options *options)
 
 void specs_free(optd_model *model)
 {
-	for (uint32_t i = 0; i < model->given_count; i++)
-		free(model->given[i]);
+	keep_free(&model->keep);
 	free(model->specs);
 	free(model->layout_bytes);
 }

@@ -197,6 +197,21 @@ typedef struct optd_schedule {
 	uint64_t until; /* the update at which the next stretch begins; of the last, 0 */
 } optd_schedule;
 
+/* Tensors with an optimizer of their own, or none.  A tensor is in the first group whose
+ * pattern matches its name; what no group has is under the model's own optimizer. */
+typedef struct optd_group {
+	const char *tensors;   /* a pattern over whole names: "*.bias", "bn?.*", "layer.[0-3].*" */
+	const char *optimizer; /* NULL: the model's, with its match, hyper-parameters and schedule;
+	                          another: with its defaults */
+	const char *match;
+	const optd_hyper *hypers; /* over those */
+	uint32_t hyper_count;
+	const optd_schedule *schedule;
+	uint32_t schedule_count;
+	double lr_factor; /* multiplies the group's lr; 0: 1 */
+	int frozen;       /* never updated: pushes of it are acknowledged and ignored */
+} optd_group;
+
 typedef enum optd_mode { OPTD_MODE_DEFAULT = 0, OPTD_SYNC = 1, OPTD_ASYNC = 2 } optd_mode;
 typedef enum optd_reduce { OPTD_REDUCE_DEFAULT = 0, OPTD_MEAN = 1, OPTD_SUM = 2 } optd_reduce;
 typedef enum optd_resume {
@@ -215,6 +230,8 @@ typedef struct optd_open_options {
 	uint32_t hyper_count;
 	const optd_schedule *schedule; /* stretches, one after the other */
 	uint32_t schedule_count;       /* at most 4; 0: a constant rate */
+	const optd_group *groups; /* a pattern that matches no tensor is OPTD_HYPER */
+	uint32_t group_count;     /* at most 8, which with all else fit a header of 4096 bytes */
 	optd_mode mode;        /* default: sync */
 	optd_reduce reduce;    /* default: mean */
 	uint32_t workers;      /* ranks that make a step in sync; default 1 */
@@ -235,7 +252,7 @@ typedef struct optd_model_info {
 	int restored;       /* it came from a checkpoint */
 	uint64_t age_s;     /* since it was created, or since that checkpoint */
 	int ready;          /* it has weights: as of opening it, or of a pull since */
-	char optimizer[256]; /* "adam match=torch2 lr=0.001 ..." */
+	char optimizer[256]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam" */
 	/* "exists at step 9380, run ab12, 14 h old" where optd_open found what an earlier
 	 * run has left, from a checkpoint or not; "" where it made the model or joined
 	 * workers that are at it. */

@@ -23,8 +23,9 @@
 /* A message's header: unpacking is linear in it, and it fits two pages. */
 #define LIMIT_HEADER_BYTES 4096u
 
-/* Memory that unpacking one header or one tensor record may take. */
-#define LIMIT_ARENA_BYTES (64u * 1024u)
+/* Memory that unpacking one header or one tensor record may take: groups with schedules
+ * of four parts take half of it. */
+#define LIMIT_ARENA_BYTES (128u * 1024u)
 
 /* A message's payload: at least one block; a layout travels in one payload. */
 #define LIMIT_MESSAGE_BYTES (4u * 1024u * 1024u)
@@ -116,6 +117,10 @@
  * pattern of one, with its NUL: a set of its characters is four words. */
 #define LIMIT_GROUPS 8u
 #define LIMIT_PATTERN_BYTES 256u
+
+/* Bytes of OPENED's header for the optimizer and its groups: what its texts, at most 1,536
+ * bytes, and its numbers leave.  OPEN, with two names of 511, has more. */
+#define LIMIT_TOLD_BYTES 2176u
 
 /* Tensors that are looked at for those whose names are nearest to a pattern: an error's
  * text is not to hold a lane up. */

@@ -104,6 +104,20 @@ struct msg_schedule_part {
 	struct msg_schedule_param params[LIMIT_SCHEDULE_PARAMS];
 };
 
+/* Tensors with an optimizer of their own; what is not given is the model's, or with
+ * another optimizer's name its defaults. */
+struct msg_group {
+	struct msg_text tensors; /* a pattern: proto/glob.h */
+	bool frozen;
+	double lr_factor;          /* 0: not given */
+	struct msg_text optimizer; /* empty: the model's */
+	struct msg_text match;
+	uint32_t hyper_count;
+	const struct msg_hyper *hypers;
+	uint32_t schedule_count;
+	const struct msg_schedule_part *schedule;
+};
+
 struct msg_open {
 	struct msg_text model;
 	uint32_t daemon, daemons; /* place of this server in the worker's list */
@@ -127,6 +141,9 @@ struct msg_open {
 	struct msg_hyper hypers[LIMIT_HYPERS];
 	uint32_t schedule_count; /* 0: take the model's */
 	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
+	uint32_t group_count;    /* 0: take the model's, but see whole_groups */
+	const struct msg_group *groups;
+	bool whole_groups; /* there are no others: with none the model must have none */
 };
 
 enum msg_model_state {
@@ -165,6 +182,8 @@ struct msg_rule {
 	struct msg_hyper hypers[LIMIT_HYPERS];
 	uint32_t schedule_count; /* 0: a constant learning rate */
 	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
+	uint32_t group_count;
+	const struct msg_group *groups;
 };
 
 struct msg_named {

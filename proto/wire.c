@@ -134,13 +134,13 @@ int wire_decode(struct wire_arena *arena, const void *header, size_t header_byte
 	if (!unpacked)
 		return refuse(&refusal, OPTD_MALFORMED, "the header of %zu bytes cannot be unpacked",
 		              header_bytes);
-	arena->mark = arena->used;
 
 	scalars_read(unpacked, out);
 	out->payload = payload_bytes ? payload : NULL;
 	int rc = parts_read(unpacked, out, &refusal);
 	if (rc == 0)
-		rc = wire_body_read(unpacked, out, &refusal);
+		rc = wire_body_read(unpacked, arena, out, &refusal);
+	arena->mark = arena->used;
 	if (rc == 0)
 		rc = wire_check(out, payload_bytes, &refusal);
 	if (rc == 0 && check)
@@ -210,6 +210,25 @@ static void parts_write(const struct msg *msg, struct encoder *encoder)
 	}
 }
 
+static int pack(const Optd__V1__Header *header, void *buffer, size_t buffer_bytes)
+{
+	size_t size = optd__v1__header__get_packed_size(header);
+
+	if (size > LIMIT_HEADER_BYTES || size > buffer_bytes)
+		return OPTD_TOO_LARGE;
+	return (int)optd__v1__header__pack(header, buffer);
+}
+
+/* In a frame of its own, of 40 KiB. */
+__attribute__((noinline))
+static int pack_groups(const struct msg *msg, Optd__V1__Header *header, void *buffer, size_t buffer_bytes)
+{
+	struct wire_groups groups;
+
+	wire_groups_write(msg, &groups, header);
+	return pack(header, buffer, buffer_bytes);
+}
+
 int wire_encode(const struct msg *msg, void *buffer, size_t buffer_bytes)
 {
 	struct encoder encoder;
@@ -219,9 +238,7 @@ int wire_encode(const struct msg *msg, void *buffer, size_t buffer_bytes)
 	scalars_write(msg, &encoder.header);
 	parts_write(msg, &encoder);
 	wire_body_write(msg, &encoder.body, &encoder.header);
-
-	size_t size = optd__v1__header__get_packed_size(&encoder.header);
-	if (size > LIMIT_HEADER_BYTES || size > buffer_bytes)
-		return OPTD_TOO_LARGE;
-	return (int)optd__v1__header__pack(&encoder.header, buffer);
+	if (wire_groups_count(msg) > 0)
+		return pack_groups(msg, &encoder.header, buffer, buffer_bytes);
+	return pack(&encoder.header, buffer, buffer_bytes);
 }

@@ -35,8 +35,8 @@ static int welcome_read(const Optd__V1__Welcome *in, struct msg_welcome *out,
 	return 0;
 }
 
-static int hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hyper *out,
-                       uint32_t *out_count, const struct refusal *why)
+int wire_hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hyper *out,
+                     uint32_t *out_count, const struct refusal *why)
 {
 	if (count > LIMIT_HYPERS)
 		return refuse(why, OPTD_MALFORMED, "%zu hyper-parameters, at most %u are allowed", count,
@@ -76,9 +76,8 @@ static int schedule_part_read(const Optd__V1__SchedulePart *in, struct msg_sched
 	return 0;
 }
 
-static int schedule_read(Optd__V1__SchedulePart *const *in, size_t count,
-                         struct msg_schedule_part *out, uint32_t *out_count,
-                         const struct refusal *why)
+int wire_schedule_read(Optd__V1__SchedulePart *const *in, size_t count, struct msg_schedule_part *out,
+                       uint32_t *out_count, const struct refusal *why)
 {
 	int rc = 0;
 
@@ -91,7 +90,8 @@ static int schedule_read(Optd__V1__SchedulePart *const *in, size_t count,
 	return rc;
 }
 
-static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struct refusal *why)
+static int open_read(const Optd__V1__Open *in, struct wire_arena *arena, struct msg_open *out,
+                     const struct refusal *why)
 {
 	out->model = wire_text(in->model);
 	out->daemon = in->daemon;
@@ -111,10 +111,12 @@ static int open_read(const Optd__V1__Open *in, struct msg_open *out, const struc
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init != 0;
-	int rc = hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
-	if (rc < 0)
-		return rc;
-	return schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
+	out->whole_groups = in->whole_groups != 0;
+	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	if (rc == 0)
+		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
+	return rc < 0 ? rc
+	              : wire_groups_read(in->groups, in->n_groups, arena, &out->groups, &out->group_count, why);
 }
 
 static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
@@ -139,14 +141,16 @@ static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
 	out->tensors = in->tensors;
 }
 
-static int rule_read(const Optd__V1__Opened *in, struct msg_rule *out, const struct refusal *why)
+static int rule_read(const Optd__V1__Opened *in, struct wire_arena *arena, struct msg_rule *out,
+                     const struct refusal *why)
 {
 	out->name = wire_text(in->rule);
 	out->match = wire_text(in->match);
-	int rc = hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
-	if (rc < 0)
-		return rc;
-	return schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
+	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	if (rc == 0)
+		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
+	return rc < 0 ? rc
+	              : wire_groups_read(in->groups, in->n_groups, arena, &out->groups, &out->group_count, why);
 }
 
 static void lane_status_read(const Optd__V1__LaneStatus *in, struct msg_lane_status *out)
@@ -167,7 +171,8 @@ static int missing(const struct msg *msg, const struct refusal *why)
 	              msg->reply ? "reply" : "request");
 }
 
-int wire_body_read(const Optd__V1__Header *header, struct msg *out, const struct refusal *why)
+int wire_body_read(const Optd__V1__Header *header, struct wire_arena *arena, struct msg *out,
+                   const struct refusal *why)
 {
 	if (!wire_has_body(out))
 		return 0;
@@ -182,11 +187,12 @@ int wire_body_read(const Optd__V1__Header *header, struct msg *out, const struct
 		return 0;
 	case MSG_OPEN:
 		if (!out->reply)
-			return header->open ? open_read(header->open, &out->open, why) : missing(out, why);
+			return header->open ? open_read(header->open, arena, &out->open, why)
+			                    : missing(out, why);
 		if (!header->opened)
 			return missing(out, why);
 		opened_read(header->opened, &out->opened);
-		return rule_read(header->opened, &out->rule, why);
+		return rule_read(header->opened, arena, &out->rule, why);
 	case MSG_STATUS:
 		/* Daemons before it was there send none. */
 		if (out->reply && header->lane_status)
@@ -232,39 +238,38 @@ static void welcome_write(const struct msg_welcome *in, struct wire_body *body)
 		body->endpoints[i] = wire_clip(in->endpoints[i], LIMIT_ENDPOINT_BYTES);
 }
 
-static void hypers_write(const struct msg_hyper *in, uint32_t count, struct wire_body *body)
+void wire_hypers_write(const struct msg_hyper *in, uint32_t count, struct wire_rule *rule)
 {
 	for (uint32_t i = 0; i < count; i++) {
-		Optd__V1__Hyper *hyper = &body->hypers[i];
+		Optd__V1__Hyper *hyper = &rule->hypers[i];
 		optd__v1__hyper__init(hyper);
 		hyper->name = wire_clip(in[i].name, LIMIT_NAME_BYTES);
 		hyper->values = (double *)in[i].values;
 		hyper->n_values = in[i].count;
-		body->hyper_pointers[i] = hyper;
+		rule->hyper_pointers[i] = hyper;
 	}
 }
 
-static void schedule_write(const struct msg_schedule_part *in, uint32_t count,
-                           struct wire_body *body)
+void wire_schedule_write(const struct msg_schedule_part *in, uint32_t count, struct wire_rule *rule)
 {
 	uint32_t used = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
 		const struct msg_schedule_part *part = &in[i];
-		Optd__V1__SchedulePart *out = &body->schedule[i];
+		Optd__V1__SchedulePart *out = &rule->schedule[i];
 		optd__v1__schedule_part__init(out);
-		body->schedule_pointers[i] = out;
+		rule->schedule_pointers[i] = out;
 		out->name = wire_clip(part->name, LIMIT_NAME_BYTES);
 		out->until = part->until;
-		out->params = &body->param_pointers[used];
+		out->params = &rule->param_pointers[used];
 		out->n_params = part->param_count;
 		for (uint32_t j = 0; j < part->param_count; j++, used++) {
-			Optd__V1__Hyper *param = &body->params[used];
+			Optd__V1__Hyper *param = &rule->params[used];
 			optd__v1__hyper__init(param);
 			param->name = wire_clip(part->params[j].name, LIMIT_NAME_BYTES);
 			param->values = (double *)part->params[j].values;
 			param->n_values = part->params[j].count;
-			body->param_pointers[used] = param;
+			rule->param_pointers[used] = param;
 		}
 	}
 }
@@ -292,12 +297,13 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init;
-	out->hypers = body->hyper_pointers;
+	out->whole_groups = in->whole_groups;
+	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;
-	hypers_write(in->hypers, in->hyper_count, body);
-	out->schedule = body->schedule_pointers;
+	wire_hypers_write(in->hypers, in->hyper_count, &body->rule);
+	out->schedule = body->rule.schedule_pointers;
 	out->n_schedule = in->schedule_count;
-	schedule_write(in->schedule, in->schedule_count, body);
+	wire_schedule_write(in->schedule, in->schedule_count, &body->rule);
 }
 
 static void rule_write(const struct msg_rule *in, struct wire_body *body)
@@ -306,12 +312,12 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 
 	out->rule = wire_clip(in->name, LIMIT_NAME_BYTES);
 	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
-	out->hypers = body->hyper_pointers;
+	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;
-	hypers_write(in->hypers, in->hyper_count, body);
-	out->schedule = body->schedule_pointers;
+	wire_hypers_write(in->hypers, in->hyper_count, &body->rule);
+	out->schedule = body->rule.schedule_pointers;
 	out->n_schedule = in->schedule_count;
-	schedule_write(in->schedule, in->schedule_count, body);
+	wire_schedule_write(in->schedule, in->schedule_count, &body->rule);
 }
 
 static void opened_write(const struct msg_opened *in, Optd__V1__Opened *out)

@@ -7,6 +7,22 @@
 
 /* protobuf-c packs structs that point to one another: they stay here until
  * the header is packed. */
+struct wire_rule {
+	Optd__V1__Hyper hypers[LIMIT_HYPERS];
+	Optd__V1__Hyper *hyper_pointers[LIMIT_HYPERS];
+	Optd__V1__SchedulePart schedule[LIMIT_SCHEDULE_PARTS];
+	Optd__V1__SchedulePart *schedule_pointers[LIMIT_SCHEDULE_PARTS];
+	Optd__V1__Hyper params[LIMIT_SCHEDULE_PARTS * LIMIT_SCHEDULE_PARAMS];
+	Optd__V1__Hyper *param_pointers[LIMIT_SCHEDULE_PARTS * LIMIT_SCHEDULE_PARAMS];
+};
+
+/* Apart from the rest: few messages have groups, and all would touch the memory. */
+struct wire_groups {
+	Optd__V1__Group groups[LIMIT_GROUPS];
+	Optd__V1__Group *pointers[LIMIT_GROUPS];
+	struct wire_rule rules[LIMIT_GROUPS];
+};
+
 struct wire_body {
 	union {
 		Optd__V1__Hello hello;
@@ -18,22 +34,32 @@ struct wire_body {
 	};
 	union {
 		ProtobufCBinaryData endpoints[LIMIT_LANES];
-		struct {
-			Optd__V1__Hyper hypers[LIMIT_HYPERS];
-			Optd__V1__Hyper *hyper_pointers[LIMIT_HYPERS];
-			Optd__V1__SchedulePart schedule[LIMIT_SCHEDULE_PARTS];
-			Optd__V1__SchedulePart *schedule_pointers[LIMIT_SCHEDULE_PARTS];
-			Optd__V1__Hyper params[LIMIT_SCHEDULE_PARTS * LIMIT_SCHEDULE_PARAMS];
-			Optd__V1__Hyper *param_pointers[LIMIT_SCHEDULE_PARTS * LIMIT_SCHEDULE_PARAMS];
-		};
+		struct wire_rule rule;
 	};
 };
 
 /* Copies the body that belongs to out's verb; refuses one that is missing or
- * has more in it than struct msg can hold. */
-int wire_body_read(const Optd__V1__Header *header, struct msg *out, const struct refusal *why);
+ * has more in it than struct msg can hold.  Groups are in the arena. */
+int wire_body_read(const Optd__V1__Header *header, struct wire_arena *arena, struct msg *out,
+                   const struct refusal *why);
 
-/* Links the body of msg, laid out in `body`, into header. */
+/* Links the body of msg, laid out in `body`, into header; without its groups. */
 void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__Header *header);
+
+/* Adds the groups that msg has, laid out in `room`. */
+void wire_groups_write(const struct msg *msg, struct wire_groups *room, Optd__V1__Header *header);
+/* How many those are. */
+uint32_t wire_groups_count(const struct msg *msg);
+
+/* ---- shared by wire_body.c and wire_group.c ---- */
+
+int wire_hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hyper *out,
+                     uint32_t *out_count, const struct refusal *why);
+int wire_schedule_read(Optd__V1__SchedulePart *const *in, size_t count, struct msg_schedule_part *out,
+                       uint32_t *out_count, const struct refusal *why);
+int wire_groups_read(Optd__V1__Group *const *in, size_t count, struct wire_arena *arena,
+                     const struct msg_group **out, uint32_t *out_count, const struct refusal *why);
+void wire_hypers_write(const struct msg_hyper *in, uint32_t count, struct wire_rule *rule);
+void wire_schedule_write(const struct msg_schedule_part *in, uint32_t count, struct wire_rule *rule);
 
 #endif

@@ -84,6 +84,31 @@ static int check_schedule(const struct msg_schedule_part *parts, uint32_t count,
 	return rc;
 }
 
+static int check_group(const struct msg_group *group, const struct refusal *why)
+{
+	int rc = wire_check_text(group->tensors, LIMIT_PATTERN_BYTES - 1, "a group's pattern", why);
+	if (rc == 0 && group->tensors.size == 0)
+		rc = refuse(why, OPTD_MALFORMED, "a group without tensors");
+	if (rc == 0)
+		rc = wire_check_text(group->optimizer, LIMIT_NAME_BYTES, "a group's optimizer", why);
+	if (rc == 0)
+		rc = wire_check_text(group->match, LIMIT_NAME_BYTES, "a group's match", why);
+	if (rc == 0 && !isfinite(group->lr_factor))
+		rc = refuse(why, OPTD_MALFORMED, "a group's lr_factor is %g, not a finite number",
+		            group->lr_factor);
+	if (rc == 0)
+		rc = check_hypers(group->hypers, group->hyper_count, why);
+	return rc == 0 ? check_schedule(group->schedule, group->schedule_count, why) : rc;
+}
+
+static int check_groups(const struct msg_group *groups, uint32_t count, const struct refusal *why)
+{
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < count; i++)
+		rc = check_group(&groups[i], why);
+	return rc;
+}
+
 static int check_open_settings(const struct msg_open *open, const struct refusal *why)
 {
 	int rc = wire_check_known(open->resume, MSG_RESUME_MUST, "resume", why);
@@ -96,7 +121,9 @@ static int check_open_settings(const struct msg_open *open, const struct refusal
 		            open->workers, LIMIT_WORKERS);
 	if (rc == 0)
 		rc = check_hypers(open->hypers, open->hyper_count, why);
-	return rc == 0 ? check_schedule(open->schedule, open->schedule_count, why) : rc;
+	if (rc == 0)
+		rc = check_schedule(open->schedule, open->schedule_count, why);
+	return rc == 0 ? check_groups(open->groups, open->group_count, why) : rc;
 }
 
 static int check_open(const struct msg *msg, const struct refusal *why)
@@ -134,7 +161,9 @@ static int check_rule(const struct msg_rule *rule, const struct refusal *why)
 		rc = wire_check_text(rule->match, LIMIT_NAME_BYTES, "match", why);
 	if (rc == 0)
 		rc = check_hypers(rule->hypers, rule->hyper_count, why);
-	return rc == 0 ? check_schedule(rule->schedule, rule->schedule_count, why) : rc;
+	if (rc == 0)
+		rc = check_schedule(rule->schedule, rule->schedule_count, why);
+	return rc == 0 ? check_groups(rule->groups, rule->group_count, why) : rc;
 }
 
 static int check_opened(const struct msg *msg, const struct refusal *why)

@@ -49,6 +49,10 @@ int reader_broken(struct reader *reader, const yaml_parser_t *parser, const char
 		                     "not UTF-8 text: %s", problem);
 	if (tab_indents(bytes, size, line))
 		return reader_refuse(reader, line, "indented with a tab; YAML allows spaces only");
+	/* What a pattern is that begins with a star and has no quotes. */
+	if (parser->context && strstr(parser->context, "alias"))
+		return reader_refuse(reader, line, "not YAML: a pattern such as \"*.bias\" needs quotes: %s, %s",
+		                     problem, parser->context);
 	if (parser->context)
 		return reader_refuse(reader, line, "not YAML: %s, %s", problem, parser->context);
 	return reader_refuse(reader, line, "not YAML: %s", problem);

@@ -163,7 +163,10 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 		return rc;
 	model->optimizer = optim;
 	model->optimizer_given = true;
-	return 0;
+	const struct model_settings settings = { .optim = optim, .groups = model->groups };
+	if (settings_fit(&settings, reason, sizeof(reason)) < 0)
+		rc = reader_refuse(reader, reader_line(key), "models.optimizer: %s", reason);
+	return rc;
 }
 
 static int read_model(struct reader *reader, struct config_model *model, const yaml_node_t *mapping)

@@ -1,6 +1,7 @@
 /* Entries in one growing array, their texts in a chain of chunks. */
 #include "server/core/outbox.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 struct outbox_text {
 	struct outbox_text *next;
 	uint32_t used;
-	char bytes[CHUNK_BYTES];
+	_Alignas(8) char bytes[CHUNK_BYTES];
 };
 
 void outbox_init(struct outbox *outbox)
@@ -119,4 +120,15 @@ const uint8_t *outbox_bytes(struct outbox *outbox, const void *bytes, uint32_t s
 	memcpy(room, bytes, size);
 	outbox->texts->used += size;
 	return (const uint8_t *)room;
+}
+
+const void *outbox_structs(struct outbox *outbox, const void *structs, uint32_t size)
+{
+	static const char zeros[8];
+
+	assert(size <= CHUNK_BYTES / 2);
+	/* Chunks begin aligned. */
+	if (outbox->texts != NULL && outbox->texts->used % 8 != 0)
+		outbox_bytes(outbox, zeros, 8 - outbox->texts->used % 8);
+	return outbox_bytes(outbox, structs, size);
 }

@@ -45,5 +45,7 @@ struct outbox_entry *outbox_add(struct outbox *outbox, uint32_t peer);
 struct msg_text outbox_printf(struct outbox *outbox, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
 const uint8_t *outbox_bytes(struct outbox *outbox, const void *bytes, uint32_t size);
+/* The same of structs, aligned for them, at most 8 KiB of them. */
+const void *outbox_structs(struct outbox *outbox, const void *structs, uint32_t size);
 
 #endif

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/core/settings_parts.h"
+
 bool settings_text(struct msg_text text, char *to, size_t room)
 {
 	if (text.size >= room)
@@ -17,8 +19,7 @@ bool settings_text(struct msg_text text, char *to, size_t room)
 	return true;
 }
 
-/* Enough of a text to be looked up: what is cut matches nothing. */
-static void name_text(struct msg_text text, char *to, size_t room)
+void settings_name(struct msg_text text, char *to, size_t room)
 {
 	if (text.size >= room)
 		text.size = (uint32_t)room - 1;
@@ -30,7 +31,7 @@ static int read_schedule_part(const struct msg_schedule_part *given, struct sche
 {
 	char name[64];
 
-	name_text(given->name, name, sizeof(name));
+	settings_name(given->name, name, sizeof(name));
 	int kind = schedule_find(name);
 	if (kind < 0) {
 		snprintf(why, why_bytes, "no schedule '%s'; the nearest is '%s'", name, schedule_nearest(name));
@@ -39,7 +40,7 @@ static int read_schedule_part(const struct msg_schedule_part *given, struct sche
 	schedule_part_init(part, (enum schedule_kind)kind);
 	for (uint32_t i = 0; i < given->param_count; i++) {
 		const struct msg_schedule_param *param = &given->params[i];
-		name_text(param->name, name, sizeof(name));
+		settings_name(param->name, name, sizeof(name));
 		int rc = schedule_set(part, name, param->values, param->count, why, why_bytes);
 		if (rc < 0)
 			return rc;
@@ -47,32 +48,44 @@ static int read_schedule_part(const struct msg_schedule_part *given, struct sche
 	return OPTD_OK;
 }
 
-/* Leaves the schedule as it is if the worker gave none. */
-static int read_schedule(const struct msg_open *open, struct schedule *schedule, char *why,
-                         size_t why_bytes)
+int settings_read_schedule(const struct msg_schedule_part *given, uint32_t count, struct schedule *schedule,
+                           char *why, size_t why_bytes)
 {
 	int rc = OPTD_OK;
 
-	if (open->schedule_count == 0)
+	if (count == 0)
 		return rc;
 	memset(schedule, 0, sizeof(*schedule));
-	for (uint32_t i = 0; rc == OPTD_OK && i < open->schedule_count; i++) {
-		rc = read_schedule_part(&open->schedule[i], &schedule->parts[i], why, why_bytes);
-		schedule->ends[i] = open->schedule[i].until;
+	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
+		rc = read_schedule_part(&given[i], &schedule->parts[i], why, why_bytes);
+		schedule->ends[i] = given[i].until;
 	}
-	schedule->part_count = open->schedule_count;
-	schedule->ends[open->schedule_count - 1] = 0; /* nothing comes after it */
+	schedule->part_count = count;
+	schedule->ends[count - 1] = 0; /* nothing comes after it */
+	return rc;
+}
+
+int settings_read_hypers(const struct msg_hyper *hypers, uint32_t count, struct optim *optim, char *why,
+                         size_t why_bytes)
+{
+	char name[64];
+	int rc = OPTD_OK;
+
+	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
+		settings_name(hypers[i].name, name, sizeof(name));
+		rc = optim_set(optim, name, hypers[i].values, hypers[i].count, why, why_bytes);
+	}
 	return rc;
 }
 
 /* The optimizer as the worker gave it.  OPTD_HYPER and why. */
 static int read_optim(const struct msg_open *open, struct optim *optim, char *why, size_t why_bytes)
 {
-	char name[64], match[16], hyper[64];
+	char name[64], match[16];
 	int rc = OPTD_HYPER;
 
-	name_text(open->optimizer, name, sizeof(name));
-	name_text(open->match, match, sizeof(match));
+	settings_name(open->optimizer, name, sizeof(name));
+	settings_name(open->match, match, sizeof(match));
 	const struct optim_rule *rule = optim_find(open->optimizer.size == 0 ? "sgd" : name);
 	int m = open->match.size == 0 ? (int)OPTIM_TORCH2 : optim_match_find(match);
 	if (rule == NULL) {
@@ -85,13 +98,10 @@ static int read_optim(const struct msg_open *open, struct optim *optim, char *wh
 		return rc;
 	}
 	rc = optim_init(optim, rule, (enum optim_match)m, why, why_bytes);
-	for (uint32_t i = 0; rc == OPTD_OK && i < open->hyper_count; i++) {
-		const struct msg_hyper *h = &open->hypers[i];
-		name_text(h->name, hyper, sizeof(hyper));
-		rc = optim_set(optim, hyper, h->values, h->count, why, why_bytes);
-	}
 	if (rc == OPTD_OK)
-		rc = read_schedule(open, &optim->schedule, why, why_bytes);
+		rc = settings_read_hypers(open->hypers, open->hyper_count, optim, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_read_schedule(open->schedule, open->schedule_count, &optim->schedule, why, why_bytes);
 	return rc == OPTD_OK ? optim_check(optim, why, why_bytes) : rc;
 }
 
@@ -124,8 +134,8 @@ static int compare_rule(const struct msg_open *open, const struct optim *has, ch
 	const char *rule = optim_rule_name(has->rule);
 	char name[64], match[16];
 
-	name_text(open->optimizer, name, sizeof(name));
-	name_text(open->match, match, sizeof(match));
+	settings_name(open->optimizer, name, sizeof(name));
+	settings_name(open->match, match, sizeof(match));
 	if (open->optimizer.size > 0 && strcmp(name, rule) != 0)
 		return conflict(why, why_bytes, "optimizer", name, rule);
 	if (open->match.size > 0 && strcmp(match, optim_match_name(has->match)) != 0)
@@ -139,7 +149,7 @@ static int compare_schedule(const struct msg_open *open, const struct optim *has
 	struct optim merged = *has;
 	char detail[300];
 
-	int rc = read_schedule(open, &merged.schedule, why, why_bytes);
+	int rc = settings_read_schedule(open->schedule, open->schedule_count, &merged.schedule, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = optim_check(&merged, why, why_bytes);
 	if (rc < 0 || optim_compare(&merged, has, detail, sizeof(detail)) == 0)
@@ -159,7 +169,7 @@ static int compare_optim(const struct msg_open *open, const struct optim *has, c
 	for (uint32_t i = 0; rc == OPTD_OK && i < open->hyper_count; i++) {
 		const struct msg_hyper *h = &open->hypers[i];
 		char detail[200];
-		name_text(h->name, name, sizeof(name));
+		settings_name(h->name, name, sizeof(name));
 		rc = optim_set(&merged, name, h->values, h->count, why, why_bytes);
 		if (rc < 0 || optim_compare(&merged, has, detail, sizeof(detail)) == 0)
 			continue;
@@ -192,7 +202,8 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 	if (open->step_timeout_ms != 0 && open->step_timeout_ms != has->step_timeout_ms)
 		return conflict_number(why, why_bytes, "step_timeout in ms", open->step_timeout_ms,
 		                       has->step_timeout_ms);
-	return compare_optim(open, &has->optim, why, why_bytes);
+	int rc = compare_optim(open, &has->optim, why, why_bytes);
+	return rc == OPTD_OK ? settings_compare_groups(open, has, why, why_bytes) : rc;
 }
 
 int settings_served(const struct optim *optim, char *why, size_t why_bytes)
@@ -211,6 +222,13 @@ int settings_served(const struct optim *optim, char *why, size_t why_bytes)
 	return OPTD_OK;
 }
 
+static int read_all(const struct msg_open *open, struct model_settings *settings, char *why,
+                    size_t why_bytes)
+{
+	int rc = read_optim(open, &settings->optim, why, why_bytes);
+	return rc < 0 ? rc : settings_read_groups(open, &settings->optim, &settings->groups, why, why_bytes);
+}
+
 int settings_make(const struct engine_options *options, const struct engine_preset *preset,
                   const struct msg_open *open, struct model_settings *settings, char *why,
                   size_t why_bytes)
@@ -221,9 +239,11 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 	if (preset != NULL)
 		*settings = preset->settings;
 	if (preset == NULL || !preset->optim_given)
-		rc = read_optim(open, &settings->optim, why, why_bytes);
+		rc = read_all(open, settings, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = settings_served(&settings->optim, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_fit(settings, why, why_bytes);
 	if (rc < 0)
 		return rc;
 	if (settings->mode == MSG_MODE_UNSET)
@@ -246,9 +266,9 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 	return rc;
 }
 
-static struct msg_text text_of(const char *s)
+struct msg_text settings_text_of(const char *constant)
 {
-	return (struct msg_text){s, (uint32_t)strlen(s)};
+	return (struct msg_text){constant, (uint32_t)strlen(constant)};
 }
 
 static void tell_param(struct msg_schedule_part *out, const char *name, const double *values,
@@ -256,7 +276,7 @@ static void tell_param(struct msg_schedule_part *out, const char *name, const do
 {
 	struct msg_schedule_param *param = &out->params[out->param_count++];
 
-	param->name = text_of(name);
+	param->name = settings_text_of(name);
 	param->count = count;
 	memcpy(param->values, values, count * sizeof(double));
 }
@@ -266,7 +286,7 @@ static void tell_schedule_part(const struct schedule_part *part, struct msg_sche
 	uint32_t count;
 	const struct schedule_param *params = schedule_params(part->kind, &count);
 
-	out->name = text_of(schedule_name(part->kind));
+	out->name = settings_text_of(schedule_name(part->kind));
 	out->param_count = 0;
 	for (uint32_t i = 0; i < count; i++)
 		tell_param(out, params[i].name, &part->values[i], 1);
@@ -274,22 +294,32 @@ static void tell_schedule_part(const struct schedule_part *part, struct msg_sche
 		tell_param(out, "milestones", part->milestones, part->milestone_count);
 }
 
+void settings_tell_hyper(const struct optim *optim, uint32_t index, struct msg_hyper *out)
+{
+	const struct optim_hyper *hyper = optim_hyper(optim->rule, index);
+
+	out->name = settings_text_of(hyper->name);
+	out->count = hyper->count;
+	memcpy(out->values, optim->values[index], hyper->count * sizeof(double));
+}
+
+uint32_t settings_tell_schedule(const struct schedule *schedule, struct msg_schedule_part *out)
+{
+	for (uint32_t i = 0; i < schedule->part_count; i++) {
+		tell_schedule_part(&schedule->parts[i], &out[i]);
+		out[i].until = schedule->ends[i];
+	}
+	return schedule->part_count;
+}
+
 void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 {
 	const struct optim *optim = &settings->optim;
 
-	out->name = text_of(optim_rule_name(optim->rule));
-	out->match = text_of(optim_match_name(optim->match));
+	out->name = settings_text_of(optim_rule_name(optim->rule));
+	out->match = settings_text_of(optim_match_name(optim->match));
 	out->hyper_count = optim_hyper_count(optim->rule);
-	for (uint32_t i = 0; i < out->hyper_count; i++) {
-		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
-		out->hypers[i].name = text_of(hyper->name);
-		out->hypers[i].count = hyper->count;
-		memcpy(out->hypers[i].values, optim->values[i], hyper->count * sizeof(double));
-	}
-	out->schedule_count = optim->schedule.part_count;
-	for (uint32_t i = 0; i < out->schedule_count; i++) {
-		tell_schedule_part(&optim->schedule.parts[i], &out->schedule[i]);
-		out->schedule[i].until = optim->schedule.ends[i];
-	}
+	for (uint32_t i = 0; i < out->hyper_count; i++)
+		settings_tell_hyper(optim, i, &out->hypers[i]);
+	out->schedule_count = settings_tell_schedule(&optim->schedule, out->schedule);
 }

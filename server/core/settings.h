@@ -26,6 +26,10 @@ int settings_served(const struct optim *optim, char *why, size_t why_bytes);
 int settings_compare(const struct msg_open *open, const struct model_settings *has, char *why,
                      size_t why_bytes);
 
+/* Whether all of the optimizer and its groups can be told in one header: OPTD_TOO_LARGE and
+ * what to do.  Without groups it can. */
+int settings_fit(const struct model_settings *settings, char *why, size_t why_bytes);
+
 /* Copies a text with a NUL behind it; false, and nothing copied, if it does not fit. */
 bool settings_text(struct msg_text text, char *to, size_t room);
 
@@ -33,5 +37,14 @@ bool settings_text(struct msg_text text, char *to, size_t room);
  * makes the other lanes' parts of it, where this daemon's config, or who came first, must
  * not choose again. */
 void settings_tell(const struct model_settings *settings, struct msg_rule *out);
+
+/* The groups likewise, settings->groups.count of them: their patterns point into settings,
+ * all else is here. */
+struct settings_told {
+	struct msg_group groups[LIMIT_GROUPS];
+	struct msg_hyper hypers[LIMIT_GROUPS][OPTIM_HYPERS_MAX];
+	struct msg_schedule_part schedules[LIMIT_GROUPS][SCHEDULE_PARTS_MAX];
+};
+void settings_tell_groups(const struct model_settings *settings, struct settings_told *told);
 
 #endif

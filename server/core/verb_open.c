@@ -236,7 +236,7 @@ static bool layout_agrees(struct call *call, const struct model *model)
 
 static bool settings_agree(struct call *call, const struct model *model)
 {
-	char why[400];
+	char why[LIMIT_TEXT_BYTES];
 	int rc = settings_compare(&call->request->open, &model->settings, why, sizeof(why));
 	if (rc < 0)
 		call_refuse(call, rc, "model '%s': %s", model->name, why);
@@ -360,6 +360,28 @@ static void grant_init(struct call *call, struct shard *shard, struct msg_opened
 	opened->lease_ms = call->engine->options.lease_ms;
 }
 
+/* A model's groups, copied: the model may be dropped before they are sent.  False without
+ * memory. */
+static bool tell_groups(struct call *call, const struct model *model, struct msg_rule *rule)
+{
+	uint32_t count = model->settings.groups.count;
+	struct settings_told told;
+	bool kept = true;
+
+	settings_tell_groups(&model->settings, &told);
+	for (uint32_t i = 0; i < count; i++) {
+		struct msg_group *g = &told.groups[i];
+		g->tensors.bytes = (const char *)outbox_bytes(call->out, g->tensors.bytes, g->tensors.size);
+		g->hypers = outbox_structs(call->out, told.hypers[i], g->hyper_count * (uint32_t)sizeof(*g->hypers));
+		g->schedule = outbox_structs(call->out, told.schedules[i],
+		                             g->schedule_count * (uint32_t)sizeof(*g->schedule));
+		kept = kept && g->tensors.bytes != NULL && g->hypers != NULL && g->schedule != NULL;
+	}
+	rule->groups = outbox_structs(call->out, told.groups, count * (uint32_t)sizeof(*told.groups));
+	rule->group_count = count;
+	return kept && rule->groups != NULL;
+}
+
 static void opened(struct call *call, struct shard *shard, bool created, bool earlier)
 {
 	const struct model *model = shard->model;
@@ -388,6 +410,8 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	model_versions(model, &entry->head.version, &entry->head.version_max);
 	o->optimizer = outbox_printf(call->out, "%s", optimizer);
 	settings_tell(&model->settings, &entry->head.rule);
+	if (!tell_groups(call, model, &entry->head.rule))
+		entry->head.status = OPTD_NO_MEMORY;
 	if (earlier)
 		entry->head.text = run_exists_text(call, model);
 }

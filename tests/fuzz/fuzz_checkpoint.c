@@ -119,7 +119,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	return 0;
 }
 
-/* A checkpoint to begin with: a few tensors, an optimizer by number, zeros. */
+/* Tensor w under nadam, which carries a number, and b frozen. */
+static void add_groups(struct checkpoint *about)
+{
+	must(group_begin(&about->groups.list[0], "w*", &about->optim, "nadam", NULL, why, sizeof why) == 0);
+	must(group_begin(&about->groups.list[1], "*", &about->optim, NULL, NULL, why, sizeof why) == 0);
+	about->groups.list[1].frozen = true;
+	about->groups.count = 2;
+}
+
+/* A checkpoint to begin with: a few tensors, an optimizer by number, zeros; the last third
+ * with groups. */
 static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 {
 	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam", "nadam", "asgd" };
@@ -140,6 +150,8 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 	must(layout_cut(layout, NULL) == 0);
 	about.layout = layout;
 	must(optim_init(&about.optim, optim_find(optimizers[number % 7]), OPTIM_TORCH2, why, sizeof why) == 0);
+	if (number >= 14)
+		add_groups(&about);
 	must(checkpoint_write(dir, &about, &part, 1, why, sizeof why) == 0);
 	checkpoint_name(about.model, name);
 	snprintf(path, sizeof path, "%s/models/%s", dir, name);
@@ -159,7 +171,7 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
  * changed, which keeps more of the grammar than any random byte. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
-	static uint8_t samples[21][4000];
+	static uint8_t samples[21][8000];
 	static size_t sizes[21];
 	unsigned number = seed % 21;
 

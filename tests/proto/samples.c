@@ -81,6 +81,30 @@ static void fill_welcome(struct msg *msg)
 	                                                  text("tcp://10.0.0.1:16784")}};
 }
 
+/* Two groups with settings and one without; good for as long as the program. */
+static const struct msg_group *sample_groups(void)
+{
+	static struct msg_hyper hypers[2];
+	static struct msg_schedule_part schedule[1];
+	static struct msg_group groups[3];
+
+	hypers[0] = (struct msg_hyper){.name = text("weight_decay"), .values = {0.5}, .count = 1};
+	hypers[1] = (struct msg_hyper){.name = text("betas"), .values = {0.1, 0.2}, .count = 2};
+	schedule[0] = (struct msg_schedule_part){
+	        .name = text("step"),
+	        .param_count = 1,
+	        .params = {{.name = text("step_size"), .values = {7}, .count = 1}}};
+	groups[0] = (struct msg_group){.tensors = text("*.bi\xc3\xa4s"),
+	                               .lr_factor = 0.25,
+	                               .hyper_count = 2,
+	                               .hypers = hypers,
+	                               .schedule_count = 1,
+	                               .schedule = schedule};
+	groups[1] = (struct msg_group){.tensors = text("bn?.*"), .optimizer = text("adam"), .match = text("torch1")};
+	groups[2] = (struct msg_group){.tensors = text("x"), .frozen = true};
+	return groups;
+}
+
 static void fill_open(struct msg *msg)
 {
 	msg->open = (struct msg_open){
@@ -114,6 +138,9 @@ static void fill_open(struct msg *msg)
 	                      .param_count = 2,
 	                      .params = {{.name = text("milestones"), .values = {100, 200, 300, 400}, .count = 4},
 	                                 {.name = text("gamma"), .values = {0.5}, .count = 1}}}},
+	        .group_count = 3,
+	        .groups = sample_groups(),
+	        .whole_groups = true,
 	};
 }
 
@@ -150,6 +177,8 @@ static void fill_opened(struct msg *msg)
 	                      .until = 9,
 	                      .param_count = 1,
 	                      .params = {{.name = text("T_max"), .values = {40}, .count = 1}}}},
+	        .group_count = 2,
+	        .groups = sample_groups() + 1,
 	};
 }
 

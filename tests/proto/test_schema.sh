@@ -2,7 +2,7 @@
 # The schema must not be recursive: protobuf-c unpacks nested messages by
 # recursion without a bound, so a type that contains itself would let a peer
 # choose how deep our stack goes.  Also refuses maps (messages in disguise,
-# unbounded), and nesting deeper than four.
+# unbounded), and nesting deeper than five.
 #
 # Plants a recursive type first, to see that it would be found.
 set -eu
@@ -19,7 +19,7 @@ messages() {
 		type != "" && $1 != "ProtobufCMessage" && $1 ~ /__/ && $2 ~ /^\*/ { print type, $1 }' "$1"
 }
 
-# check FILE: 0 if no message can reach itself and none is deeper than four.
+# check FILE: 0 if no message can reach itself and none is deeper than five.
 check() {
 	protoc-c --c_out="$work" --proto_path="$(dirname "$1")" "$1" || return 2
 	if sed 's,//.*,,' "$1" | grep -n 'map *<'; then
@@ -30,7 +30,7 @@ check() {
 	awk '
 		{ inside[$1] = inside[$1] " " $2 }
 		function depth(type, level,   n, i, list) {
-			if (level > 4) { print "nested deeper than 4, or recursive: " type; bad = 1; return }
+			if (level > 5) { print "nested deeper than 5, or recursive: " type; bad = 1; return }
 			n = split(inside[type], list, " ")
 			for (i = 1; i <= n && !bad; i++)
 				depth(list[i], level + 1)

@@ -113,6 +113,7 @@ static void test_bad_groups_are_refused_with_their_line(void **state)
 		{ MODEL("[{tensors: ''}]"), "has not 1 to 255 bytes" },
 		{ MODEL("[{tensors: 'a['}]"), "has a '[' without its ']'" },
 		{ MODEL("[{tensors: *a}]"), "a pattern such as \"*.bias\" in quotes" },
+		{ MODEL("[{tensors: *.bias}]"), "a pattern such as \"*.bias\" needs quotes" },
 		{ MODEL("[{tensors: a, tensors: b}]"), "given twice" },
 		{ MODEL("[{tensors: a, weight_decy: 0}]"), "the nearest is 'weight_decay'" },
 		{ MODEL("[{tensors: a, lr: -1}]"), "lr=-1 is out of range" },
@@ -143,6 +144,19 @@ static void test_a_bad_group_is_told_by_its_own_line(void **state)
 	        "c.yaml:7: ", "nearest is 'lr'");
 }
 
+static void test_groups_that_no_header_can_tell_are_refused(void **state)
+{
+	char pattern[LIMIT_PATTERN_BYTES] = "", text[8 * LIMIT_PATTERN_BYTES + 600], *at = text;
+
+	(void)state;
+	memset(pattern, 'p', sizeof(pattern) - 1);
+	at += sprintf(at, "models:\n- name: m\n  optimizer: {name: adam, groups: [");
+	for (uint32_t i = 0; i < LIMIT_GROUPS; i++)
+		at += sprintf(at, "{tensors: %s, name: sgd},", pattern);
+	sprintf(at, "]}\n");
+	refuses(text, "c.yaml:3: ", "the optimizer and its 8 groups take");
+}
+
 static void test_memory_is_that_of_the_group_with_the_most_state(void **state)
 {
 	char *text;
@@ -170,6 +184,7 @@ int main(void)
 		cmocka_unit_test(test_all_groups_of_all_models_can_be_printed_and_read_back),
 		cmocka_unit_test(test_bad_groups_are_refused_with_their_line),
 		cmocka_unit_test(test_a_bad_group_is_told_by_its_own_line),
+		cmocka_unit_test(test_groups_that_no_header_can_tell_are_refused),
 		cmocka_unit_test(test_memory_is_that_of_the_group_with_the_most_state),
 	};
 

@@ -43,6 +43,9 @@ mutants() {
 	rollback-not-said|core/test_open|server/core/run.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/
 	factor-rounded-early|core/test_reference|server/core/gate.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
 	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/model->updates\[first + end\] == model->updates\[first + i\] &&$/true \&\&/
+	groups-share-scalars|core/test_reference|server/core/model.c|s/ && scalars\[i\].group == group / /
+	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/
+	frozen-counts|sim/test_cluster|server/core/model.c|s/	if (optim == NULL)$/	for (uint32_t e = index; optim == NULL \&\& e < index + run; e++) model->updates[e]++;\n&/
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
 	END
 }

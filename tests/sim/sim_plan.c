@@ -19,7 +19,7 @@ struct layout *plan_layout(const struct sim *sim)
 	return layout;
 }
 
-static void plan_optim(struct sim *sim)
+static void plan_optim(struct sim *sim, struct optim *optim)
 {
 	char why[256];
 	const double half[2] = {0.5, 0.75};
@@ -27,11 +27,37 @@ static void plan_optim(struct sim *sim)
 
 	do {
 		rule = optim_rule(rng_below(&sim->rng, optim_rule_count()));
-		if (optim_init(&sim->settings.optim, rule, OPTIM_TORCH2, why, sizeof(why)) < 0)
+		if (optim_init(optim, rule, OPTIM_TORCH2, why, sizeof(why)) < 0)
 			abort();
-	} while (settings_served(&sim->settings.optim, why, sizeof(why)) < 0);
-	optim_set(&sim->settings.optim, "lr", half, 1, why, sizeof(why));
-	optim_set(&sim->settings.optim, "momentum", half, 1, why, sizeof(why));
+	} while (settings_served(optim, why, sizeof(why)) < 0);
+	optim_set(optim, "lr", half, 1, why, sizeof(why));
+	optim_set(optim, "momentum", half, 1, why, sizeof(why));
+}
+
+/* In every other run odd tensors have another rule, and one is frozen. */
+static void plan_groups(struct sim *sim)
+{
+	struct groups *groups = &sim->settings.groups;
+	const struct optim *own = &sim->settings.optim;
+	char why[256];
+
+	if (rng_one_in(&sim->rng, 2))
+		return;
+	groups->count = 2;
+	if (group_begin(&groups->list[0], "t2", own, NULL, NULL, why, sizeof(why)) < 0 ||
+	    group_begin(&groups->list[1], "t*[13579]", own, NULL, NULL, why, sizeof(why)) < 0)
+		abort();
+	groups->list[0].frozen = true;
+	plan_optim(sim, &groups->list[1].optim);
+}
+
+static void reference_groups(const struct sim *sim, struct reference *reference)
+{
+	if (sim->settings.groups.count == 0)
+		return;
+	reference_group(reference, 2, NULL);
+	for (uint32_t i = 1; i < sim->tensor_count; i += 2)
+		reference_group(reference, i, &sim->settings.groups.list[1].optim);
 }
 
 void plan_make(struct sim *sim)
@@ -49,7 +75,8 @@ void plan_make(struct sim *sim)
 	sim->layout = plan_layout(sim);
 	if (layout_cut(sim->layout, NULL) < 0)
 		abort();
-	plan_optim(sim);
+	plan_optim(sim, &sim->settings.optim);
+	plan_groups(sim);
 	sim->daemons = 1 + rng_below(rng, 2);
 	sim->lanes = 1 + rng_below(rng, 3);
 	sim->workers = 1 + rng_below(rng, SIM_WORKERS);
@@ -93,6 +120,7 @@ static void train_reference(const struct sim *sim, struct reference *reference)
 
 	reference_init(reference, &sim->settings.optim, sim->counts, sim->tensor_count,
 	               sim->first_weights);
+	reference_groups(sim, reference);
 	for (uint32_t rank = 0; rank < sim->workers; rank++)
 		gradients[rank] = malloc(layout_elements(sim->layout) * sizeof(float));
 	for (uint64_t step = 0; step < sim->steps; step++) {
