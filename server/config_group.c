@@ -97,6 +97,14 @@ static int check_frozen(struct reader *reader, const yaml_node_t *mapping)
 	return 0;
 }
 
+/* As of every other text: it could not be printed so that it reads back the same. */
+static bool has_controls(const char *text)
+{
+	while (*text && (unsigned char)*text >= ' ' && *text != 0x7f)
+		text++;
+	return *text != '\0';
+}
+
 static int read_group(struct reader *reader, struct group *group, const struct optim *own,
                       const yaml_node_t *mapping)
 {
@@ -119,6 +127,8 @@ static int read_group(struct reader *reader, struct group *group, const struct o
 		return rc;
 	if (tensors == NULL)
 		return refuse(reader, mapping, "an entry has no tensors; write {tensors: \"*.bias\", ...}");
+	if (has_controls(tensors))
+		return refuse(reader, mapping, "tensors has a control character; a ? takes any");
 	if (group_begin(group, tensors, own, name, match, reason, sizeof(reason)) < 0)
 		return refuse(reader, mapping, reason);
 	group->frozen = frozen;

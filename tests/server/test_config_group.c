@@ -110,6 +110,7 @@ static void test_bad_groups_are_refused_with_their_line(void **state)
 		{ MODEL("[a]"), "an entry is {tensors: \"*.bias\", ...}" },
 		{ MODEL("[{lr: 1}]"), "an entry has no tensors" },
 		{ MODEL("[{tensors: [a]}]"), "tensors must be a word" },
+		{ MODEL("[{tensors: \"a\\nb\"}]"), "tensors has a control character" },
 		{ MODEL("[{tensors: ''}]"), "has not 1 to 255 bytes" },
 		{ MODEL("[{tensors: 'a['}]"), "has a '[' without its ']'" },
 		{ MODEL("[{tensors: *a}]"), "a pattern such as \"*.bias\" in quotes" },

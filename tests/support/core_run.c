@@ -424,7 +424,7 @@ static void compare_engine(const struct run *run, uint32_t index)
 {
 	const struct model *model = run_model(run, index);
 	const struct reference *reference = &run->reference;
-	char text[800], slot[16];
+	char text[800], slot[24];
 
 	if (model->elements > 0)
 		compare_vector(run, "weight", model->weights, reference->weights + model->begin,
