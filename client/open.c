@@ -113,7 +113,7 @@ static void adopt_settings(optd_model *model, const struct msg_opened *lead)
 		memcpy(open->schedule, rule->schedule, sizeof(open->schedule));
 		open->group_count = rule->group_count;
 		open->groups = rule->groups;
-		open->whole_groups = true;
+		open->whole_settings = true;
 	}
 }
 

@@ -141,9 +141,10 @@ struct msg_open {
 	struct msg_hyper hypers[LIMIT_HYPERS];
 	uint32_t schedule_count; /* 0: take the model's */
 	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
-	uint32_t group_count;    /* 0: take the model's, but see whole_groups */
+	uint32_t group_count;    /* 0: take the model's, but see whole_settings */
 	const struct msg_group *groups;
-	bool whole_groups; /* there are no others: with none the model must have none */
+	bool whole_settings; /* no schedule and no groups but these: where none is, the model must
+	                        have none */
 };
 
 enum msg_model_state {

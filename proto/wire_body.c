@@ -111,7 +111,7 @@ static int open_read(const Optd__V1__Open *in, struct wire_arena *arena, struct 
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init != 0;
-	out->whole_groups = in->whole_groups != 0;
+	out->whole_settings = in->whole_settings != 0;
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
@@ -297,7 +297,7 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init;
-	out->whole_groups = in->whole_groups;
+	out->whole_settings = in->whole_settings;
 	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	wire_hypers_write(in->hypers, in->hyper_count, &body->rule);

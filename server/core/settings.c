@@ -149,6 +149,8 @@ static int compare_schedule(const struct msg_open *open, const struct optim *has
 	struct optim merged = *has;
 	char detail[300];
 
+	if (open->whole_settings)
+		memset(&merged.schedule, 0, sizeof(merged.schedule));
 	int rc = settings_read_schedule(open->schedule, open->schedule_count, &merged.schedule, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = optim_check(&merged, why, why_bytes);

@@ -118,7 +118,7 @@ int settings_compare_groups(const struct msg_open *open, const struct model_sett
 	const struct groups *groups = &has->groups;
 	struct groups given;
 
-	if (open->group_count == 0 && !open->whole_groups)
+	if (open->group_count == 0 && !open->whole_settings)
 		return OPTD_OK;
 	int rc = settings_read_groups(open, &has->optim, &given, why, why_bytes);
 	if (rc < 0)

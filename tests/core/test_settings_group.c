@@ -56,11 +56,28 @@ static void conflicts(const struct msg_group *groups, uint32_t count, int status
 	struct model_settings has = made(&first);
 	struct core_answer said = {.text = ""};
 
-	open.whole_groups = true;
+	open.whole_settings = true;
 	int rc = settings_compare(&open, &has, said.text, sizeof(said.text));
 	if (rc != status)
 		fail_msg("%s: %s", status_name(rc), said.text);
 	core_assert_text(&said, words);
+}
+
+static void test_whole_settings_without_a_schedule_are_of_a_model_without_one(void **state)
+{
+	(void)state;
+	const struct msg_schedule_part cosine = {
+	        .name = text_of("cosine"), .param_count = 1, .params = {{.name = {"T_max", 5}, .values = {40}, .count = 1}}};
+	struct msg_open none = open_of(NULL, 0), one = open_of(NULL, 0);
+	one.schedule_count = 1;
+	one.schedule[0] = cosine;
+	struct model_settings has = made(&one);
+	assert_int_equal(settings_compare(&none, &has, why, sizeof(why)), OPTD_OK);
+	none.whole_settings = true;
+	assert_int_equal(settings_compare(&none, &has, why, sizeof(why)), OPTD_CONFLICT);
+	assert_non_null(strstr(why, "schedule"));
+	one.whole_settings = true;
+	assert_int_equal(settings_compare(&one, &has, why, sizeof(why)), OPTD_OK);
 }
 
 static void test_groups_of_the_worker_are_the_models(void **state)
@@ -193,7 +210,7 @@ static void test_what_is_told_makes_the_same_model_elsewhere(void **state)
 		settings_tell_groups(&settings, &told);
 		struct msg_open open = {.optimizer = rule.name, .match = rule.match, .hyper_count = rule.hyper_count,
 		                        .schedule_count = rule.schedule_count, .group_count = settings.groups.count,
-		                        .groups = told.groups, .whole_groups = true};
+		                        .groups = told.groups, .whole_settings = true};
 		memcpy(open.hypers, rule.hypers, sizeof(open.hypers));
 		memcpy(open.schedule, rule.schedule, sizeof(open.schedule));
 		struct model_settings again = made(&open);
@@ -261,6 +278,7 @@ static void test_opened_tells_the_groups_from_memory_of_its_own(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_whole_settings_without_a_schedule_are_of_a_model_without_one),
 	        cmocka_unit_test(test_groups_of_the_worker_are_the_models),
 	        cmocka_unit_test(test_factor_and_schedule_of_the_worker_are_the_groups),
 	        cmocka_unit_test(test_what_is_no_group_is_refused_by_its_number_and_pattern),

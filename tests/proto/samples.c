@@ -140,7 +140,7 @@ static void fill_open(struct msg *msg)
 	                                 {.name = text("gamma"), .values = {0.5}, .count = 1}}}},
 	        .group_count = 3,
 	        .groups = sample_groups(),
-	        .whole_groups = true,
+	        .whole_settings = true,
 	};
 }
 

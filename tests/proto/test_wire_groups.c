@@ -90,7 +90,7 @@ static void test_groups_of_open_come_through(void **state)
 	(void)state;
 	assert_int_equal(decode(&msg, &out), OPTD_OK);
 	assert_int_equal(out.open.group_count, 3);
-	assert_true(out.open.whole_groups);
+	assert_true(out.open.whole_settings);
 	same_groups(msg.open.groups, out.open.groups, 3);
 }
 
@@ -110,10 +110,10 @@ static void test_no_groups_are_none(void **state)
 
 	(void)state;
 	msg.open.group_count = 0;
-	msg.open.whole_groups = false;
+	msg.open.whole_settings = false;
 	assert_int_equal(decode(&msg, &out), OPTD_OK);
 	assert_int_equal(out.open.group_count, 0);
-	assert_false(out.open.whole_groups);
+	assert_false(out.open.whole_settings);
 }
 
 /* They are behind the mark up to which the arena is kept. */
