@@ -47,16 +47,17 @@ for threads in 1 2; do
 	$1 != large { small[$3] = $4; small_ratio[$3] = $6; next }
 	{
 		name = $3
-		best = plain[name] < tuned[name] ? plain[name] : tuned[name]
+		known = name in plain
+		best = !known ? 0 : plain[name] < tuned[name] ? plain[name] : tuned[name]
 		printf "%-18s %7.3f %10.3f %6.2f %7.3f %6.2f", name, $4, $5, $6, small[name], small_ratio[name]
-		if (name in plain)
+		if (known)
 			printf " %7.3f %6.3f %6.1f", plain[name], tuned[name], best / $4
 		why = ""
 		if ($6 < 0.9)
 			why = why "  below 0.9 of the copy-like loop"
-		if ((name in plain) && best < $4)
+		if (known && best < $4)
 			why = why "  slower than torch.optim"
-		else if ((name in plain) && adaptive(name) && best < 2.5 * $4)
+		else if (known && adaptive(name) && best < 2.5 * $4)
 			why = why "  less than 2.5 times as fast"
 		print why
 		failed = failed || why != ""
