@@ -105,17 +105,18 @@ static int fill_model(struct model *model, const struct checkpoint_file *file, c
 	return rc;
 }
 
-/* The version of the furthest block in the file. */
-static uint64_t furthest(const struct checkpoint_file *file)
+/* Over all blocks in the file, of which there is one at least. */
+static void file_versions(const struct checkpoint_file *file, uint64_t *lowest, uint64_t *highest)
 {
 	const struct layout_run owned = checkpoint_owned(checkpoint_about(file));
-	uint64_t highest = 0;
 
+	*lowest = UINT64_MAX;
+	*highest = 0;
 	for (uint32_t i = 0; i < owned.count; i++) {
 		uint64_t version = checkpoint_version(file, owned.first + i);
-		highest = version > highest ? version : highest;
+		*lowest = version < *lowest ? version : *lowest;
+		*highest = version > *highest ? version : *highest;
 	}
-	return highest;
 }
 
 static int restore_lane(struct restore *restore, const struct checkpoint_file *file, uint32_t lane,
@@ -128,7 +129,9 @@ static int restore_lane(struct restore *restore, const struct checkpoint_file *f
 		snprintf(why, why_bytes, "no memory for the model");
 		return OPTD_NO_MEMORY;
 	}
-	model->source = (struct model_source){about->epoch, furthest(file), about->final};
+	uint64_t lowest, highest;
+	file_versions(file, &lowest, &highest);
+	model->source = (struct model_source){about->epoch, highest, about->final};
 	int rc = OPTD_OK;
 	if (model->owned.count > 0)
 		rc = fill_model(model, file, why, why_bytes);
@@ -138,7 +141,6 @@ static int restore_lane(struct restore *restore, const struct checkpoint_file *f
 		if (rc == OPTD_OK) {
 			/* What it was read from is its newest checkpoint. */
 			struct shard *shard = engine_find(engine, checkpoint_about(file)->model);
-			uint64_t highest;
 			model_versions(shard->model, &shard->saved_version, &highest);
 		}
 	}
@@ -190,14 +192,9 @@ static int admit(const struct restore *restore, const struct checkpoint *about, 
 static void say_restored(const struct restore *restore, const struct checkpoint_file *file)
 {
 	const struct checkpoint *about = checkpoint_about(file);
-	struct layout_run owned = checkpoint_owned(about);
-	uint64_t lowest = UINT64_MAX, highest = 0;
+	uint64_t lowest, highest;
 
-	for (uint32_t i = 0; i < owned.count; i++) {
-		uint64_t version = checkpoint_version(file, owned.first + i);
-		lowest = version < lowest ? version : lowest;
-		highest = version > highest ? version : highest;
-	}
+	file_versions(file, &lowest, &highest);
 	log_event(restore->log, LOG_INFO, "restored", log_str("model", about->model),
 	          log_u64("parameters", layout_elements(about->layout)), log_u64("version", lowest),
 	          log_u64("highest", highest), log_i64("age_s", (int64_t)time(NULL) - about->saved_s));
