@@ -24,14 +24,14 @@ mutants() {
 	cat <<-'END'
 	push-folded-twice|sim/test_cluster|server/core/gate.c|s/return gate_seat(gate, block, rank)->came ? GATE_HAS : GATE_DUE;/return GATE_DUE;/
 	push-of-old-step-counts|sim/test_cluster|server/core/gate.c|s/if (step < due)/if (step + 1 < due)/; s/if (step > due)$/if (step > due \&\& step != due)/
-	fold-by-arrival|sim/test_cluster|server/core/gate.c|s/(gate->direct \|\| (\*at)->rank < c->rank)/true/; s/while (b->next_rank < gate->workers && gate_seat(gate, block, b->next_rank)->came) {/while (b->waiting != NULL) {/
+	fold-by-arrival|sim/test_cluster|server/core/gate_fold.c|s/(gate->direct \|\| (\*at)->rank < c->rank)/true/; s/while (b->next_rank < gate->workers && gate_seat(gate, block, b->next_rank)->came) {/while (b->waiting != NULL) {/
 	resend-answered-early|sim/test_cluster|server/core/watch.c|s/return wait->step + 1;/return wait->unfolded == 0 ? 0 : wait->step + 1;/
 	pull-answered-early|core/test_pull|server/core/watch.c|s/return wait->min_version;/return 0;/
 	rank-never-free|sim/test_cluster|server/core/engine.c|s/shard->holders\[rank\].held = false;/(void)0;/
 	init-token-of-the-dead|sim/test_cluster|server/core/verb_push.c|s/return token >= grant->token;/return !shard->ready \&\& token >= grant->token;/
 	step-after-the-one-under-way|sim/test_cluster|server/core/run.c|s/		return lowest;/		return lowest + (model->owned.count > 0 \&\& gate_standing(shard->gate, model->owned.first, rank, lowest) == GATE_HAS);/
-	timed-out-push-is-lost|sim/test_cluster|server/core/gate.c|/^static void forget_block/,/^}/s/c->wait = NULL;/c->wait = NULL, c->values = NULL;/
-	sums-not-cleared|sim/test_cluster|server/core/gate.c|/^void gate_committed/,/^}/s/b->touched = TOUCHED_NONE;/(void)0;/
+	timed-out-push-is-lost|sim/test_cluster|server/core/gate_wait.c|/^static void forget_block/,/^}/s/c->wait = NULL;/c->wait = NULL, c->values = NULL;/
+	sums-not-cleared|sim/test_cluster|server/core/gate_commit.c|/^void gate_committed/,/^}/s/b->touched = TOUCHED_NONE;/(void)0;/
 	absent-count-as-present|sim/test_cluster|server/core/model.c|s/if (!commit_has(commit->present, i))$/if (false)/
 	lost-requests-stay-lost|sim/test_cluster|client/inflight.c|/^static void send_again/,/^}/s/if (r->owner)/if (false)/
 	no-probe|sim/test_cluster|client/session.c|/^static uint64_t probe_due/,/^}/s/return last + SESSION_PROBE_MS/return last ? SESSION_NEVER : SESSION_NEVER/
@@ -39,9 +39,9 @@ mutants() {
 	wait-not-released-with-its-session|core/test_engine|server/core/engine.c|s/if (wait->peer == peer)$/if (false)/
 	folded-not-told|core/test_push|server/core/answer.c|s/wait_reply(engine, shard, wait, OPTD_FOLDED, out);/(void)0;/
 	stale-incarnation-pushes|core/test_push|server/core/verb_push.c|s/ && holder->incarnation == request->incarnation//
-	held-block-commits|core/test_cut|server/core/gate.c|s/if (b->held \|\| /if (/
+	held-block-commits|core/test_cut|server/core/gate_commit.c|s/if (b->held \|\| /if (/
 	rollback-not-said|core/test_open|server/core/run.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/
-	factor-rounded-early|core/test_reference|server/core/gate.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
+	factor-rounded-early|core/test_reference|server/core/gate_fold.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
 	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/model->updates\[first + end\] == model->updates\[first + i\] &&$/true \&\&/
 	groups-share-scalars|core/test_reference|server/core/model.c|s/ && scalars\[i\].group == group / /
 	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/

@@ -1,0 +1,84 @@
+/*
+ * Gate, the parts: what its files share.  Only they include this.
+ *
+ *     gate.c         making one, and taking contributions in
+ *     gate_fold.c    adding them up in rank order
+ *     gate_commit.c  handing out what is complete
+ *     gate_wait.c    who is told of what
+ */
+#ifndef OPTD_CORE_GATE_PARTS_H
+#define OPTD_CORE_GATE_PARTS_H
+
+#include "server/core/gate.h"
+#include "server/core/wait.h"
+
+struct parcel {
+	uint32_t holders; /* contributions, and the message while it is taken in */
+	struct buf *payload;
+};
+
+/* A contribution whose bytes are still needed. */
+struct contribution {
+	struct contribution *next; /* by rank; by arrival where direct */
+	uint32_t rank;
+	uint64_t incarnation;
+	uint64_t step;
+	double weight;
+	const float *values; /* NULL: nothing */
+	struct parcel *parcel;
+	struct wait *wait;
+	uint8_t *mask; /* behind the struct, or NULL: all segments */
+};
+
+/* What a rank has done about a block's step, with the incarnation that did it. */
+struct seat {
+	struct wait *wait; /* who is told of it, or NULL */
+	uint32_t incarnation : 30;
+	uint32_t came : 1;
+	uint32_t gave : 1; /* came with values */
+};
+
+enum touched { TOUCHED_NONE, TOUCHED_SOME, TOUCHED_ALL };
+
+struct gate_block {
+	struct contribution *waiting;
+	uint32_t came;      /* ranks that contributed or had nothing */
+	uint32_t next_rank; /* all lower ones are folded */
+	bool held;
+	bool weighed; /* whether it is weighted has been decided */
+	bool weighted;
+	enum touched touched; /* segments that hold a sum */
+	uint8_t *mask;        /* with TOUCHED_SOME; kept for the next time */
+};
+
+struct gate {
+	struct model *model;
+	enum optim_isa isa;
+	bool direct;
+	uint32_t workers;
+	float *sums; /* [elements], where not direct */
+	struct gate_block *blocks;
+	struct seat *seats; /* [blocks][workers], where not direct */
+	uint64_t waiting_bytes; /* of all parcels */
+	struct heap folded; /* waits to be told so, by arrival */
+	/* What gate_next hands out. */
+	struct commit_contributor *contributors;
+	struct commit_scalars *scalars; /* [segments of a block, at most] */
+};
+
+struct gate_block *gate_block(const struct gate *gate, uint32_t block);
+struct seat *gate_seat(const struct gate *gate, uint32_t block, uint32_t rank);
+/* The rank's contribution whose bytes are still needed, or NULL. */
+struct contribution *gate_waiting(const struct gate *gate, uint32_t block, uint32_t rank);
+
+/* Puts a contribution where it is to be folded, or committed: by rank, or by arrival. */
+void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c);
+/* Folds what can be: weights are known when everyone has come; without weights, a rank
+ * can be folded as soon as all lower ones are. */
+void gate_fold(struct gate *gate, uint32_t block);
+/* Lets go of a contribution's bytes. */
+void gate_discard(struct gate *gate, struct contribution *c);
+/* A wait's bytes of one block are folded. */
+void gate_fold_told(struct gate *gate, struct wait *wait);
+
+#endif
