@@ -185,11 +185,12 @@ void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *ca
 }
 
 /* In pieces that stay in the first-level cache: an elementwise rule cannot tell. */
-static void step_clipped(const struct optim *optim, enum optim_isa isa, const float *scalars, float *w,
-                         float *const *slots, const float *g, size_t n, float limit)
+static void step_prepared(const struct optim *optim, enum optim_isa isa, const float *scalars, float *w,
+                          float *const *slots, struct optim_gradient g, size_t n)
 {
 	enum { PIECE = 2048 };
-	float clipped[PIECE], *at[OPTIM_SLOTS_MAX] = { NULL };
+	float prepared[PIECE], *at[OPTIM_SLOTS_MAX] = { NULL };
+	double limit = rule_clip_value(optim);
 	uint32_t slot_count = optim_slot_count(optim);
 
 	for (size_t begin = 0; begin < n; begin += PIECE) {
@@ -197,21 +198,27 @@ static void step_clipped(const struct optim *optim, enum optim_isa isa, const fl
 
 		for (uint32_t i = 0; i < slot_count; i++)
 			at[i] = slots[i] + begin;
-		clip_value(isa, clipped, g + begin, limit, count);
-		optim->rule->rows[isa]->step(optim, scalars, w + begin, at, clipped, count);
+		optim_scale(isa, prepared, g.values + begin, g.factor, count);
+		if (limit > 0)
+			clip_value(isa, prepared, prepared, (float)limit, count);
+		optim->rule->rows[isa]->step(optim, scalars, w + begin, at, prepared, count);
 	}
+}
+
+void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
+                     float *w, float *const *slots, struct optim_gradient g, size_t n)
+{
+	assert(optim_isa_usable(isa));
+	if ( rule_clip_value(optim) > 0)
+		step_prepared(optim, isa, scalars->values, w, slots, g, n);
+	else
+		optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g.values, n);
 }
 
 void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
                 float *w, float *const *slots, const float *g, size_t n)
 {
-	double limit = rule_clip_value(optim);
-
-	assert(optim_isa_usable(isa));
-	if (limit > 0)
-		step_clipped(optim, isa, scalars->values, w, slots, g, n, (float)limit);
-	else
-		optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g, n);
+	optim_step_from(optim, isa, scalars, w, slots, (struct optim_gradient){ g, 1.0f }, n);
 }
 
 bool optim_replies(const struct optim *optim)

@@ -163,6 +163,18 @@ int optim_isa_find(const char *name); /* -1 for another word */
 void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
                 float *w, float *const *slots, const float *g, size_t n);
 
+/* A gradient as it came, and what each of its elements is multiplied with first, in
+ * float; 1 leaves their bits. */
+struct optim_gradient {
+	const float *values;
+	float factor;
+};
+
+/* optim_step of such a gradient, prepared in the same pass: times the factor, then held
+ * within clip_value. */
+void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
+                     float *w, float *const *slots, struct optim_gradient g, size_t n);
+
 /* Whether who pushes is answered something else than the weights. */
 bool optim_replies(const struct optim *optim);
 /* That answer, from w as it is before optim_step.  Only where optim_replies. */

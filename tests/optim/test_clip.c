@@ -106,11 +106,28 @@ static void test_values_are_held_within_the_limit(void **state)
 	assert_true(isnan(x[7]));
 }
 
-/* Through the entry that the server calls, for every rule that takes it. */
-static void test_clip_value_is_of_what_the_rule_sees(void **state)
+/* What these settings make of a first update of 3000 elements. */
+static void first_step(const struct optim *optim, struct optim_gradient g, float a[1 + OPTIM_SLOTS_MAX][3000])
 {
+	float *slots[OPTIM_SLOTS_MAX];
+	struct optim_scalars scalars;
+	struct optim_carry carry;
+
+	memset(a, 0, sizeof(float) * (1 + OPTIM_SLOTS_MAX) * 3000);
+	for (int i = 0; i < OPTIM_SLOTS_MAX; i++)
+		slots[i] = a[1 + i];
+	optim_carry_initial(optim, &carry);
+	optim_scalars(optim, 1, &carry, &scalars);
+	optim_step_from(optim, OPTIM_ISA_BASE, &scalars, a[0], slots, g, 3000);
+}
+
+/* Through the entry that the server calls, for every rule that takes both. */
+static void test_a_rule_sees_the_gradient_times_its_factor_and_then_clipped(void **state)
+{
+	static float a[1 + OPTIM_SLOTS_MAX][3000], b[1 + OPTIM_SLOTS_MAX][3000];
 	const double limit = 0.25;
-	float g[3000], clipped[3000];
+	const float factors[] = {1.0f, 0.375f};
+	float g[3000], prepared[3000];
 	struct rng rng = rng_new(5);
 	char why[256];
 	uint32_t taken = 0;
@@ -118,32 +135,26 @@ static void test_clip_value_is_of_what_the_rule_sees(void **state)
 	(void)state;
 	for (size_t i = 0; i < 3000; i++)
 		g[i] = rng_float(&rng);
-	clip_value(OPTIM_ISA_BASE, clipped, g, 0.25f, 3000);
-	for (uint32_t r = 0; r < optim_rule_count(); r++) {
-		static float a[1 + OPTIM_SLOTS_MAX][3000], b[1 + OPTIM_SLOTS_MAX][3000];
-		float *slots_a[OPTIM_SLOTS_MAX], *slots_b[OPTIM_SLOTS_MAX];
-		struct optim_scalars scalars;
-		struct optim_carry carry;
+	for (uint32_t r = 0; r < optim_rule_count() * 2; r++) {
+		float factor = factors[r % 2];
 		struct optim plain, optim;
 
-		assert_int_equal(optim_init(&plain, optim_rule(r), OPTIM_TORCH2, why, sizeof(why)), 0);
+		assert_int_equal(optim_init(&plain, optim_rule(r / 2), OPTIM_TORCH2, why, sizeof(why)), 0);
 		optim = plain;
 		if (optim_set(&optim, "clip_value", &limit, 1, why, sizeof(why)) < 0)
 			continue;
 		taken++;
-		memset(a, 0, sizeof(a));
-		memset(b, 0, sizeof(b));
-		for (int i = 0; i < OPTIM_SLOTS_MAX; i++) {
-			slots_a[i] = a[1 + i];
-			slots_b[i] = b[1 + i];
-		}
-		optim_carry_initial(&optim, &carry);
-		optim_scalars(&optim, 1, &carry, &scalars);
-		optim_step(&optim, OPTIM_ISA_BASE, &scalars, a[0], slots_a, g, 3000);
-		optim_step(&plain, OPTIM_ISA_BASE, &scalars, b[0], slots_b, clipped, 3000);
+		for (size_t i = 0; i < 3000; i++)
+			prepared[i] = factor * g[i];
+		first_step(&plain, (struct optim_gradient){g, factor}, a);
+		first_step(&plain, (struct optim_gradient){prepared, 1.0f}, b);
+		assert_memory_equal(a, b, sizeof(a));
+		clip_value(OPTIM_ISA_BASE, prepared, prepared, 0.25f, 3000);
+		first_step(&optim, (struct optim_gradient){g, factor}, a);
+		first_step(&plain, (struct optim_gradient){prepared, 1.0f}, b);
 		assert_memory_equal(a, b, sizeof(a));
 	}
-	assert_true(taken >= 20);
+	assert_true(taken >= 40);
 }
 
 int main(void)
@@ -155,7 +166,7 @@ int main(void)
 		cmocka_unit_test(test_nan_anywhere_makes_the_norm_nan),
 		cmocka_unit_test(test_factor_never_enlarges),
 		cmocka_unit_test(test_values_are_held_within_the_limit),
-		cmocka_unit_test(test_clip_value_is_of_what_the_rule_sees),
+		cmocka_unit_test(test_a_rule_sees_the_gradient_times_its_factor_and_then_clipped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
