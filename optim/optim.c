@@ -209,7 +209,7 @@ void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct
                      float *w, float *const *slots, struct optim_gradient g, size_t n)
 {
 	assert(optim_isa_usable(isa));
-	if ( rule_clip_value(optim) > 0)
+	if (g.factor != 1.0f || rule_clip_value(optim) > 0)
 		step_prepared(optim, isa, scalars->values, w, slots, g, n);
 	else
 		optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g.values, n);

@@ -49,7 +49,7 @@ static const struct optim_hyper diloco_hypers[] = {
 	[NESTEROV] = { "nesterov", OPTIM_FLAG, 1, { 1 }, 0, 1, false, false },
 };
 
-enum scalar { SIGN, DECAY, KEEP, TAKE, MINUS_LR, PLUS_LR, FIRST };
+enum scalar { SIGN, DECAYS, DECAY, KEEP, TAKE, AHEAD, MINUS_LR, PLUS_LR, FIRST };
 
 static uint32_t slots(const struct optim *optim, struct rule_slot *out)
 {
@@ -76,18 +76,31 @@ static int check(const struct optim *optim, char *why, size_t why_bytes)
 static void scalars(const struct optim *optim, double t, float *out)
 {
 	out[SIGN] = kernel_sign(optim->values[MAXIMIZE][0]);
+	out[DECAYS] = optim->values[WEIGHT_DECAY][0] != 0;
 	out[DECAY] = (float)optim->values[WEIGHT_DECAY][0];
 	out[KEEP] = (float)optim->values[MOMENTUM][0];
 	out[TAKE] = (float)(1 - optim->values[DAMPENING][0]);
+	out[AHEAD] = optim->values[NESTEROV][0] != 0;
 	out[MINUS_LR] = (float)-optim->values[LR][0];
 	out[PLUS_LR] = (float)optim->values[LR][0];
 	out[FIRST] = t == 1;
+}
+
+/* Behind a rule's own values are those that rules have in common: what it lacks of
+ * sgd's must not be read there. */
+static void diloco_scalars(const struct optim *optim, double t, float *out)
+{
+	scalars(optim, t, out);
+	out[SIGN] = 1;
 }
 
 static void fedavgm_scalars(const struct optim *optim, double t, float *out)
 {
 	scalars(optim, t, out);
 	out[SIGN] = -1;
+	out[DECAYS] = 0;
+	out[TAKE] = 1;
+	out[AHEAD] = 0;
 }
 
 KERNEL_LOOP plain_loop(const float *s, float *restrict w, const float *restrict grad, size_t n,
@@ -132,8 +145,7 @@ static void numpy_loop(const float *s, float *restrict w, const float *restrict 
 static void step(const struct optim *optim, const float *s, float *w, float *const *slot,
                  const float *g, size_t n)
 {
-	bool decay = optim->values[WEIGHT_DECAY][0] != 0;
-	bool nesterov = optim->values[NESTEROV][0] != 0;
+	bool decay = s[DECAYS] != 0, nesterov = s[AHEAD] != 0;
 
 #define PLAIN(decay) plain_loop(s, w, g, n, decay)
 #define FIRST_USE(decay, nesterov) buffer_loop(s, w, slot[0], g, n, true, decay, nesterov)
@@ -174,7 +186,7 @@ const struct rule_row KERNEL(optim_row_diloco) = {
 	.hyper_count = KERNEL_COUNT(diloco_hypers),
 	.slots = slots,
 	.check = check,
-	.scalars = scalars,
+	.scalars = diloco_scalars,
 	.step = step,
 };
 

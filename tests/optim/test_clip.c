@@ -106,8 +106,8 @@ static void test_values_are_held_within_the_limit(void **state)
 	assert_true(isnan(x[7]));
 }
 
-/* What these settings make of a first update of 3000 elements. */
-static void first_step(const struct optim *optim, struct optim_gradient g, float a[1 + OPTIM_SLOTS_MAX][3000])
+/* What these settings make of two updates of 3000 elements. */
+static void two_steps(const struct optim *optim, struct optim_gradient g, float a[1 + OPTIM_SLOTS_MAX][3000])
 {
 	float *slots[OPTIM_SLOTS_MAX];
 	struct optim_scalars scalars;
@@ -117,15 +117,17 @@ static void first_step(const struct optim *optim, struct optim_gradient g, float
 	for (int i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = a[1 + i];
 	optim_carry_initial(optim, &carry);
-	optim_scalars(optim, 1, &carry, &scalars);
-	optim_step_from(optim, OPTIM_ISA_BASE, &scalars, a[0], slots, g, 3000);
+	for (uint64_t t = 1; t <= 2; t++) {
+		optim_scalars(optim, t, &carry, &scalars);
+		optim_step_from(optim, OPTIM_ISA_BASE, &scalars, a[0], slots, g, 3000);
+	}
 }
 
 /* Through the entry that the server calls, for every rule that takes both. */
 static void test_a_rule_sees_the_gradient_times_its_factor_and_then_clipped(void **state)
 {
 	static float a[1 + OPTIM_SLOTS_MAX][3000], b[1 + OPTIM_SLOTS_MAX][3000];
-	const double limit = 0.25;
+	const double limit = 0.25, momentum = 0.5;
 	const float factors[] = {1.0f, 0.375f};
 	float g[3000], prepared[3000];
 	struct rng rng = rng_new(5);
@@ -140,18 +142,19 @@ static void test_a_rule_sees_the_gradient_times_its_factor_and_then_clipped(void
 		struct optim plain, optim;
 
 		assert_int_equal(optim_init(&plain, optim_rule(r / 2), OPTIM_TORCH2, why, sizeof(why)), 0);
+		optim_set(&plain, "momentum", &momentum, 1, why, sizeof(why)); /* where there is one */
 		optim = plain;
 		if (optim_set(&optim, "clip_value", &limit, 1, why, sizeof(why)) < 0)
 			continue;
 		taken++;
 		for (size_t i = 0; i < 3000; i++)
 			prepared[i] = factor * g[i];
-		first_step(&plain, (struct optim_gradient){g, factor}, a);
-		first_step(&plain, (struct optim_gradient){prepared, 1.0f}, b);
+		two_steps(&plain, (struct optim_gradient){g, factor}, a);
+		two_steps(&plain, (struct optim_gradient){prepared, 1.0f}, b);
 		assert_memory_equal(a, b, sizeof(a));
 		clip_value(OPTIM_ISA_BASE, prepared, prepared, 0.25f, 3000);
-		first_step(&optim, (struct optim_gradient){g, factor}, a);
-		first_step(&plain, (struct optim_gradient){prepared, 1.0f}, b);
+		two_steps(&optim, (struct optim_gradient){g, factor}, a);
+		two_steps(&plain, (struct optim_gradient){prepared, 1.0f}, b);
 		assert_memory_equal(a, b, sizeof(a));
 	}
 	assert_true(taken >= 40);
