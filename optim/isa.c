@@ -14,9 +14,19 @@ static const char *const names[OPTIM_ISA_COUNT] = {
 };
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
+/* clang 14 does not know it by name.  Its registers are AVX's. */
+static bool has_f16c(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
 static bool has_avx2(void)
 {
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 /* These ask the operating system too: registers it does not save are no use. */

@@ -18,12 +18,6 @@
 static const struct optim_rule rules[] = { RULE_TABLE(RULE_ROWS) };
 #undef RULE_ROWS
 
-static const struct vector_row *const vectors[OPTIM_ISA_COUNT] = {
-	[OPTIM_ISA_BASE] = &optim_vector_base,
-	[OPTIM_ISA_AVX2] = RULE_ON_X86(&optim_vector_avx2),
-	[OPTIM_ISA_AVX512] = RULE_ON_X86(&optim_vector_avx512),
-};
-
 uint32_t optim_rule_count(void)
 {
 	return sizeof(rules) / sizeof(rules[0]);
@@ -198,7 +192,9 @@ static void step_prepared(const struct optim *optim, enum optim_isa isa, const f
 
 		for (uint32_t i = 0; i < slot_count; i++)
 			at[i] = slots[i] + begin;
-		optim_scale(isa, prepared, g.values + begin, g.factor, count);
+		struct optim_gradient piece = { dtype_at(g.values, g.type, begin), g.factor, g.type };
+
+		optim_scale(isa, prepared, piece, count);
 		if (limit > 0)
 			clip_value(isa, prepared, prepared, (float)limit, count);
 		optim->rule->rows[isa]->step(optim, scalars, w + begin, at, prepared, count);
@@ -209,7 +205,7 @@ void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct
                      float *w, float *const *slots, struct optim_gradient g, size_t n)
 {
 	assert(optim_isa_usable(isa));
-	if (g.factor != 1.0f || rule_clip_value(optim) > 0)
+	if (g.type != DTYPE_F32 || g.factor != 1.0f || rule_clip_value(optim) > 0)
 		step_prepared(optim, isa, scalars->values, w, slots, g, n);
 	else
 		optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g.values, n);
@@ -218,7 +214,7 @@ void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct
 void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
                 float *w, float *const *slots, const float *g, size_t n)
 {
-	optim_step_from(optim, isa, scalars, w, slots, (struct optim_gradient){ g, 1.0f }, n);
+	optim_step_from(optim, isa, scalars, w, slots, (struct optim_gradient){ g, 1.0f, DTYPE_F32 }, n);
 }
 
 bool optim_replies(const struct optim *optim)
@@ -231,22 +227,4 @@ void optim_reply(const struct optim *optim, enum optim_isa isa, const struct opt
 {
 	assert(optim_isa_usable(isa) && optim_replies(optim));
 	optim->rule->rows[isa]->reply(optim, scalars->values, w, g, out, n);
-}
-
-void optim_scale(enum optim_isa isa, float *out, const float *x, float a, size_t n)
-{
-	assert(optim_isa_usable(isa));
-	vectors[isa]->scale(out, x, a, n);
-}
-
-void optim_fold(enum optim_isa isa, float *out, const float *x, float a, size_t n)
-{
-	assert(optim_isa_usable(isa));
-	vectors[isa]->fold(out, x, a, n);
-}
-
-size_t optim_finite(enum optim_isa isa, const float *x, size_t n)
-{
-	assert(optim_isa_usable(isa));
-	return vectors[isa]->finite(x, n);
 }

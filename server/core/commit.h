@@ -46,9 +46,10 @@ struct commit {
 	 * With `empty`, none: the step had nothing for this block. */
 	const uint8_t *present;
 	bool empty;
-	/* float32 values, one an element of the block; `packed`: of the present
+	/* Values of the type, one an element of the block; `packed`: of the present
 	 * segments only, one after the other. */
-	const float *values;
+	const void *values;
+	enum dtype type; /* COMMIT_INIT: DTYPE_F32 */
 	bool packed;
 	const struct commit_scalars *scalars; /* one for each t, group and carry of the present */
 	uint32_t scalars_count;

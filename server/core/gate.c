@@ -175,6 +175,7 @@ static struct contribution *contribution_new(const struct gate_push *push)
 	c->step = push->step;
 	c->weight = push->weight;
 	c->values = push->values;
+	c->type = push->type;
 	c->wait = push->wait;
 	if (push->mask != NULL) {
 		c->mask = (uint8_t *)(c + 1);

@@ -62,7 +62,8 @@ struct parcel *gate_unpack(struct gate *gate, struct buf *payload);
 /* All its blocks have been admitted.  NULL is fine. */
 void gate_unpacked(struct gate *gate, struct parcel *parcel);
 
-/* A contribution to one block.  values are float32, of the segments in mask (NULL:
+/* A contribution to one block.  values are of the type, which may be another for each rank
+ * of a step, and of the segments in mask (NULL:
  * all) one after the other; NULL values mean that the rank has nothing.  The
  * parcel they lie in is held until they are folded or committed. */
 struct gate_push {
@@ -71,7 +72,8 @@ struct gate_push {
 	uint64_t incarnation;
 	uint64_t step;
 	double weight; /* samples; 0: not given */
-	const float *values;
+	const void *values;
+	enum dtype type;
 	const uint8_t *mask;
 	uint32_t mask_bytes;
 	struct parcel *parcel; /* may be NULL without values */

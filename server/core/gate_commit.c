@@ -6,6 +6,7 @@
 static void commit_direct(struct gate *gate, const struct contribution *c, struct commit *commit)
 {
 	commit->values = c->values;
+	commit->type = c->type;
 	commit->packed = c->mask != NULL;
 	commit->present = c->mask;
 	commit->empty = c->values == NULL;

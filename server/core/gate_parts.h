@@ -24,7 +24,8 @@ struct contribution {
 	uint64_t incarnation;
 	uint64_t step;
 	double weight;
-	const float *values; /* NULL: nothing */
+	const void *values; /* NULL: nothing */
+	enum dtype type;
 	struct parcel *parcel;
 	struct wait *wait;
 	uint8_t *mask; /* behind the struct, or NULL: all segments */

@@ -327,7 +327,7 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	const struct layout_segment *last = layout_segment(model->layout, b->first_segment + i + run - 1);
 	uint32_t n = last->offset + last->count - first->offset;
 	uint64_t base = model_offset(model, commit->block) + first->offset;
-	const float *values = commit->values + (commit->packed ? *packed : first->offset);
+	const void *values = dtype_at(commit->values, commit->type, commit->packed ? *packed : first->offset);
 	const struct optim *optim = model_optim(model, index);
 	float *slots[OPTIM_SLOTS_MAX];
 
@@ -339,7 +339,8 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	assert(scalars != NULL);
 	for (uint32_t s = 0; s < model->slot_count; s++)
 		slots[s] = model->slots[s] + base;
-	optim_step(optim, isa, &scalars->scalars, model->weights + base, slots, values, n);
+	optim_step_from(optim, isa, &scalars->scalars, model->weights + base, slots,
+	                (struct optim_gradient){values, 1.0f, commit->type}, n);
 	for (uint32_t end = index + run; index < end; index++) {
 		model->updates[index]++;
 		if (model->carries != NULL)

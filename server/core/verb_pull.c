@@ -75,19 +75,24 @@ static bool room_to_wait(struct call *call)
 	return false;
 }
 
+bool call_answer_fits(struct call *call, uint64_t elements)
+{
+	uint64_t bytes = elements * sizeof(float);
+
+	if (bytes <= call->engine->options.message_bytes)
+		return true;
+	call_refuse(call, OPTD_TOO_LARGE, "the blocks asked for take %llu bytes, a message has %u",
+	            (unsigned long long)bytes, call->engine->options.message_bytes);
+	return false;
+}
+
 void verb_pull(struct call *call)
 {
 	struct shard *shard = call->shard;
 	uint64_t elements = call_elements(call);
 
-	if (elements == 0)
+	if (elements == 0 || !call_answer_fits(call, elements))
 		return;
-	if (elements * sizeof(float) > call->engine->options.message_bytes) {
-		call_refuse(call, OPTD_TOO_LARGE, "the blocks asked for take %llu bytes, a message has %u",
-		            (unsigned long long)(elements * sizeof(float)),
-		            call->engine->options.message_bytes);
-		return;
-	}
 	struct wait *wait = call_wait(call);
 	if (wait == NULL)
 		return;

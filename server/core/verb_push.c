@@ -36,10 +36,11 @@ bool call_payload_fits(struct call *call)
 	uint64_t elements = call_elements(call);
 	if (elements == 0)
 		return false;
-	if (elements * sizeof(float) == call->request->payload_bytes)
+	uint64_t bytes = elements * dtype_bytes(call->request->dtype);
+	if (bytes == call->request->payload_bytes)
 		return true;
 	call_refuse(call, OPTD_INVALID, "model '%s': the blocks named take %llu bytes, %llu came",
-	            call->shard->model->name, (unsigned long long)(elements * sizeof(float)),
+	            call->shard->model->name, (unsigned long long)bytes,
 	            (unsigned long long)call->request->payload_bytes);
 	return false;
 }
@@ -264,12 +265,27 @@ static uint64_t block_elements(const struct shard *shard, const struct msg_part 
 	return shard_part_elements(shard, part, why, sizeof(why));
 }
 
+static uint64_t pushed_elements(const struct call *call)
+{
+	return call->request->payload_bytes / dtype_bytes(call->request->dtype);
+}
+
+/* Element `index` of a push. */
+static double value_at(const struct call *call, uint64_t index)
+{
+	const struct msg *request = call->request;
+	struct optim_gradient one = {dtype_at(request->payload, request->dtype, index), 1.0f, request->dtype};
+	float value;
+
+	optim_scale(call->engine->options.isa, &value, one, 1);
+	return (double)value;
+}
+
 static bool finite_blocks(struct call *call)
 {
 	const struct msg *request = call->request;
-	const float *values = request->payload;
-	uint64_t elements = request->payload_bytes / sizeof(float);
-	uint64_t bad = optim_finite(call->engine->options.isa, values, elements);
+	uint64_t elements = pushed_elements(call);
+	uint64_t bad = optim_finite(call->engine->options.isa, request->payload, request->dtype, elements);
 	uint64_t before = 0;
 
 	if (bad == elements)
@@ -283,7 +299,7 @@ static bool finite_blocks(struct call *call)
 				            "model '%s', block %u: element %llu of the push is %g; nothing of "
 				            "it was applied",
 				            call->shard->model->name, block, (unsigned long long)(bad - before),
-				            (double)values[bad]);
+				            value_at(call, bad));
 				return false;
 			}
 			before += n;
@@ -294,7 +310,7 @@ static bool finite_blocks(struct call *call)
 
 /* What a message says about one of its blocks, as the gate takes it. */
 static struct gate_push push_of(const struct call *call, const struct msg_part *part, uint32_t block,
-                                const float *values)
+                                const void *values)
 {
 	const struct msg *request = call->request;
 	return (struct gate_push){.block = block,
@@ -303,6 +319,7 @@ static struct gate_push push_of(const struct call *call, const struct msg_part *
 	                          .step = request->step,
 	                          .weight = request->weight,
 	                          .values = values,
+	                          .type = request->dtype,
 	                          .mask = part->mask,
 	                          .mask_bytes = part->mask_bytes};
 }
@@ -381,7 +398,7 @@ static int push_blocks(struct call *call, struct wait *wait, struct parcel *parc
                        size_t why_bytes)
 {
 	const struct msg *request = call->request;
-	const float *values = request->verb == MSG_CLOSE_STEP ? NULL : request->payload;
+	const void *values = request->verb == MSG_CLOSE_STEP ? NULL : request->payload;
 
 	for (uint32_t i = 0; i < request->part_count; i++) {
 		const struct msg_part *part = &request->parts[i];
@@ -393,7 +410,8 @@ static int push_blocks(struct call *call, struct wait *wait, struct parcel *parc
 			if (rc < 0)
 				return rc;
 			if (values != NULL)
-				values += block_elements(call->shard, part, part->first + j);
+				values = dtype_at(values, request->dtype,
+				                  block_elements(call->shard, part, part->first + j));
 		}
 	}
 	return OPTD_OK;
@@ -449,6 +467,8 @@ static bool push_allowed(struct call *call)
 	} else if (!call_payload_fits(call) || !finite_blocks(call) || !window_allows(call)) {
 		return false;
 	}
+	if (call->request->verb == MSG_PUSH_PULL && !call_answer_fits(call, pushed_elements(call)))
+		return false;
 	return blocks_allow(call);
 }
 
@@ -528,7 +548,7 @@ void verb_push(struct call *call)
 	if (wait == NULL)
 		return;
 	if (wait->verb == MSG_PUSH_PULL)
-		wait->payload_bytes = call->request->payload_bytes;
+		wait->payload_bytes = pushed_elements(call) * sizeof(float);
 	shard->counts.pushes++;
 	int rc = push_message(call, wait, why, sizeof(why));
 	if (rc < 0) {

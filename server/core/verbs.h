@@ -96,6 +96,8 @@ void shard_commit(struct engine *engine, struct shard *shard, struct commit *com
 uint64_t call_elements(struct call *call);
 /* Likewise, and that the payload holds just these elements. */
 bool call_payload_fits(struct call *call);
+/* Whether a message takes the weights of so many elements; refuses where it does not. */
+bool call_answer_fits(struct call *call, uint64_t elements);
 
 /* Bytes left of limits.memory. */
 uint64_t engine_left(const struct engine *engine);

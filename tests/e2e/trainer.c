@@ -209,15 +209,15 @@ static void reference_step(const struct optim *optim, const struct plan *plan, u
                            float *gradient)
 {
 	uint64_t elements = trainer_elements();
-	float share = (float)(1.0 / plan->workers);
+	const struct optim_gradient mine = { gradient, (float)(1.0 / plan->workers), DTYPE_F32 };
 	struct optim_scalars scalars;
 
 	for (uint32_t rank = 0; rank < plan->workers; rank++) {
 		trainer_gradient(gradient, weights, step, (int32_t)rank);
 		if (rank == 0)
-			optim_scale(OPTIM_ISA_BASE, sum, gradient, share, elements);
+			optim_scale(OPTIM_ISA_BASE, sum, mine, elements);
 		else
-			optim_fold(OPTIM_ISA_BASE, sum, gradient, share, elements);
+			optim_fold(OPTIM_ISA_BASE, sum, mine, elements);
 	}
 	optim_scalars(optim, step + 1, carry, &scalars);
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, weights, slots, sum, elements);

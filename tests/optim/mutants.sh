@@ -20,8 +20,8 @@ isas=base
 case $($CC -dumpmachine) in x86_64*) isas="base avx2 avx512" ;; esac
 isa_flags() {
 	case $1 in
-	avx2) echo "-mavx2 -mfma" ;;
-	avx512) echo "-mavx512f -mavx512vl -mavx512dq -mavx512bw -mavx2 -mfma" ;;
+	avx2) echo "-mavx2 -mfma -mf16c" ;;
+	avx512) echo "-mavx512f -mavx512vl -mavx512dq -mavx512bw -mavx2 -mfma -mf16c" ;;
 	esac
 }
 

@@ -41,7 +41,7 @@ mutants() {
 	stale-incarnation-pushes|core/test_push|server/core/verb_push.c|s/ && holder->incarnation == request->incarnation//
 	held-block-commits|core/test_cut|server/core/gate_commit.c|s/if (b->held \|\| /if (/
 	rollback-not-said|core/test_open|server/core/run.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/
-	factor-rounded-early|core/test_reference|server/core/gate_fold.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
+	factor-rounded-early|core/test_reference|server/core/gate_fold.c|s/values.factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/values.factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
 	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/model->updates\[first + end\] == model->updates\[first + i\] &&$/true \&\&/
 	groups-share-scalars|core/test_reference|server/core/model.c|s/ && scalars\[i\].group == group / /
 	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/

@@ -165,6 +165,7 @@ void run_init(struct run *run, uint64_t seed)
 		run->weights[i] = rng_float(&run->rng);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		run->gradients[i] = new_array(elements, sizeof(float));
+		run->halves[i] = new_array(elements, sizeof(uint16_t));
 		run->has[i] = new_array(run->tensor_count, sizeof(bool));
 	}
 	reference_init(&run->reference, &run->settings.optim, run->counts, run->tensor_count,
@@ -238,7 +239,7 @@ static void record(void *user, const struct model *model, const struct commit *c
 	kept->commit.contributors = copy_of(commit->contributors,
 	                                    commit->contributor_count * sizeof(*commit->contributors));
 	kept->commit.present = copy_of(commit->present, (b->segment_count + 7) / 8);
-	kept->commit.values = copy_of(commit->values, value_count(model, commit) * sizeof(float));
+	kept->commit.values = copy_of(commit->values, value_count(model, commit) * dtype_bytes(commit->type));
 	kept->commit.scalars =
 	        copy_of(commit->scalars, commit->scalars_count * sizeof(*commit->scalars));
 }
@@ -386,6 +387,7 @@ void run_deinit(struct run *run)
 	free(run->taps);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		free(run->gradients[i]);
+		free(run->halves[i]);
 		free(run->has[i]);
 	}
 	free(run->weights);

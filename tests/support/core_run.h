@@ -4,7 +4,7 @@
  * From one seed come a layout (from a few scalars to tensors of several blocks,
  * with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
  * lane an engine), workers, and for each step and rank the tensors it has
- * gradients for.  Pushes are cut into messages at random, arrive in a random order
+ * gradients for, in float32 or in one of the shorter types.  Pushes are cut into messages at random, arrive in a random order
  * between ranks, and now and then twice.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
@@ -42,6 +42,9 @@ struct run {
 	uint64_t requests, answered, duplicates;
 	float *weights; /* first ones */
 	float *gradients[RUN_WORKERS];
+	/* In which type each sends them in a step; where not float32, these are their bits. */
+	enum dtype types[RUN_WORKERS];
+	uint16_t *halves[RUN_WORKERS];
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
 	uint32_t steps;

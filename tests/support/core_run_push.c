@@ -4,12 +4,13 @@
 
 #include "tests/support/core_run.h"
 #include "tests/support/core_world.h"
+#include "tests/support/half.h"
 
-/* A message on its way: a header and the floats behind it. */
+/* A message on its way: a header and the elements behind it. */
 struct letter {
 	struct msg msg;
 	uint8_t masks[LIMIT_PARTS][LIMIT_MASK_BYTES];
-	float *values;
+	char *values; /* of msg.dtype */
 	uint64_t count;
 	uint32_t first_block, block_count;
 };
@@ -44,6 +45,8 @@ static void add_values(const struct run *run, struct letter *letter, uint32_t ra
                        const uint8_t *mask)
 {
 	const struct layout_block *b = layout_block(run->layout, block);
+	enum dtype type = letter->msg.dtype;
+	const void *gradients = type == DTYPE_F32 ? (const void *)run->gradients[rank] : run->halves[rank];
 
 	letter->values = realloc(letter->values, (letter->count + b->count) * sizeof(float));
 	assert_non_null(letter->values);
@@ -51,8 +54,8 @@ static void add_values(const struct run *run, struct letter *letter, uint32_t ra
 		const struct layout_segment *s = layout_segment(run->layout, b->first_segment + i);
 		if (!commit_has(mask, i))
 			continue;
-		memcpy(letter->values + letter->count, run->gradients[rank] + b->begin + s->offset,
-		       s->count * sizeof(float));
+		memcpy(letter->values + letter->count * dtype_bytes(type),
+		       dtype_at(gradients, type, b->begin + s->offset), s->count * dtype_bytes(type));
 		letter->count += s->count;
 	}
 }
@@ -89,6 +92,7 @@ static struct letter *add_letter(struct run *run, struct queue *queue, uint32_t 
 	letter->msg.verb = close                        ? MSG_CLOSE_STEP
 	                   : rng_one_in(&run->rng, 3) ? MSG_PUSH_PULL
 	                                                : MSG_PUSH;
+	letter->msg.dtype = close ? DTYPE_F32 : run->types[rank];
 	letter->msg.rank = (int32_t)rank;
 	letter->msg.step = run->steps;
 	letter->msg.weight = run->weighted ? run->samples[rank] : 0;
@@ -130,7 +134,7 @@ static struct buf *payload_of(const struct letter *letter)
 {
 	struct buf *buf = calloc(1, sizeof(*buf));
 	assert_non_null(buf);
-	buf->bytes = letter->count * sizeof(float);
+	buf->bytes = letter->count * dtype_bytes(letter->msg.dtype);
 	buf->data = malloc(buf->bytes + 1);
 	assert_non_null(buf->data);
 	if (letter->count > 0)
@@ -236,8 +240,14 @@ static void choose_gradients(struct run *run)
 	for (uint32_t rank = 0; rank < run->settings.workers; rank++) {
 		uint32_t sparse = 1 + rng_below(&run->rng, 5);
 		bool all = rng_one_in(&run->rng, 2), none = rng_one_in(&run->rng, 10);
-		for (uint64_t i = 0; i < elements; i++)
+		enum dtype type = (enum dtype)rng_below(&run->rng, DTYPE_COUNT);
+		run->types[rank] = type;
+		for (uint64_t i = 0; i < elements && type == DTYPE_F32; i++)
 			run->gradients[rank][i] = rng_float(&run->rng);
+		for (uint64_t i = 0; i < elements && type != DTYPE_F32; i++)
+			run->halves[rank][i] = half_random(type, &run->rng);
+		if (type != DTYPE_F32)
+			half_values(type, run->halves[rank], run->gradients[rank], elements);
 		for (uint32_t i = 0; i < run->tensor_count; i++)
 			run->has[rank][i] = !none && (all || rng_one_in(&run->rng, sparse));
 		run->samples[rank] = 1 + rng_below(&run->rng, 1000);
