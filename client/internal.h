@@ -94,9 +94,10 @@ struct call {
 	enum call_state state;
 
 	const struct route *route;
-	const float *source; /* the array of an item-less call */
+	enum dtype type;    /* of what is pushed */
+	const void *source; /* the array of an item-less call */
 	float *target;
-	const float *const *sources; /* by item */
+	const void *const *sources; /* by item */
 	float *const *targets;
 	bool whole;    /* route is that of the whole model */
 	bool in_place; /* an answer overwrites the gradient it answers */
@@ -320,7 +321,7 @@ void inplace_spoil(optd_model *model, struct call *call);
 /* The step is done, or the program has decided. */
 void inplace_forget(optd_model *model);
 /* Refuses a gradient in such an array. */
-int inplace_check(optd_model *model, const float *gradient, uint64_t count);
+int inplace_check(optd_model *model, const void *gradient, uint64_t bytes);
 
 /* ---- check.c ---------------------------------------------------------- */
 
@@ -332,7 +333,9 @@ int check_version(optd_model *model, uint64_t min_version);
 /* ---- finite.c --------------------------------------------------------- */
 
 /* Index of the first element that is NaN or infinite, or `count`. */
-uint64_t finite_check(const float *values, uint64_t count);
+uint64_t finite_check(const void *values, enum dtype type, uint64_t count);
+/* What that element is: "nan" or "-inf". */
+const char *finite_name(const void *values, enum dtype type, uint64_t index);
 
 /* ---- admin.c ---------------------------------------------------------- */
 

@@ -22,6 +22,8 @@ struct plan {
 	uint32_t step_timeout_ms; /* 0: the daemon's */
 	uint32_t timeout_ms;      /* of a call; 0: 30 s */
 	bool cosine;              /* with the schedule of trainer_schedule */
+	const optd_half *halves;  /* by rank: what it pushes is of this type, if that is not 0;
+	                             NULL: all push float32 */
 };
 
 struct trainer {
@@ -30,6 +32,7 @@ struct trainer {
 	optd_client *client;
 	optd_model *model;
 	float *weights, *gradient;
+	uint16_t *half; /* the gradient, where it is pushed as such */
 	uint64_t step; /* that is due */
 };
 

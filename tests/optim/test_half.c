@@ -156,6 +156,18 @@ static void test_finite_finds_the_first_bad_element(void **state)
 	}
 }
 
+/* Of the tests' own conversion, which other tests make gradients with. */
+static void test_all_values_come_back_through_float32(void **state)
+{
+	(void)state;
+	for (int t = 0; t < 2; t++) {
+		for (uint32_t bits = 0; bits < ALL; bits++) {
+			if (isfinite(half_value(TYPES[t], (uint16_t)bits)))
+				assert_int_equal(half_narrow(TYPES[t], half_value(TYPES[t], (uint16_t)bits)), bits);
+		}
+	}
+}
+
 static void test_finite_tells_all_values_apart(void **state)
 {
 	(void)state;
@@ -236,6 +248,7 @@ int main(void)
 		cmocka_unit_test(test_values_are_the_same_wherever_they_stand),
 		cmocka_unit_test(test_scale_and_fold_do_as_with_the_float32),
 		cmocka_unit_test(test_finite_finds_the_first_bad_element),
+		cmocka_unit_test(test_all_values_come_back_through_float32),
 		cmocka_unit_test(test_finite_tells_all_values_apart),
 		cmocka_unit_test(test_updates_from_halves_are_those_from_the_float32),
 	};

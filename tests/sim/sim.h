@@ -96,7 +96,7 @@ struct worker {
 	struct route *some;        /* this step's */
 	const struct route *call;  /* whichever is under way */
 	uint32_t *tensors;         /* [tensor_count] chosen in this step */
-	const float **items;       /* [tensor_count] their gradients */
+	const void **items;       /* [tensor_count] their gradients */
 	float *weights, *gradient; /* [elements] */
 	bool *has;
 };

@@ -39,6 +39,8 @@ struct fake_daemon {
 
 	/* Counts. */
 	_Atomic int close_weight; /* of the last CLOSE_STEP */
+	_Atomic int dtype;        /* of the last push */
+	_Atomic int pushed_bytes; /* of payloads */
 	_Atomic int hellos, opens, pushes, applied, closed_blocks, goodbyes;
 
 	/* The daemon's own. */

@@ -18,6 +18,22 @@ float half_value(enum dtype type, uint16_t bits)
 	return (float)copysign(value, bits >> 15 != 0 ? -1.0 : 1.0);
 }
 
+uint16_t half_narrow(enum dtype type, float value)
+{
+	const int fraction_bits = type == DTYPE_BF16 ? 7 : 10, bias = type == DTYPE_BF16 ? 127 : 15;
+	const uint16_t sign = signbit(value) ? 0x8000 : 0;
+	int exponent;
+
+	frexp(fabs((double)value), &exponent);
+	/* Of 1.xxx, or of the least one where that is below it. */
+	exponent = exponent - 1 + bias < 1 ? 1 - bias : exponent - 1;
+	int fraction = (int)ldexp(fabs((double)value), fraction_bits - exponent);
+	if (fraction >> fraction_bits == 0)
+		return (uint16_t)(sign | fraction);
+	fraction -= 1 << fraction_bits;
+	return (uint16_t)(sign | (exponent + bias) << fraction_bits | fraction);
+}
+
 uint16_t half_random(enum dtype type, struct rng *rng)
 {
 	uint16_t sign = rng_one_in(rng, 2) ? 0x8000 : 0;

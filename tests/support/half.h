@@ -11,6 +11,8 @@
 
 /* What the bits mean; exact. */
 float half_value(enum dtype type, uint16_t bits);
+/* The nearest towards zero, of a finite value that the type can hold. */
+uint16_t half_narrow(enum dtype type, float value);
 /* Finite, of any magnitude up to 2, denormals of f16 included. */
 uint16_t half_random(enum dtype type, struct rng *rng);
 /* values[i] = half_value(type, bits[i]) */
