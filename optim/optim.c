@@ -178,11 +178,12 @@ void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *ca
 		row->advance(optim, (double)t, carry->values, out->values);
 }
 
+enum { PIECE = 2048 };
+
 /* In pieces that stay in the first-level cache: an elementwise rule cannot tell. */
 static void step_prepared(const struct optim *optim, enum optim_isa isa, const float *scalars, float *w,
                           float *const *slots, struct optim_gradient g, size_t n)
 {
-	enum { PIECE = 2048 };
 	float prepared[PIECE], *at[OPTIM_SLOTS_MAX] = { NULL };
 	double limit = rule_clip_value(optim);
 	uint32_t slot_count = optim_slot_count(optim);
@@ -223,8 +224,20 @@ bool optim_replies(const struct optim *optim)
 }
 
 void optim_reply(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
-                 const float *w, const float *g, float *out, size_t n)
+                 const float *w, struct optim_gradient g, float *out, size_t n)
 {
+	float prepared[PIECE];
+
 	assert(optim_isa_usable(isa) && optim_replies(optim));
-	optim->rule->rows[isa]->reply(optim, scalars->values, w, g, out, n);
+	if (g.type == DTYPE_F32 && g.factor == 1.0f) {
+		optim->rule->rows[isa]->reply(optim, scalars->values, w, g.values, out, n);
+		return;
+	}
+	for (size_t begin = 0; begin < n; begin += PIECE) {
+		size_t count = n - begin < PIECE ? n - begin : PIECE;
+		struct optim_gradient piece = { dtype_at(g.values, g.type, begin), g.factor, g.type };
+
+		optim_scale(isa, prepared, piece, count);
+		optim->rule->rows[isa]->reply(optim, scalars->values, w + begin, prepared, out + begin, count);
+	}
 }

@@ -179,9 +179,10 @@ void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct
 
 /* Whether who pushes is answered something else than the weights. */
 bool optim_replies(const struct optim *optim);
-/* That answer, from w as it is before optim_step.  Only where optim_replies. */
+/* That answer, from w as it is before optim_step.  Only where optim_replies; no arrays
+ * overlap. */
 void optim_reply(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
-                 const float *w, const float *g, float *out, size_t n);
+                 const float *w, struct optim_gradient g, float *out, size_t n);
 
 /* The vector helpers of the data path, per instruction set as well; x[i] is made float32,
  * which is exact.

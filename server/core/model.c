@@ -288,6 +288,37 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
 	return count;
 }
 
+static uint32_t segment_index(const struct model *model, uint32_t block, uint32_t i)
+{
+	return model_block(model, block)->first_segment + i - model->first_segment;
+}
+
+bool model_answers(const struct model *model, uint32_t block, uint32_t i)
+{
+	const struct optim *optim = model_optim(model, segment_index(model, block, i));
+
+	return optim != NULL && optim_replies(optim);
+}
+
+void model_answer(const struct model *model, enum optim_isa isa, uint32_t block, uint32_t i,
+                  struct optim_gradient x, float *out)
+{
+	uint32_t index = segment_index(model, block, i);
+	const struct layout_segment *s = layout_segment(model->layout, model->first_segment + index);
+	const float *weights = model->weights + model_offset(model, block) + s->offset;
+	struct optim_carry carry = carry_of(model, index);
+	struct optim_scalars scalars;
+
+	if (!model_answers(model, block, i))
+		return;
+	if (x.values == NULL) {
+		memcpy(out, weights, s->count * sizeof(float));
+		return;
+	}
+	optim_scalars(model_optim(model, index), model->updates[index] + 1, &carry, &scalars);
+	optim_reply(model_optim(model, index), isa, &scalars, weights, x, out, s->count);
+}
+
 static void apply_init(struct model *model, const struct commit *commit)
 {
 	uint32_t index = commit->block - model->owned.first;

@@ -216,12 +216,19 @@ int settings_served(const struct optim *optim, char *why, size_t why_bytes)
 		snprintf(why, why_bytes, "%s looks at whole tensors, which this version does not serve", name);
 		return OPTD_HYPER;
 	}
-	if (optim_replies(optim)) {
-		snprintf(why, why_bytes, "%s answers each worker its own weights, which this version does not serve",
-		         name);
-		return OPTD_HYPER;
-	}
 	return OPTD_OK;
+}
+
+int settings_answers(const struct model_settings *settings, char *why, size_t why_bytes)
+{
+	const struct optim *optim = groups_answering(&settings->groups, &settings->optim);
+
+	if (optim == NULL || settings->mode != MSG_SYNC || settings->workers <= 1)
+		return OPTD_OK;
+	snprintf(why, why_bytes,
+	         "%s answers each worker by itself: use mode async (this model is sync, with %u workers)",
+	         optim_rule_name(optim->rule), settings->workers);
+	return OPTD_HYPER;
 }
 
 static int read_all(const struct msg_open *open, struct model_settings *settings, char *why,
@@ -262,7 +269,9 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		         options->workers);
 		return OPTD_TOO_LARGE;
 	}
-	rc = settings_compare(open, settings, why, why_bytes);
+	rc = settings_answers(settings, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_compare(open, settings, why, why_bytes);
 	if (rc == OPTD_CONFLICT)
 		append(why, why_bytes, "; it is not made yet, the server's config says so (models)");
 	return rc;

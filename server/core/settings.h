@@ -21,6 +21,10 @@ int settings_make(const struct engine_options *options, const struct engine_pres
  * one that optim/ has and the engine does not serve yet. */
 int settings_served(const struct optim *optim, char *why, size_t why_bytes);
 
+/* Whether they are collected in a step, where a rule answers each worker by itself: OPTD_HYPER
+ * and a sentence. */
+int settings_answers(const struct model_settings *settings, char *why, size_t why_bytes);
+
 /* Whether what the worker named agrees with what the model has: OPTD_CONFLICT
  * with both values in why, OPTD_HYPER for names and values no model could have. */
 int settings_compare(const struct msg_open *open, const struct model_settings *has, char *why,

@@ -1,6 +1,7 @@
 /* PULL, and what is remembered of requests that wait. */
 #include <assert.h>
 
+#include "server/core/own.h"
 #include "server/core/verbs.h"
 #include "server/core/watch.h"
 
@@ -31,6 +32,7 @@ void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait)
 	engine->sessions[wait->peer].waits--;
 	if (wait->verb == MSG_PULL)
 		engine->pull_bytes -= wait->bytes;
+	own_drop(shard, wait);
 	gate_forget(shard->gate, wait);
 	watch_leave(shard, wait);
 	ready_remove(engine, wait);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/core/own.h"
 #include "server/core/verbs.h"
 #include "server/core/watch.h"
 
@@ -88,6 +89,7 @@ void shard_run(struct engine *engine, struct shard *shard, uint32_t block)
 		gate_hold(shard->gate, block, cut_holds(shard, block));
 		if (!gate_next(shard->gate, block, &commit))
 			return;
+		own_commit(engine, shard, &commit);
 		shard_commit(engine, shard, &commit);
 		gate_committed(shard->gate, block);
 		shard_advance(engine, shard, block);
@@ -381,6 +383,7 @@ static int push_block(struct call *call, const struct gate_push *push, char *why
 	switch (gate_standing(gate, push->block, push->rank, push->step)) {
 	case GATE_DONE:
 		call->shard->counts.duplicates++;
+		own_repeat(call->engine, call->shard, push);
 		return OPTD_OK;
 	case GATE_HAS:
 		call->shard->counts.duplicates++;
@@ -423,12 +426,13 @@ static int push_message(struct call *call, struct wait *wait, char *why, size_t 
 
 	if (call->request->verb == MSG_CLOSE_STEP)
 		return push_blocks(call, wait, NULL, why, why_bytes);
-	struct parcel *parcel = gate_unpack(gate, call->payload);
+	int rc = own_begin(call->engine, call->shard, wait);
+	struct parcel *parcel = rc < 0 ? NULL : gate_unpack(gate, call->payload);
 	if (parcel == NULL) {
 		snprintf(why, why_bytes, "no memory to take in a push");
 		return OPTD_NO_MEMORY;
 	}
-	int rc = push_blocks(call, wait, parcel, why, why_bytes);
+	rc = push_blocks(call, wait, parcel, why, why_bytes);
 	gate_unpacked(gate, parcel);
 	return rc;
 }
@@ -544,11 +548,15 @@ void verb_push(struct call *call)
 		return;
 	replace_kept(call);
 	replace_older(call);
+	uint64_t bytes = pushed_elements(call) * sizeof(float);
+	/* Those that it replaces have let go of theirs. */
+	if (!own_allows(call, bytes))
+		return;
 	struct wait *wait = call_wait(call);
 	if (wait == NULL)
 		return;
 	if (wait->verb == MSG_PUSH_PULL)
-		wait->payload_bytes = pushed_elements(call) * sizeof(float);
+		wait->payload_bytes = bytes;
 	shard->counts.pushes++;
 	int rc = push_message(call, wait, why, sizeof(why));
 	if (rc < 0) {

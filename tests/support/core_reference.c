@@ -41,6 +41,7 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->elements = reference->begin[tensor_count];
 	reference->weights = zeros(reference->elements, sizeof(float));
 	reference->sum = zeros(reference->elements, sizeof(float));
+	reference->answers = zeros(reference->elements, sizeof(float));
 	memcpy(reference->weights, weights, reference->elements * sizeof(float));
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		reference->slots[i] = zeros(reference->elements, sizeof(float));
@@ -55,9 +56,23 @@ void reference_deinit(struct reference *reference)
 	free(reference->carries);
 	free(reference->weights);
 	free(reference->sum);
+	free(reference->answers);
 	free(reference->optims);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(reference->slots[i]);
+}
+
+/* easgd is the one that there is. */
+void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out)
+{
+	const struct optim *optim = reference->optims[tensor];
+	const float *w = reference->weights + reference->begin[tensor];
+
+	assert_string_equal(optim_rule_name(optim->rule), "easgd");
+	for (uint64_t i = 0; i < reference->begin[tensor + 1] - reference->begin[tensor]; i++) {
+		float e = (float)optim->values[0][0] * (x[i] - w[i]);
+		out[i] = x[i] - e;
+	}
 }
 
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
@@ -71,6 +86,8 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 		return;
 	optim_scalars(optim, ++reference->updates[tensor], &reference->carries[tensor],
 	              &scalars);
+	if (optim_replies(optim))
+		reference_answer(reference, tensor, gradient, reference->answers + begin);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = reference->slots[i] + begin;
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots,

@@ -25,6 +25,9 @@ struct reference {
 	float *weights;
 	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
 	float *sum; /* of the tensor at hand */
+	/* [elements] what the last update of a tensor answers, where its rule answers each
+	 * worker by itself. */
+	float *answers;
 };
 
 /* What one rank has for a step: gradients of the whole vector, of which those of
@@ -44,6 +47,9 @@ void reference_deinit(struct reference *reference);
 /* One step of all ranks; parts are in rank order. */
 void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
                     bool mean);
+
+/* What such a rule answers to x, without an update: a tensor's elements. */
+void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out);
 
 /* One rank's push in async, of one tensor. */
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor);

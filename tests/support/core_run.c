@@ -82,7 +82,10 @@ static void choose_optim(struct rng *rng, struct optim *optim)
 	char why[256];
 
 	for (;;) {
-		const struct optim_rule *rule = optim_rule(rng_below(rng, optim_rule_count()));
+		/* One that answers each worker by itself is not like the others. */
+		const struct optim_rule *rule = rng_one_in(rng, 12)
+		                                        ? optim_find("easgd")
+		                                        : optim_rule(rng_below(rng, optim_rule_count()));
 		enum optim_match match = (enum optim_match)rng_below(rng, OPTIM_MATCH_COUNT);
 		if (optim_init(optim, rule, match, why, sizeof(why)) < 0 ||
 		    settings_served(optim, why, sizeof(why)) < 0)
@@ -143,6 +146,11 @@ static void choose_settings(struct run *run)
 	run->settings.mode = rng_one_in(rng, 3) ? MSG_ASYNC : MSG_SYNC;
 	run->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
 	run->settings.workers = 1 + rng_below(rng, RUN_WORKERS);
+	/* Who is answered by himself is not waited for. */
+	if (groups_answering(&run->settings.groups, &run->settings.optim) != NULL && rng_one_in(rng, 3))
+		run->settings.workers = 1;
+	else if (groups_answering(&run->settings.groups, &run->settings.optim) != NULL)
+		run->settings.mode = MSG_ASYNC;
 	run->settings.step_timeout_ms = 1000;
 	run->weighted = rng_one_in(rng, 3);
 	do {

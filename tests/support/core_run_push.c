@@ -144,10 +144,70 @@ static struct buf *payload_of(const struct letter *letter)
 	return buf;
 }
 
-static void read_some(struct run *run)
+/* Where each push is a commit, the answer to one is checked when it comes. */
+struct asked {
+	uint32_t rank;
+	const struct letter *letter;
+	bool again; /* it was committed before */
+};
+
+static void expect_segment(const struct run *run, const struct asked *asked, const struct layout_block *b,
+                           uint32_t segment, const float *got)
+{
+	const struct layout_segment *s = layout_segment(run->layout, b->first_segment + segment);
+	const struct reference *reference = &run->reference;
+	const struct optim *optim = reference->optims[s->tensor];
+	uint64_t at = b->begin + s->offset, begin = reference->begin[s->tensor];
+	float *made = NULL;
+	const float *want = reference->weights + at;
+
+	if (optim != NULL && optim_replies(optim) && !asked->again)
+		want = reference->answers + at;
+	if (optim != NULL && optim_replies(optim) && asked->again) {
+		made = malloc((reference->begin[s->tensor + 1] - begin + 1) * sizeof(float));
+		assert_non_null(made);
+		reference_answer(reference, s->tensor, run->gradients[asked->rank] + begin, made);
+		want = made + (at - begin);
+	}
+	if (memcmp(got, want, s->count * sizeof(float)) != 0)
+		fail_msg("seed %llu: rank %u is answered something else for tensor %u%s",
+		         (unsigned long long)run->seed, asked->rank, s->tensor, asked->again ? ", again" : "");
+	free(made);
+}
+
+static void expect_answer(const struct run *run, const struct asked *asked, const struct outbox_entry *entry)
+{
+	const struct letter *letter = asked->letter;
+	const float *got = entry->payload->data;
+
+	for (uint32_t i = 0; i < letter->msg.part_count; i++) {
+		const struct msg_part *part = &letter->msg.parts[i];
+		for (uint32_t j = 0; j < part->count; j++) {
+			const struct layout_block *b = layout_block(run->layout, part->first + j);
+			for (uint32_t k = 0; k < b->segment_count; k++) {
+				if (!commit_has(part->mask, k))
+					continue;
+				expect_segment(run, asked, b, k, got);
+				got += layout_segment(run->layout, b->first_segment + k)->count;
+			}
+		}
+	}
+	assert_int_equal((const char *)got - (const char *)entry->payload->data, entry->head.payload_bytes);
+}
+
+static bool is_direct(const struct run *run)
+{
+	return run->settings.mode == MSG_ASYNC || run->settings.workers == 1;
+}
+
+static void read_some(struct run *run, const struct asked *asked)
 {
 	for (uint32_t i = 0; i < run->out.count; i++) {
 		const struct msg *head = &run->out.entries[i].head;
+		if (is_direct(run) && head->status == OPTD_OK && head->verb == MSG_PUSH_PULL) {
+			assert_int_equal(head->request, run->requests);
+			expect_answer(run, asked, &run->out.entries[i]);
+		}
 		/* What a duplicate replaced has its answer, too. */
 		if (head->status < 0 && head->status != OPTD_CANCELLED)
 			fail_msg("seed %llu: %s: %.*s", (unsigned long long)run->seed, status_name(head->status),
@@ -157,15 +217,16 @@ static void read_some(struct run *run)
 	outbox_clear(&run->out);
 }
 
-static void read_answers(struct run *run, uint32_t engine)
+static void read_answers(struct run *run, uint32_t engine, const struct asked *asked)
 {
 	do
-		read_some(run);
+		read_some(run, asked);
 	while (engine_answer(run->engines[engine], NULL, &run->out));
 }
 
-static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter)
+static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter, bool again)
 {
+	const struct asked asked = {rank, letter, again};
 	struct msg msg = letter->msg;
 	struct layout *none = NULL;
 	struct buf *payload = payload_of(letter);
@@ -181,7 +242,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	engine_handle(run->engines[engine], rank, &PRINCIPAL_ANONYMOUS, &msg, payload, &none, 0,
 	              &run->out);
 	buf_drop(payload);
-	read_answers(run, engine);
+	read_answers(run, engine, &asked);
 }
 
 /* In async the reference takes each block's tensors when they arrive. */
@@ -221,14 +282,14 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 		uint32_t rank = first + rng_below(&run->rng, last - first);
 		struct queue *queue = &queues[e][rank];
 		if (queue->next > 0 && rng_one_in(&run->rng, 8)) {
-			deliver(run, e, rank, &queue->letters[rng_below(&run->rng, queue->next)]);
+			deliver(run, e, rank, &queue->letters[rng_below(&run->rng, queue->next)], true);
 			run->duplicates++;
 		}
 		if (queue->next == queue->count)
 			continue;
 		if (apply)
 			reference_take(run, rank, &queue->letters[queue->next]);
-		deliver(run, e, rank, &queue->letters[queue->next++]);
+		deliver(run, e, rank, &queue->letters[queue->next++], false);
 		left--;
 	}
 }
