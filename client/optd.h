@@ -224,7 +224,8 @@ typedef enum optd_resume {
  * exists, or has the default named here.  What is given and differs from what the
  * model has is OPTD_CONFLICT with both values. */
 typedef struct optd_open_options {
-	const char *optimizer; /* "adam", "sgd", ...: optim/README.md has all; default sgd */
+	const char *optimizer; /* "adam", "sgd", ...: optim/README.md has all; default sgd; easgd
+	                          is OPTD_HYPER in sync with several workers */
 	const char *match;     /* "torch2" (default), "torch1", "numpy" */
 	const optd_hyper *hypers;
 	uint32_t hyper_count;
@@ -304,7 +305,12 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_INVALID, and nothing is sent, until the step was pushed from another array, or
  * optd_resume_model has said that the array has a gradient again.  Use two arrays to
  * be able to make a call again.
- * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model. */
+ * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model.
+ *
+ * Under easgd (optim/README.md) gradient is this worker's weights, and weights are its new
+ * ones, of its own; optd_pull has the model's, the centre.  Where the server has applied the
+ * push and only the answer was lost, what comes is an elastic step towards the centre as it
+ * is by then, which the push does not move again. */
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
