@@ -46,6 +46,9 @@ mutants() {
 	groups-share-scalars|core/test_reference|server/core/model.c|s/ && scalars\[i\].group == group / /
 	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/
 	frozen-counts|sim/test_cluster|server/core/model.c|s/	if (optim == NULL)$/	for (uint32_t e = index; optim == NULL \&\& e < index + run; e++) model->updates[e]++;\n&/
+	half-taken-for-float|core/test_reference|server/core/gate_fold.c|s/dtype_at(values.values, values.type, s->count)/dtype_at(values.values, DTYPE_F32, s->count)/
+	own-answer-from-another-place|core/test_reference|server/core/own.c|s/at += shard_part_elements(shard, \*part, why, sizeof(why));/at += model_block(shard->model, (*part)->first)->count;/
+	own-answer-of-a-resend-is-none|core/test_reference|server/core/verb_push.c|s/own_repeat(call->engine, call->shard, push);/(void)0;/
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
 	END
 }
