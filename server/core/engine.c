@@ -202,6 +202,13 @@ void engine_handle(struct engine *engine, uint32_t peer, const struct principal 
 	verb->handle(&call);
 }
 
+void engine_hear(struct engine *engine, struct lane_message *message, uint64_t now_ms,
+                 struct outbox *out)
+{
+	engine->now_ms = now_ms;
+	lead_hear(engine, message, out);
+}
+
 /* ---- time --------------------------------------------------------------- */
 
 static void wait_notice(struct engine *engine, struct shard *shard, struct wait *wait,
@@ -250,6 +257,13 @@ static struct msg_text no_room_text(struct engine *engine, const struct shard *s
 	        (unsigned long long)wait->step, shard->model->name, seconds);
 }
 
+static const char *nobody_text(const struct shard *shard)
+{
+	if (gate_collected(shard->gate))
+		return "nobody here (another lane has not all of the step, or a checkpoint is being written)";
+	return "nobody (a checkpoint is being written)";
+}
+
 static void wait_expire(struct engine *engine, struct shard *shard, struct wait *wait,
                         uint64_t now_ms, struct outbox *out)
 {
@@ -280,7 +294,7 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 		        "stays and counts, make the same call again to go on waiting",
 		        (unsigned long long)wait->step, shard->model->name,
 		        (unsigned long long)((now_ms - wait->since_ms) / 1000),
-		        missing[0] != '\0' ? missing : "nobody (a checkpoint is being written)");
+		        missing[0] != '\0' ? missing : nobody_text(shard));
 	wait_abandon(engine, shard, wait);
 }
 
