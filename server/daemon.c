@@ -116,6 +116,7 @@ static int open_lanes(struct daemon *daemon)
 		        .message_bytes = (uint32_t)config->message_bytes,
 		        .window_bytes = (uint32_t)config->window_bytes,
 		        .connections = daemon->connections,
+		        .lanes = daemon->lanes,
 		        .admin = saver_admin,
 		        .user = daemon->saver,
 		};
