@@ -154,7 +154,7 @@ static void decide(struct engine *engine, struct shard *shard, struct outbox *ou
 	const struct msg_clip *clip = &shard->model->settings.clip;
 	struct finding found = clip->norm > 0 ? look_at_all(lead, clip)
 	                                      : look_at_each(lead, shard->model->layout, clip);
-	struct lane_message *own = lead->came[shard->model->place.lane];
+	struct lane_message *own = NULL;
 
 	for (uint32_t i = 0; i < lead->sharers; i++) {
 		struct lane_message *message = lead->came[i];
@@ -164,11 +164,14 @@ static void decide(struct engine *engine, struct shard *shard, struct outbox *ou
 		message->clipped = !message->skip && found.factor < 1;
 		message->norm = found.norm;
 		message->factor = message->skip ? 0 : found.factor;
-		message->to = i;
-		if (message != own)
+		message->to = message->from;
+		if (message->to == shard->model->place.lane)
+			own = message;
+		else
 			outbox_tell(out, message);
 	}
 	lead->came_count = 0;
+	assert(own != NULL);
 	apply(engine, shard, own);
 }
 
