@@ -48,6 +48,10 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.duplicates = shard->counts.duplicates;
 	status.refused = shard->counts.refused;
 	status.saved_version = shard->saved_version;
+	status.last_norm = shard->counts.last_norm;
+	status.last_factor = shard->counts.last_factor;
+	status.clipped = shard->counts.clipped;
+	status.overflowed = shard->counts.overflowed;
 	return wire_status_encode(&status, buffer, room);
 }
 
