@@ -154,7 +154,8 @@ static void fill_presets(struct daemon *daemon)
 		                     .mode = model->mode,
 		                     .reduce = model->reduce,
 		                     .workers = model->workers,
-		                     .step_timeout_ms = model->step_timeout_ms},
+		                     .step_timeout_ms = model->step_timeout_ms,
+		                     .clip = model->clip},
 		};
 	}
 }
