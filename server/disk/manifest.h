@@ -18,11 +18,14 @@
  * version that does not know them does not go on without; a reader takes both. */
 #define MANIFEST_FORMAT "2"
 #define MANIFEST_FORMAT_GROUPS "3"
+/* With settings that not every version knows: each has a key, written only where the model
+ * has it, and a reader refuses a key that it does not know. */
+#define MANIFEST_FORMAT_KEYS "4"
 
 /* An optimizer: 16 hyper-parameters, a schedule of four parts with name, end and ten
  * parameters, and a few words.  The model's, those of its groups, and other settings. */
 #define MANIFEST_OPTIMIZER_TEXTS 72u
-#define MANIFEST_TEXTS_MAX (24u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS))
+#define MANIFEST_TEXTS_MAX (27u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS))
 
 /* Sixteen numbers with the digits that read back the same, or sixteen marks of a history. */
 #define MANIFEST_VALUE_BYTES 688u
