@@ -75,6 +75,10 @@ int clipping_check_daemons(const struct msg_clip *clip, uint32_t daemons, char *
 
 void clipping_number(double value, char text[CLIPPING_NUMBER_BYTES])
 {
+	if (fabs(value) < 1e9 && value == floor(value)) {
+		snprintf(text, CLIPPING_NUMBER_BYTES, "%.0f", value);
+		return;
+	}
 	for (int digits = 1; digits <= 17; digits++) {
 		double back;
 		snprintf(text, CLIPPING_NUMBER_BYTES, "%.*g", digits, value);

@@ -28,7 +28,7 @@ int clipping_check(const struct msg_clip *clip, enum msg_mode mode, char *why, s
 /* The same of one that is shared among so many daemons: OPTD_UNSUPPORTED. */
 int clipping_check_daemons(const struct msg_clip *clip, uint32_t daemons, char *why, size_t why_bytes);
 
-/* A number with the fewest digits that read back the same. */
+/* A number with the fewest digits that read back the same; whole ones in full. */
 #define CLIPPING_NUMBER_BYTES 32
 void clipping_number(double value, char text[CLIPPING_NUMBER_BYTES]);
 

@@ -70,7 +70,7 @@ static void test_another_limit_than_the_models_is_a_conflict_with_both_values(vo
 	conflicts(&(struct msg_open){.clip = {.tensor_norm = 2}}, has, OPTD_CONFLICT, "clip_tensor_norm|says 2|has none");
 	conflicts(&(struct msg_open){.clip = {.norm_type = INFINITY}}, has, OPTD_CONFLICT, "clip_norm_type|says inf|has 2");
 	conflicts(&(struct msg_open){.clip = {.norm = 0.1, .norm_type = 2}}, has, OPTD_OK, "");
-	conflicts(&(struct msg_open){.clip = {.norm = 2}}, (struct msg_clip){0}, OPTD_CONFLICT, "says 2|has none");
+	conflicts(&(struct msg_open){.clip = {.norm = 20}}, (struct msg_clip){0}, OPTD_CONFLICT, "says 20,|has none");
 }
 
 static void test_who_leaves_it_out_takes_the_models_unless_it_says_all(void **state)
