@@ -93,6 +93,16 @@ static struct counts ask(const struct fixture *fixture)
 	return counts;
 }
 
+/* Asks until the team has made so many steps: status is an event to wait for, too. */
+static void wait_for_step(const struct fixture *fixture, uint64_t step)
+{
+	uint64_t deadline_ms = daemon_now_ms() + DAEMON_DEADLINE_MS;
+
+	while (atomic_load(&fixture->team.step) < step && daemon_now_ms() < deadline_ms)
+		ask(fixture);
+	assert_true(atomic_load(&fixture->team.step) >= step);
+}
+
 /* ---- the bits ----------------------------------------------------------- */
 
 static void exact_over_restarts(struct fixture *fixture, const struct plan *plan)
@@ -145,6 +155,27 @@ static void test_saving_again_and_again_leaves_one_version_and_the_bits(void **s
 		assert_int_equal(kept.lowest, kept.highest);
 	}
 	optd_close(&client);
+	team_assert_exact(&fixture->team);
+}
+
+/* Whatever step is under way, and wherever its decision is. */
+static void test_stopping_in_the_middle_leaves_one_version_and_the_bits(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint64_t until = 12 * STEPS;
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/models/m.safetensors", fixture->daemon.data);
+	daemon_start_tcp(&fixture->daemon, 3);
+	team_start(&fixture->team, fixture->daemon.endpoints[0], &each, until);
+	for (uint32_t lanes = 1; lanes <= 3; lanes++) {
+		wait_for_step(fixture, lanes * 2 * STEPS);
+		assert_int_equal(daemon_stop(&fixture->daemon), 0);
+		struct kept kept = kept_versions(path);
+		assert_int_equal(kept.lowest, kept.highest);
+		assert_in_range(kept.lowest, lanes * 2 * STEPS, until);
+		daemon_restart(&fixture->daemon, lanes);
+	}
 	team_assert_exact(&fixture->team);
 }
 
@@ -249,6 +280,7 @@ int main(void)
 		TEST(test_the_norm_of_each_tensor_is_exact_over_restarts_with_other_lanes),
 		TEST(test_the_step_of_one_worker_is_clipped_too),
 		TEST(test_saving_again_and_again_leaves_one_version_and_the_bits),
+		TEST(test_stopping_in_the_middle_leaves_one_version_and_the_bits),
 		TEST(test_a_norm_that_is_not_finite_updates_nothing_and_is_told),
 		TEST(test_what_cannot_be_clipped_is_refused_in_a_sentence),
 		TEST(test_the_configs_limit_holds_for_a_worker_that_names_none),
