@@ -64,5 +64,6 @@ void settings_describe(const struct model_settings *settings, char *text, size_t
 
 	clipping_text(&settings->clip, clip);
 	groups_text(&settings->groups, &settings->optim, text, bytes - strlen(clip));
-	strcat(text, clip);
+	size_t used = strlen(text);
+	snprintf(text + used, bytes - used, "%s", clip);
 }
