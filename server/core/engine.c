@@ -227,6 +227,9 @@ static void wait_notice(struct engine *engine, struct shard *shard, struct wait 
 	else if (count > 0)
 		entry->head.text = outbox_printf(out, "waiting for %u of %u workers: %s", count, workers,
 		                                 missing);
+	else if (gate_collected(shard->gate))
+		entry->head.text = outbox_printf(out, "waiting for other lanes: this one has all of step %llu",
+		                                 (unsigned long long)gate_step(shard->gate));
 	else
 		entry->head.text = outbox_printf(out, "waiting for update %llu of block %u",
 		                                 (unsigned long long)wait->min_version, block);

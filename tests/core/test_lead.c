@@ -373,12 +373,14 @@ static void test_who_waits_hears_of_the_rank_that_another_block_lacks(void **sta
 	core_world_end(&world);
 }
 
-static void test_who_waits_for_another_lane_hears_so_when_time_is_up(void **state)
+static void test_who_waits_for_another_lane_hears_so(void **state)
 {
 	(void)state;
 	start((struct msg_clip){.norm = 1}, LANES, 1);
 	fill(1, 1);
 	uint64_t request = push(0, 0, 0);
+	core_tick(&lanes[0], 6000);
+	core_assert_text(core_notice(&lanes[0], request, OPTD_WAITING), "other lanes|all of step 0");
 	core_tick(&lanes[0], 31000);
 	core_assert_refused(&lanes[0], request, OPTD_STEP_TIMEOUT, "another lane");
 	uint64_t again = push(0, 0, 0);
@@ -426,7 +428,7 @@ int main(void)
 	        cmocka_unit_test(test_a_held_block_commits_later_with_the_same_factor),
 	        cmocka_unit_test(test_a_cut_waits_for_a_decision_on_its_way),
 	        cmocka_unit_test(test_who_waits_hears_of_the_rank_that_another_block_lacks),
-	        cmocka_unit_test(test_who_waits_for_another_lane_hears_so_when_time_is_up),
+	        cmocka_unit_test(test_who_waits_for_another_lane_hears_so),
 	        cmocka_unit_test(test_the_formula_counts_what_is_collected_also_of_one_worker),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
