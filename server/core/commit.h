@@ -46,10 +46,15 @@ struct commit {
 	 * With `empty`, none: the step had nothing for this block. */
 	const uint8_t *present;
 	bool empty;
+	/* A worker's gradient was not finite: the step is left out, and nothing but the version
+	 * and what is told of it changes.  With `empty`. */
+	bool skipped;
+	uint32_t skipped_rank, skipped_tensor_plus_one;
 	/* float32 values, one an element of the block; `packed`: of the present
 	 * segments only, one after the other. */
 	const float *values;
 	bool packed;
+	float factor; /* each value is multiplied with it; of sums 1 */
 	const struct commit_scalars *scalars; /* one for each t, group and carry of the present */
 	uint32_t scalars_count;
 };

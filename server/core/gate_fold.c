@@ -83,12 +83,13 @@ static void fold_segments(struct gate *gate, struct gate_block *b, uint32_t bloc
 static void fold_one(struct gate *gate, uint32_t block, struct contribution *c, double whole_weight)
 {
 	struct gate_block *b = gate_block(gate, block);
-	float factor = 1.0f;
+	double share = 1.0;
 
 	if (c->values == NULL)
 		return;
 	if (gate->model->settings.reduce == MSG_MEAN)
-		factor = (float)((b->weighted ? c->weight : 1.0) / whole_weight);
+		share = (b->weighted ? c->weight : 1.0) / whole_weight;
+	float factor = (float)(share / c->loss_scale);
 	if (c->mask == NULL && b->touched != TOUCHED_SOME)
 		fold_whole(gate, b, block, c->values, factor);
 	else
@@ -109,6 +110,8 @@ void gate_fold(struct gate *gate, uint32_t block)
 	struct gate_block *b = gate_block(gate, block);
 	double whole_weight = gate->workers;
 
+	if (b->poison_rank_plus_one > 0)
+		return;
 	if (b->weighted) {
 		if (b->came < gate->workers)
 			return;

@@ -5,6 +5,7 @@
  *     gate_fold.c    adding them up in rank order
  *     gate_commit.c  handing out what is complete
  *     gate_wait.c    who is told of what
+ *     gate_poison.c  steps that are skipped
  */
 #ifndef OPTD_CORE_GATE_PARTS_H
 #define OPTD_CORE_GATE_PARTS_H
@@ -24,6 +25,9 @@ struct contribution {
 	uint64_t incarnation;
 	uint64_t step;
 	double weight;
+	double loss_scale;
+	bool poisoned; /* only where direct; values are NULL */
+	uint32_t poison_tensor_plus_one;
 	const float *values; /* NULL: nothing */
 	struct parcel *parcel;
 	struct wait *wait;
@@ -44,6 +48,9 @@ struct gate_block {
 	struct contribution *waiting;
 	uint32_t came;      /* ranks that contributed or had nothing */
 	uint32_t next_rank; /* all lower ones are folded */
+	/* The lowest rank that poisoned the step; 0: none has.  Nothing is folded then, and
+	 * no contribution kept. */
+	uint32_t poison_rank_plus_one, poison_tensor_plus_one;
 	bool held;
 	bool weighed; /* whether it is weighted has been decided */
 	bool weighted;
@@ -76,6 +83,8 @@ void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c)
 /* Folds what can be: weights are known when everyone has come; without weights, a rank
  * can be folded as soon as all lower ones are. */
 void gate_fold(struct gate *gate, uint32_t block);
+/* The step of the block is to be skipped: lets go of all that waits for it. */
+void gate_poison(struct gate *gate, struct gate_block *b, const struct gate_push *push);
 /* Lets go of a contribution's bytes. */
 void gate_discard(struct gate *gate, struct contribution *c);
 /* A wait's bytes of one block are folded. */

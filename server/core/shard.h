@@ -40,6 +40,7 @@ struct grant {
 
 struct shard_counts {
 	uint64_t pushes, pulls, duplicates, refused, commits;
+	uint64_t zeroed; /* elements */
 };
 
 struct shard {

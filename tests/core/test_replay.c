@@ -43,8 +43,7 @@ static void replay_runs(enum msg_mode mode)
 	for (uint32_t i = 0; i < runs; i++) {
 		run_init(&run, seed + i);
 		run.record = true;
-		run.settings.mode = mode;
-		run.preset.settings.mode = mode;
+		run_set_mode(&run, mode);
 		run_start(&run);
 		for (uint32_t step = 0; step < 3; step++)
 			run_step(&run);

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "optim/optim.h"
+#include "proto/msg.h"
 
 struct reference {
 	struct optim optim; /* of tensors that were given no other */
@@ -25,6 +26,10 @@ struct reference {
 	float *weights;
 	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
 	float *sum; /* of the tensor at hand */
+	/* The loss scale, after every step; 0: there is none. */
+	float scale;
+	uint32_t tracker;
+	struct msg_loss_scale scaling;
 };
 
 /* What one rank has for a step: gradients of the whole vector, of which those of
@@ -33,12 +38,16 @@ struct reference_part {
 	const float *gradient;
 	const bool *has; /* [tensor_count] */
 	double weight;   /* samples; 0 on all parts: not given */
+	double loss_scale; /* 0: 1 */
+	bool poisoned;   /* not finite: nobody's step counts */
 };
 
 void reference_init(struct reference *reference, const struct optim *optim,
                     const uint64_t *counts, uint32_t tensor_count, const float *weights);
 /* Before any step: this tensor's optimizer, which is kept, or NULL: it is frozen. */
 void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim);
+/* Before any step: a loss scale that is kept. */
+void reference_scale(struct reference *reference, const struct msg_loss_scale *scaling);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */

@@ -3,8 +3,8 @@
  *
  * From one seed come a layout (from a few scalars to tensors of several blocks,
  * with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
- * lane an engine), workers, and for each step and rank the tensors it has
- * gradients for.  Pushes are cut into messages at random, arrive in a random order
+ * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
+ * and rank the tensors it has gradients for.  Pushes are cut into messages at random, arrive in a random order
  * between ranks, and now and then twice.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
@@ -44,6 +44,11 @@ struct run {
 	float *gradients[RUN_WORKERS];
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
+	double scales[RUN_WORKERS]; /* of their losses; 0: not given */
+	bool scaled;
+	uint32_t poisoned; /* a mask of ranks whose gradient is not finite */
+	uint64_t zeroed;   /* elements that must have counted as 0, over all steps */
+	uint32_t skipped;  /* steps */
 	uint32_t steps;
 	struct reference reference;
 	/* With record set before run_start: every commit, in order. */
@@ -54,6 +59,8 @@ struct run {
 };
 
 void run_init(struct run *run, uint64_t seed);
+/* Another mode than the seed's, before run_start. */
+void run_set_mode(struct run *run, enum msg_mode mode);
 void run_start(struct run *run);
 /* One step of every rank, in the engines and in the reference. */
 void run_step(struct run *run);
