@@ -105,6 +105,7 @@ optd_open_options trainer_options(const struct plan *plan)
 		                    .mode = plan->mode,
 		                    .workers = plan->workers,
 		                    .step_timeout_ms = plan->step_timeout_ms,
+		                    .nonfinite = plan->nonfinite,
 		                    .run = "e2e" };
 }
 
@@ -159,7 +160,7 @@ int trainer_step(struct trainer *trainer)
 {
 	trainer_gradient(trainer->gradient, trainer->weights, trainer->step, trainer->rank);
 	int rc = optd_push_pull(trainer->model, trainer->gradient, trainer->weights);
-	trainer->step += rc == OPTD_OK;
+	trainer->step += rc >= OPTD_OK; /* a skipped one is over, too */
 	return rc;
 }
 

@@ -21,6 +21,7 @@ struct plan {
 	optd_mode mode;
 	uint32_t step_timeout_ms; /* 0: the daemon's */
 	uint32_t timeout_ms;      /* of a call; 0: 30 s */
+	optd_nonfinite nonfinite; /* 0: the daemon's choice */
 	bool cosine;              /* with the schedule of trainer_schedule */
 };
 
