@@ -6,6 +6,11 @@
 
 #include "server/core/settings_parts.h"
 
+enum msg_nonfinite settings_nonfinite_of(enum msg_mode mode)
+{
+	return mode == MSG_SYNC ? MSG_SKIP_STEP : MSG_REJECT;
+}
+
 int settings_check_finite(enum msg_mode mode, enum msg_nonfinite nonfinite, bool loss_scale, char *why,
                           size_t why_bytes)
 {
@@ -31,7 +36,7 @@ int settings_make_finite(const struct msg_open *open, struct model_settings *set
 	if (!settings->loss_scale.given)
 		settings->loss_scale = open->loss_scale;
 	if (settings->nonfinite == MSG_NONFINITE_UNSET)
-		settings->nonfinite = settings->mode == MSG_SYNC ? MSG_SKIP_STEP : MSG_REJECT;
+		settings->nonfinite = settings_nonfinite_of(settings->mode);
 	int rc = settings_check_finite(settings->mode, settings->nonfinite, settings->loss_scale.given, why,
 	                               why_bytes);
 	return rc == OPTD_OK && settings->loss_scale.given ? scaler_settings(&settings->loss_scale, why, why_bytes)

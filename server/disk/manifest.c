@@ -12,6 +12,7 @@
 
 #include "proto/status.h"
 #include "server/disk/file.h"
+#include "server/disk/manifest_finite.h"
 
 /* Where decoding stands: the first refusal is kept, later reads give zeros. */
 struct reader {
@@ -125,17 +126,25 @@ static void put_history(struct manifest *manifest, const struct history *history
 	put_text(manifest, "restores", value);
 }
 
+static const char *format_of(const struct checkpoint *about)
+{
+	if (manifest_has_finite(about))
+		return MANIFEST_FORMAT_KEYS;
+	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+}
+
 void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 {
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
 	assert(about->reduce == MSG_MEAN || about->reduce == MSG_SUM);
 	manifest->count = 0;
-	put_text(manifest, "optd.checkpoint", about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT);
+	put_text(manifest, "optd.checkpoint", format_of(about));
 	put_text(manifest, "model", about->model);
 	put_text(manifest, "run", about->run);
 	put(manifest, "run_id", "%016" PRIx64, about->run_id);
 	put_optim(manifest, "", &about->optim);
 	put_groups(manifest, &about->groups);
+	manifest_put_finite(about, manifest);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -395,10 +404,11 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
-	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
-	if (!grouped && strcmp(format, MANIFEST_FORMAT) != 0)
+	bool keys = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
+	bool grouped = keys ? safetensors_metadata(head, "groups") != NULL : strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
+	if (!keys && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is neither " MANIFEST_FORMAT " nor " MANIFEST_FORMAT_GROUPS);
+		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS " and " MANIFEST_FORMAT_KEYS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
@@ -420,7 +430,52 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_history(&reader, &about->history, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
-	return reader.rc;
+	/* Knows the mode by now. */
+	return reader.rc < 0 ? reader.rc : manifest_get_finite(head, keys, about, why, why_bytes);
+}
+
+static bool has_key(const struct manifest *manifest, const char *key)
+{
+	for (uint32_t i = 0; i < manifest->count; i++) {
+		if (strcmp(manifest->texts[i].key, key) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Fit for a sentence: others' files may have any. */
+static const char *say_key(const char *key)
+{
+	const char *at = key;
+
+	while (*at > ' ' && *at < 0x7f)
+		at++;
+	return *at == '\0' ? key : "(unprintable)";
+}
+
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes)
+{
+	const char *format = safetensors_metadata(head, "optd.checkpoint");
+	struct manifest *known;
+	uint32_t count;
+	const struct safetensors_text *texts = safetensors_texts(head, &count);
+	int rc = OPTD_OK;
+
+	if (!format || strcmp(format, MANIFEST_FORMAT_KEYS) != 0)
+		return OPTD_OK;
+	known = malloc(sizeof *known);
+	if (!known)
+		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
+	/* What would be written of it is all that is known of it. */
+	manifest_encode(about, known);
+	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
+		if (!has_key(known, texts[i].key))
+			rc = disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "metadata: this version does not know '%.100s': "
+			               "a later version of optd wrote this checkpoint", say_key(texts[i].key));
+	}
+	free(known);
+	return rc;
 }
 
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,
