@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "server/config_value.h"
+#include "server/core/settings.h"
 
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
@@ -28,6 +29,7 @@ static const char *const format_words[] = { "text", "json", "journald" };
 static const char *const level_words[] = { "error", "warn", "info" };
 static const char *const mode_words[] = { NULL, "sync", "async" };
 static const char *const reduce_words[] = { NULL, "mean", "sum" };
+static const char *const nonfinite_words[] = { NULL, "skip_step", "reject", "zero" };
 
 #define AT(field) .offset = offsetof(struct config, field)
 #define AT_MODEL(field) .offset = offsetof(struct config_model, field)
@@ -118,6 +120,15 @@ static const struct config_knob knobs[] = {
 	  .about = "how the pushes of a step become one gradient; default: the worker's" },
 	{ "models.step_timeout", CONFIG_DURATION, AT_MODEL(step_timeout_ms),
 	  RANGE(SECOND, 24 * HOUR), .about = "step_timeout of this model; default: step_timeout" },
+	{ "models.nonfinite", CONFIG_ENUM, AT_MODEL(nonfinite), WORDS(nonfinite_words),
+	  .about =
+	          "what is done about a gradient that holds NaN or Inf; skip_step: the step is left out for "
+	          "all workers (sync only); reject: the push is refused; zero: such elements count as 0; "
+	          "default: the worker's, else skip_step in sync and reject in async" },
+	{ "models.loss_scale", CONFIG_LOSS_SCALE, AT_MODEL(loss_scale),
+	  .about =
+	          "a loss scale that the server keeps for all workers, as PyTorch's GradScaler does (sync and "
+	          "skip_step only); default: the worker's, else none" },
 };
 
 #define KNOB_COUNT (sizeof(knobs) / sizeof(knobs[0]))
@@ -301,7 +312,11 @@ static int finish_models(const struct config *config, char *why, size_t why_byte
 		                    config->model_count, config->models_max);
 	for (uint32_t i = 0; i < config->model_count; i++) {
 		const struct config_model *model = &config->models[i];
+		char reason[CONFIG_WHY_BYTES];
 
+		if (settings_check_finite(model->mode, model->nonfinite, model->loss_scale.given, reason,
+		                          sizeof(reason)) < 0)
+			return refuse_model(config, model, why, why_bytes, "model %s: %s", model->name, reason);
 		if (model->workers > config->workers_max)
 			return refuse_model(config, model, why, why_bytes,
 			                    "model %s: workers: %u, and limits.workers allows %u",

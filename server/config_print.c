@@ -107,6 +107,9 @@ static void print_value(FILE *out, const struct config_knob *knob, const void *b
 	case CONFIG_ENDPOINTS:
 		print_endpoints(out, field);
 		break;
+	case CONFIG_LOSS_SCALE:
+		config_print_loss_scale(out, field);
+		break;
 	case CONFIG_OPTIMIZER:
 		break;
 	}
@@ -195,6 +198,8 @@ static bool model_gives(const struct config_model *model, const struct config_kn
 {
 	if (knob->type == CONFIG_OPTIMIZER)
 		return model->optimizer_given;
+	if (knob->type == CONFIG_LOSS_SCALE)
+		return model->loss_scale.given;
 	if (knob->type == CONFIG_STRING)
 		return true;
 	return read_u32((const char *)model + knob->offset) != 0;

@@ -153,7 +153,9 @@ static void fill_presets(struct daemon *daemon)
 		                     .mode = model->mode,
 		                     .reduce = model->reduce,
 		                     .workers = model->workers,
-		                     .step_timeout_ms = model->step_timeout_ms},
+		                     .step_timeout_ms = model->step_timeout_ms,
+		                     .nonfinite = model->nonfinite,
+		                     .loss_scale = model->loss_scale},
 		};
 	}
 }
