@@ -120,6 +120,9 @@ static void print_value(FILE *out, const struct config_knob *knob, const void *b
 	case CONFIG_ENDPOINTS:
 		print_endpoints(out, field);
 		break;
+	case CONFIG_LOSS_SCALE:
+		config_print_loss_scale(out, field);
+		break;
 	case CONFIG_OPTIMIZER:
 		break;
 	}
@@ -208,6 +211,8 @@ static bool model_gives(const struct config_model *model, const struct config_kn
 {
 	if (knob->type == CONFIG_OPTIMIZER)
 		return model->optimizer_given;
+	if (knob->type == CONFIG_LOSS_SCALE)
+		return model->loss_scale.given;
 	if (knob->type == CONFIG_STRING)
 		return true;
 	if (knob->type == CONFIG_REAL)

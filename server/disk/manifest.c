@@ -13,6 +13,7 @@
 #include "proto/status.h"
 #include "server/core/clipping.h"
 #include "server/disk/file.h"
+#include "server/disk/manifest_finite.h"
 
 /* Where decoding stands: the first refusal is kept, later reads give zeros. */
 struct reader {
@@ -20,8 +21,6 @@ struct reader {
 	int rc;
 	char *why;
 	size_t why_bytes;
-	uint32_t count;
-	const char *read[MANIFEST_TEXTS_MAX]; /* the texts that were looked at */
 };
 
 static const char *const modes[] = { [MSG_SYNC] = "sync", [MSG_ASYNC] = "async" };
@@ -125,13 +124,6 @@ static void put_clip(struct manifest *manifest, const struct msg_clip *clip)
 		put_numbers(manifest, "clip_norm_type", &clip->norm_type, 1);
 }
 
-static const char *format_of(const struct checkpoint *about)
-{
-	if (clipping_on(&about->clip))
-		return MANIFEST_FORMAT_KEYS;
-	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
-}
-
 /* "3:100,7:2500": in epoch 3 it was restored at version 100. */
 static void put_history(struct manifest *manifest, const struct history *history)
 {
@@ -145,6 +137,13 @@ static void put_history(struct manifest *manifest, const struct history *history
 	put_text(manifest, "restores", value);
 }
 
+static const char *format_of(const struct checkpoint *about)
+{
+	if (manifest_has_finite(about) || clipping_on(&about->clip))
+		return MANIFEST_FORMAT_KEYS;
+	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+}
+
 void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 {
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
@@ -156,6 +155,7 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put(manifest, "run_id", "%016" PRIx64, about->run_id);
 	put_optim(manifest, "", &about->optim);
 	put_groups(manifest, &about->groups);
+	manifest_put_finite(about, manifest);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -194,8 +194,6 @@ static const char *get(struct reader *reader, const char *key)
 
 	if (!value)
 		refuse(reader, "'%s' is missing", key);
-	else if (reader->count < MANIFEST_TEXTS_MAX)
-		reader->read[reader->count++] = value;
 	return value ? value : "";
 }
 
@@ -410,33 +408,6 @@ static void get_clip(struct reader *reader, struct checkpoint *about)
 		refuse(reader, "%s", why);
 }
 
-static bool was_read(const struct reader *reader, const struct safetensors_text *text)
-{
-	/* The format has been looked at, and what is of the layout will be. */
-	if (strcmp(text->key, "optd.checkpoint") == 0 || strcmp(text->key, "elements") == 0 ||
-	    strcmp(text->key, "layout_hash") == 0)
-		return true;
-	for (uint32_t i = 0; i < reader->count; i++) {
-		if (reader->read[i] == text->value)
-			return true;
-	}
-	return false;
-}
-
-/* What a later version has written may change what the model is. */
-static void check_known(struct reader *reader)
-{
-	uint32_t count;
-	const struct safetensors_text *texts = safetensors_texts(reader->head, &count);
-
-	for (uint32_t i = 0; i < count && reader->rc == OPTD_OK; i++) {
-		if (!was_read(reader, &texts[i]))
-			reader->rc = disk_fail(OPTD_UNSUPPORTED, reader->why, reader->why_bytes,
-			                       "another version of optd wrote this checkpoint: it has '%.64s', which "
-			                       "this version does not know", texts[i].key);
-	}
-}
-
 static uint64_t take_digits(const char **at)
 {
 	size_t digits = strspn(*at, "0123456789");
@@ -476,12 +447,11 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
-	bool keyed = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
-	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0 || (keyed && has(&reader, "groups"));
-	if (!keyed && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
+	bool keys = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
+	bool grouped = keys ? has(&reader, "groups") : strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
+	if (!keys && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS
-		                 " and " MANIFEST_FORMAT_KEYS);
+		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS " and " MANIFEST_FORMAT_KEYS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
@@ -503,11 +473,54 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_history(&reader, &about->history, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
-	if (keyed) {
+	if (keys)
 		get_clip(&reader, about);
-		check_known(&reader);
+	/* Knows the mode by now. */
+	return reader.rc < 0 ? reader.rc : manifest_get_finite(head, keys, about, why, why_bytes);
+}
+
+static bool has_key(const struct manifest *manifest, const char *key)
+{
+	for (uint32_t i = 0; i < manifest->count; i++) {
+		if (strcmp(manifest->texts[i].key, key) == 0)
+			return true;
 	}
-	return reader.rc;
+	return false;
+}
+
+/* Fit for a sentence: others' files may have any. */
+static const char *say_key(const char *key)
+{
+	const char *at = key;
+
+	while (*at > ' ' && *at < 0x7f)
+		at++;
+	return *at == '\0' ? key : "(unprintable)";
+}
+
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes)
+{
+	const char *format = safetensors_metadata(head, "optd.checkpoint");
+	struct manifest *known;
+	uint32_t count;
+	const struct safetensors_text *texts = safetensors_texts(head, &count);
+	int rc = OPTD_OK;
+
+	if (!format || strcmp(format, MANIFEST_FORMAT_KEYS) != 0)
+		return OPTD_OK;
+	known = malloc(sizeof *known);
+	if (!known)
+		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
+	/* What would be written of it is all that is known of it. */
+	manifest_encode(about, known);
+	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
+		if (!has_key(known, texts[i].key))
+			rc = disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "metadata: this version does not know '%.100s': "
+			               "a later version of optd wrote this checkpoint", say_key(texts[i].key));
+	}
+	free(known);
+	return rc;
 }
 
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,

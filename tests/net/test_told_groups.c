@@ -62,7 +62,9 @@ static int opened_bytes(const struct model_settings *settings, const struct sett
 	                                 .lease_ms = UINT32_MAX, .state = MSG_MODEL_GRANTED, .created = true,
 	                                 .restored = true, .age_s = UINT64_MAX, .mode = MSG_ASYNC,
 	                                 .reduce = MSG_SUM, .workers = LIMIT_WORKERS, .step_timeout_ms = UINT32_MAX,
-	                                 .optimizer = name, .elements = LIMIT_ELEMENTS, .tensors = LIMIT_TENSORS};
+	                                 .optimizer = name, .elements = LIMIT_ELEMENTS, .tensors = LIMIT_TENSORS,
+	                                 .nonfinite = MSG_SKIP_STEP, .loss_scale = {true, 1, 2, 0.5, UINT32_MAX},
+	                                 .loss_scale_now = 1};
 	settings_tell(settings, &msg.rule);
 	msg.rule.groups = told->groups;
 	msg.rule.group_count = settings->groups.count;
@@ -88,7 +90,8 @@ static int open_bytes(const struct model_settings *settings, const struct settin
 	                             .workers = LIMIT_WORKERS, .step_timeout_ms = UINT32_MAX, .wants_init = true,
 	                             .hyper_count = rule.hyper_count, .schedule_count = rule.schedule_count,
 	                             .group_count = settings->groups.count, .groups = told->groups,
-	                             .whole_settings = true, .clip = rule.clip};
+	                             .clip = rule.clip, .whole_settings = true, .nonfinite = MSG_SKIP_STEP,
+	                             .loss_scale = {true, 1, 2, 0.5, UINT32_MAX}};
 	memcpy(msg.open.hypers, rule.hypers, sizeof(rule.hypers));
 	memcpy(msg.open.schedule, rule.schedule, sizeof(rule.schedule));
 	return wire_encode(&msg, header, sizeof(header));
