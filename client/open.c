@@ -79,6 +79,10 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 	const struct msg_opened *opened = &lead->slots[model->slot].opened;
 	note_info(model, opened);
 	rc = check_groups_known(model);
+	if (rc == 0)
+		rc = check_clip_known(model);
+	if (rc == 0)
+		rc = verdict_known(model, opened);
 	if (rc < 0)
 		return rc;
 	if (opened->elements != layout_elements(model->layout))
@@ -113,7 +117,11 @@ static void adopt_settings(optd_model *model, const struct msg_opened *lead)
 		memcpy(open->schedule, rule->schedule, sizeof(open->schedule));
 		open->group_count = rule->group_count;
 		open->groups = rule->groups;
+		open->clip = rule->clip;
 		open->whole_settings = true;
+		if (lead->nonfinite != MSG_NONFINITE_UNSET)
+			open->nonfinite = lead->nonfinite;
+		open->loss_scale = lead->loss_scale;
 	}
 }
 
@@ -142,6 +150,7 @@ static int open_rest(optd_model *model, uint64_t deadline_ms)
 	if (rc < 0)
 		return rc;
 	model_take_steps(model);
+	verdict_settle(model);
 	model->known_run = model->info.run_id;
 	return 0;
 }

@@ -5,16 +5,20 @@
  */
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/optctl.h"
+#include "client/optctl_finite.h"
+
+#define ROW_TEXTS 5
 
 /* A lane's row with texts of its own. */
 struct row {
 	optd_status_row at;
-	char *texts[4];
+	char *texts[ROW_TEXTS];
 };
 
 struct rows {
@@ -42,14 +46,15 @@ static void keep(void *user, const optd_status_row *from)
 	row->at.model = row->texts[1] = strdup(from->model);
 	row->at.optimizer = row->texts[2] = strdup(from->optimizer);
 	row->at.waiting = row->texts[3] = strdup(from->waiting);
-	for (int i = 0; i < 4; i++)
+	row->at.skipped_tensor = row->texts[4] = strdup(from->skipped_tensor);
+	for (int i = 0; i < ROW_TEXTS; i++)
 		rows->failed |= !row->texts[i];
 }
 
 static void rows_free(struct rows *rows)
 {
 	for (size_t i = 0; i < rows->count; i++)
-		for (int k = 0; k < 4; k++)
+		for (int k = 0; k < ROW_TEXTS; k++)
 			free(rows->all[i].texts[k]);
 	free(rows->all);
 }
@@ -132,6 +137,7 @@ static optd_status_row sum(const struct rows *rows, size_t first)
 		total.pulls += row->pulls;
 		total.duplicates += row->duplicates;
 		total.refused += row->refused;
+		optctl_finite_add(&total, row);
 	}
 	return total;
 }
@@ -177,6 +183,16 @@ static void saved_text(const optd_status_row *row, char *text, size_t bytes)
 		         row->version - row->saved_version);
 }
 
+/* Of a model that clips a norm and has made a step. */
+static void print_clipping(const optd_status_row *row)
+{
+	if (row->last_norm == 0 && row->last_factor == 0)
+		return;
+	printf("  clipping    last norm %g, times %g; %" PRIu64 " steps clipped, %" PRIu64
+	       " not finite and skipped\n",
+	       row->last_norm, row->last_factor, row->clipped, row->overflowed);
+}
+
 static void print_model(const optd_status_row *row)
 {
 	char count[OPTCTL_NUMBER_BYTES], size[OPTCTL_NUMBER_BYTES], text[256];
@@ -198,6 +214,8 @@ static void print_model(const optd_status_row *row)
 	else
 		printf("  workers     %u of %u present, %s\n", row->workers_present, row->workers,
 		       mode_name(row));
+	print_clipping(row);
+	optctl_finite_print(row);
 	saved_text(row, text, sizeof(text));
 	printf("  saved       %s\n", text);
 	printf("  run         %016" PRIx64 "%s\n", row->run_id, row->restored ? ", from a checkpoint" : "");
@@ -225,6 +243,12 @@ static json_t *number(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
+/* JSON has no other numbers than finite ones. */
+static json_t *real(double value)
+{
+	return isfinite(value) ? json_real(value) : json_null();
+}
+
 static void set_numbers(json_t *object, const optd_status_row *row)
 {
 	json_object_set_new(object, "version", number(row->version));
@@ -239,6 +263,10 @@ static void set_numbers(json_t *object, const optd_status_row *row)
 	json_object_set_new(object, "duplicates", number(row->duplicates));
 	json_object_set_new(object, "refused", number(row->refused));
 	json_object_set_new(object, "saved_version", number(row->saved_version));
+	json_object_set_new(object, "last_norm", real(row->last_norm));
+	json_object_set_new(object, "last_factor", real(row->last_factor));
+	json_object_set_new(object, "clipped", number(row->clipped));
+	json_object_set_new(object, "overflowed", number(row->overflowed));
 }
 
 static json_t *model_json(const struct rows *rows, size_t first)
@@ -258,6 +286,7 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_object_set_new(model, "blocks", number(total.blocks));
 	json_object_set_new(model, "workers", number(total.workers));
 	set_numbers(model, &total);
+	optctl_finite_json(model, &total);
 	for (size_t i = first; i < rows->count; i++) {
 		const optd_status_row *row = &rows->all[i].at;
 		if (strcmp(row->model, total.model) != 0)

@@ -13,12 +13,6 @@ static uint64_t deadline_of(const optd_client *client)
 	return hub_now_ms() + client->timeout_ms;
 }
 
-/* An array that is pushed. */
-struct pushed {
-	const void *values;
-	enum dtype type; /* DTYPE_COUNT: the program named none that there is */
-};
-
 static struct pushed floats(const float *gradient)
 {
 	return (struct pushed){gradient, DTYPE_F32};
@@ -42,41 +36,6 @@ static int check_type(optd_model *model, enum dtype type)
 		return 0;
 	return client_fail(model->client, OPTD_INVALID,
 	                   "model '%s': the gradient's type is neither OPTD_BF16 nor OPTD_F16", model->name);
-}
-
-static int not_finite(optd_model *model, uint32_t tensor, uint64_t index, const char *value)
-{
-	const struct layout_tensor *t = layout_tensor(model->layout, tensor);
-	return client_fail(model->client, OPTD_NOT_FINITE,
-	                   "model '%s' on %s: the gradient of tensor '%s' is %s at index %llu of %llu; "
-	                   "nothing was sent",
-	                   model->name, model_endpoint(model), t->name, value,
-	                   (unsigned long long)index, (unsigned long long)t->count);
-}
-
-/* The tensor that holds element `at` of the vector. */
-static uint32_t tensor_at(const struct layout *layout, uint64_t at)
-{
-	uint32_t low = 0, high = layout_tensor_count(layout) - 1;
-	while (low < high) {
-		uint32_t middle = low + (high - low + 1) / 2;
-		if (layout_tensor(layout, middle)->offset <= at)
-			low = middle;
-		else
-			high = middle - 1;
-	}
-	return low;
-}
-
-static int check_gradient(optd_model *model, struct pushed gradient)
-{
-	uint64_t count = layout_elements(model->layout);
-	uint64_t bad = finite_check(gradient.values, gradient.type, count);
-	if (bad == count)
-		return 0;
-	uint32_t tensor = tensor_at(model->layout, bad);
-	return not_finite(model, tensor, bad - layout_tensor(model->layout, tensor)->offset,
-	                  finite_name(gradient.values, gradient.type, bad));
 }
 
 /* Float32 may come back where the gradient was; what is shorter would be overwritten while
@@ -128,6 +87,7 @@ static int start(optd_model *model, enum msg_verb verb, struct pushed gradient, 
 	uint64_t count = layout_elements(model->layout);
 	const struct route *route;
 	bool push = verb != MSG_PULL, pull = verb != MSG_PUSH;
+	struct verdict verdict = {0};
 	int rc = 0;
 	if (push)
 		rc = check_worker(model, "push");
@@ -144,7 +104,7 @@ static int start(optd_model *model, enum msg_verb verb, struct pushed gradient, 
 	if (rc == 0 && push)
 		rc = inplace_check(model, gradient.values, count * dtype_bytes(gradient.type));
 	if (rc == 0 && push)
-		rc = check_gradient(model, gradient);
+		rc = verdict_check(model, gradient, &verdict);
 	if (rc < 0)
 		return rc;
 	rc = model_route(model, &route);
@@ -161,6 +121,8 @@ static int start(optd_model *model, enum msg_verb verb, struct pushed gradient, 
 	call->in_place = push && pull && gradient.values == weights;
 	call->min_version = min_version;
 	call->weight = push ? model->weight : 0;
+	if (push)
+		verdict_mark(call, verdict);
 	rc = call_begin(call, NULL, 0);
 	if (rc == 0)
 		*out = call;
@@ -221,6 +183,7 @@ struct some {
 	uint32_t *tensors;
 	const void **sources;
 	float **targets;
+	struct verdict verdict;
 };
 
 static void some_free(struct some *some)
@@ -269,7 +232,7 @@ static int some_of_halves(optd_model *model, optd_half type, const optd_half_par
 	return rc;
 }
 
-static int check_part(optd_model *model, const struct some *some, uint32_t i, enum msg_verb verb)
+static int check_part(optd_model *model, struct some *some, uint32_t i, enum msg_verb verb)
 {
 	uint32_t tensor = some->tensors[i], total = layout_tensor_count(model->layout);
 	const void *source = some->sources[i];
@@ -292,10 +255,8 @@ static int check_part(optd_model *model, const struct some *some, uint32_t i, en
 	                               : 0;
 	if (rc == 0)
 		rc = inplace_check(model, source, t->count * dtype_bytes(some->type));
-	if (rc < 0)
-		return rc;
-	uint64_t bad = finite_check(source, some->type, t->count);
-	return bad < t->count ? not_finite(model, tensor, bad, finite_name(source, some->type, bad)) : 0;
+	return rc < 0 ? rc
+	              : verdict_check_tensor(model, tensor, (struct pushed){source, some->type}, &some->verdict);
 }
 
 static bool shares_array(const struct some *some)
@@ -324,6 +285,8 @@ static int run_route(optd_model *model, enum msg_verb verb, const struct some *s
 	call->in_place = verb == MSG_PUSH_PULL && some->type == DTYPE_F32 && shares_array(some);
 	call->min_version = min_version;
 	call->weight = verb != MSG_PULL ? model->weight : 0;
+	if (verb != MSG_PULL)
+		verdict_mark(call, some->verdict);
 	rc = call_begin(call, some->tensors, some->count);
 	return rc < 0 ? rc : call_finish(client, call, deadline_ms);
 }

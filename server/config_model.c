@@ -173,7 +173,8 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 static int check_answers(struct reader *reader, const struct config_model *model, const yaml_node_t *mapping)
 {
 	const struct model_settings settings = {
-		.optim = model->optimizer, .groups = model->groups, .mode = model->mode, .workers = model->workers
+		.optim = model->optimizer, .groups = model->groups, .mode = model->mode, .workers = model->workers,
+		.clip = model->clip
 	};
 	char reason[200];
 
@@ -197,6 +198,8 @@ static int read_model(struct reader *reader, struct config_model *model, const y
 		knob = config_knob_find(path);
 		if (!knob)
 			rc = reader_unknown(reader, key, SECTION);
+		else if (knob->type == CONFIG_LOSS_SCALE)
+			rc = reader_loss_scale(reader, key, value, &model->loss_scale);
 		else if (knob->type == CONFIG_OPTIMIZER)
 			rc = read_optimizer(reader, model, key, value);
 		else

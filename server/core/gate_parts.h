@@ -3,8 +3,10 @@
  *
  *     gate.c         making one, and taking contributions in
  *     gate_fold.c    adding them up in rank order
+ *     gate_decide.c  what is decided about a step as a whole
  *     gate_commit.c  handing out what is complete
  *     gate_wait.c    who is told of what
+ *     gate_poison.c  steps that are skipped
  */
 #ifndef OPTD_CORE_GATE_PARTS_H
 #define OPTD_CORE_GATE_PARTS_H
@@ -24,6 +26,9 @@ struct contribution {
 	uint64_t incarnation;
 	uint64_t step;
 	double weight;
+	double loss_scale;
+	bool poisoned; /* only where direct; values are NULL */
+	uint32_t poison_tensor_plus_one;
 	const void *values; /* NULL: nothing */
 	enum dtype type;
 	struct parcel *parcel;
@@ -45,11 +50,25 @@ struct gate_block {
 	struct contribution *waiting;
 	uint32_t came;      /* ranks that contributed or had nothing */
 	uint32_t next_rank; /* all lower ones are folded */
+	/* The lowest rank that poisoned the step; 0: none has.  Nothing is folded then, and
+	 * no contribution kept. */
+	uint32_t poison_rank_plus_one, poison_tensor_plus_one;
 	bool held;
 	bool weighed; /* whether it is weighted has been decided */
 	bool weighted;
 	enum touched touched; /* segments that hold a sum */
 	uint8_t *mask;        /* with TOUCHED_SOME; kept for the next time */
+};
+
+/* A step as a whole.  A block that has all contributions of `step` has collected it; one
+ * at the version before has the last decision and has not been committed, since it is
+ * held. */
+struct gate_decide {
+	uint64_t step;      /* all before it are decided */
+	uint32_t collected; /* blocks */
+	double *parts;      /* [segments] of its norms */
+	const struct lane_message *decision; /* on the step before; the lead's to keep */
+	float *factors;     /* [segments of a block, at most] what gate_next hands out */
 };
 
 struct gate {
@@ -62,6 +81,7 @@ struct gate {
 	struct seat *seats; /* [blocks][workers], where not direct */
 	uint64_t waiting_bytes; /* of all parcels */
 	struct heap folded; /* waits to be told so, by arrival */
+	struct gate_decide *decide; /* NULL: each block commits by itself */
 	/* What gate_next hands out. */
 	struct commit_contributor *contributors;
 	struct commit_scalars *scalars; /* [segments of a block, at most] */
@@ -74,11 +94,29 @@ struct contribution *gate_waiting(const struct gate *gate, uint32_t block, uint3
 
 /* Puts a contribution where it is to be folded, or committed: by rank, or by arrival. */
 void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c);
+/* Whether all have come, and what they brought is folded or not needed. */
+bool gate_complete(const struct gate *gate, const struct gate_block *b);
 /* Folds what can be: weights are known when everyone has come; without weights, a rank
  * can be folded as soon as all lower ones are. */
 void gate_fold(struct gate *gate, uint32_t block);
+/* The step of the block is to be skipped: lets go of all that waits for it. */
+void gate_poison(struct gate *gate, struct gate_block *b, const struct gate_push *push);
 /* Lets go of a contribution's bytes. */
 void gate_discard(struct gate *gate, struct contribution *c);
+/* The most segments that a block of the run has. */
+uint32_t gate_most_segments(const struct layout *layout, struct layout_run run);
+
+/* gate_decide.c: what it takes, makes and gives back; nothing for other models. */
+uint64_t gate_decide_bytes(const struct model_settings *settings, const struct layout *layout,
+                           struct layout_run run);
+bool gate_decide_allocate(struct gate *gate);
+void gate_decide_free(struct gate *gate);
+/* The block has all contributions of its step. */
+void gate_decide_collect(struct gate *gate, uint32_t block);
+/* Whether that step is decided. */
+bool gate_decide_allows(const struct gate *gate, uint32_t block);
+/* Adds the decision to a commit. */
+void gate_decide_commit(struct gate *gate, struct commit *commit);
 /* A wait's bytes of one block are folded. */
 void gate_fold_told(struct gate *gate, struct wait *wait);
 

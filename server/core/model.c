@@ -131,6 +131,7 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 		model_free(model);
 		return NULL;
 	}
+	scaler_begin(&model->scaler, &settings->loss_scale);
 	find_groups(model, *layout);
 	begin_state(model, *layout);
 	model->layout = *layout;
@@ -233,6 +234,12 @@ const struct optim *model_optim(const struct model *model, uint32_t index)
 	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
 }
 
+bool model_has_gradient(const struct model *model, uint32_t index)
+{
+	const struct optim *optim = model_optim(model, index);
+	return optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
+}
+
 /* What segment `index` of the shard carries; zeros where no rule carries anything. */
 static struct optim_carry carry_of(const struct model *model, uint32_t index)
 {
@@ -331,7 +338,12 @@ static void apply_init(struct model *model, const struct commit *commit)
 	model->ready[index] = 1;
 }
 
-/* Segments that follow one another, are both updated, and have group and scalars in
+static float factor_of(const struct commit *commit, uint32_t i)
+{
+	return commit->factors != NULL ? commit->factors[i] : commit->factor;
+}
+
+/* Segments that follow one another, are both updated, and have group, scalars and factor in
  * common go through one kernel call: thousands of small tensors then cost no more than a
  * large one.  Elementwise rules cannot tell the difference. */
 static uint32_t run_length(const struct model *model, const struct commit *commit,
@@ -341,13 +353,14 @@ static uint32_t run_length(const struct model *model, const struct commit *commi
 
 	while (end < b->segment_count && commit_has(commit->present, end) &&
 	       group_of(model, first + end) == group_of(model, first + i) &&
+	       factor_of(commit, end) == factor_of(commit, i) &&
 	       model->updates[first + end] == model->updates[first + i] &&
 	       carry_equal(carry_of(model, first + end), carry_of(model, first + i)))
 		end++;
 	return end - i;
 }
 
-/* Updates segments [i, i + run) of the block, which have group and scalars in common.
+/* Updates segments [i, i + run) of the block, which have group, scalars and factor in common.
  * Frozen ones only let the values pass. */
 static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit, uint32_t i,
                       uint32_t run, uint32_t *packed)
@@ -358,7 +371,8 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	const struct layout_segment *last = layout_segment(model->layout, b->first_segment + i + run - 1);
 	uint32_t n = last->offset + last->count - first->offset;
 	uint64_t base = model_offset(model, commit->block) + first->offset;
-	const void *values = dtype_at(commit->values, commit->type, commit->packed ? *packed : first->offset);
+	struct optim_gradient g = {dtype_at(commit->values, commit->type, commit->packed ? *packed : first->offset),
+	                           factor_of(commit, i), commit->type};
 	const struct optim *optim = model_optim(model, index);
 	float *slots[OPTIM_SLOTS_MAX];
 
@@ -370,8 +384,7 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	assert(scalars != NULL);
 	for (uint32_t s = 0; s < model->slot_count; s++)
 		slots[s] = model->slots[s] + base;
-	optim_step_from(optim, isa, &scalars->scalars, model->weights + base, slots,
-	                (struct optim_gradient){values, 1.0f, commit->type}, n);
+	optim_step_from(optim, isa, &scalars->scalars, model->weights + base, slots, g, n);
 	for (uint32_t end = index + run; index < end; index++) {
 		model->updates[index]++;
 		if (model->carries != NULL)
@@ -393,6 +406,22 @@ static void apply_step(struct model *model, enum optim_isa isa, const struct com
 	}
 }
 
+/* The first of a step's blocks counts for all of them here: a worker whose gradient is not
+ * finite says so of each. */
+static void apply_verdict(struct model *model, const struct commit *commit)
+{
+	struct model_skips *skips = &model->skips;
+
+	if (commit->skipped && commit->version > skips->version) {
+		skips->count++;
+		skips->version = commit->version;
+		skips->rank = commit->skipped_rank;
+		skips->tensor_plus_one = commit->skipped_tensor_plus_one;
+	}
+	if (model->settings.loss_scale.given && commit->version > model->scaler.steps)
+		scaler_update(&model->scaler, &model->settings.loss_scale, commit->skipped);
+}
+
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
 	uint64_t *version = &model->versions[commit->block - model->owned.first];
@@ -404,6 +433,8 @@ void model_apply(struct model *model, enum optim_isa isa, const struct commit *c
 		apply_step(model, isa, commit);
 	assert(commit->version == *version + (commit->kind == COMMIT_STEP ? 1 : 0));
 	*version = commit->version;
+	if (commit->kind == COMMIT_STEP)
+		apply_verdict(model, commit);
 	for (uint32_t i = 0; i < commit->contributor_count; i++) {
 		const struct commit_contributor *from = &commit->contributors[i];
 		if (from->rank < model->seats && model->seen[from->rank] != NULL)
@@ -437,5 +468,7 @@ uint64_t model_hash(const struct model *model)
 	XXH3_64bits_update(&state, model->updates, model->segment_count * sizeof(uint64_t));
 	if (model->carries != NULL)
 		XXH3_64bits_update(&state, model->carries, model->segment_count * sizeof(*model->carries));
+	XXH3_64bits_update(&state, &model->scaler, sizeof(model->scaler));
+	XXH3_64bits_update(&state, &model->skips, sizeof(model->skips));
 	return XXH3_64bits_digest(&state);
 }

@@ -62,27 +62,27 @@ static float *place_of(const struct shard *shard, const struct wait *wait, uint3
 
 /* A contribution, as what is answered of it comes from. */
 struct source {
-	const void *values;
-	enum dtype type;
+	struct optim_gradient x;
 	const uint8_t *mask;
 };
 
 /* Segments that the wait names and the contribution lacks get the weights: the block took
  * in another message of this rank's step. */
 static void answer_block(struct engine *engine, struct shard *shard, const struct wait *wait, uint32_t block,
-                         struct source x)
+                         struct source from)
 {
 	const struct model *model = shard->model;
 	const struct layout_block *b = model_block(model, block);
 	const struct msg_part *part = NULL;
 	float *out = place_of(shard, wait, block, &part);
+	struct optim_gradient x = from.x;
 
 	for (uint32_t i = 0; out != NULL && i < b->segment_count; i++) {
 		uint32_t n = layout_segment(model->layout, b->first_segment + i)->count;
-		bool given = x.values != NULL && commit_has(x.mask, i);
+		bool given = x.values != NULL && commit_has(from.mask, i);
 		if (commit_has(part->mask, i)) {
 			model_answer(model, engine->options.isa, block, i,
-			             (struct optim_gradient){given ? x.values : NULL, 1.0f, x.type}, out);
+			             (struct optim_gradient){given ? x.values : NULL, x.factor, x.type}, out);
 			out += n;
 		}
 		if (given)
@@ -98,14 +98,16 @@ void own_commit(struct engine *engine, struct shard *shard, const struct commit 
 	const struct wait *wait = gate_waiter(shard->gate, commit->block, commit->contributors[0].rank);
 	if (wait != NULL && wait->own != NULL)
 		answer_block(engine, shard, wait, commit->block,
-		             (struct source){commit->values, commit->type, commit->present});
+		             (struct source){{commit->values, commit->factor, commit->type}, commit->present});
 }
 
 void own_repeat(struct engine *engine, struct shard *shard, const struct gate_push *push)
 {
+	float factor = push->loss_scale > 0 ? (float)(1.0 / push->loss_scale) : 1.0f;
+
 	if (push->wait->own != NULL)
 		answer_block(engine, shard, push->wait, push->block,
-		             (struct source){push->values, push->type, push->mask});
+		             (struct source){{push->values, factor, push->type}, push->mask});
 }
 
 /* ---- the whole ---------------------------------------------------------- */

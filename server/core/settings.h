@@ -25,6 +25,14 @@ int settings_served(const struct optim *optim, char *why, size_t why_bytes);
  * and a sentence. */
 int settings_answers(const struct model_settings *settings, char *why, size_t why_bytes);
 
+/* What a model of this mode does about gradients that are not finite if nobody says. */
+enum msg_nonfinite settings_nonfinite_of(enum msg_mode mode);
+
+/* Whether these two go with the mode, as far as each is given: skip_step and a loss scale
+ * are for sync, and a loss scale for skip_step.  OPTD_HYPER and a sentence. */
+int settings_check_finite(enum msg_mode mode, enum msg_nonfinite nonfinite, bool loss_scale, char *why,
+                          size_t why_bytes);
+
 /* Whether what the worker named agrees with what the model has: OPTD_CONFLICT
  * with both values in why, OPTD_HYPER for names and values no model could have. */
 int settings_compare(const struct msg_open *open, const struct model_settings *has, char *why,
@@ -33,6 +41,9 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 /* Whether all of the optimizer and its groups can be told in one header: OPTD_TOO_LARGE and
  * what to do.  Without groups it can. */
 int settings_fit(const struct model_settings *settings, char *why, size_t why_bytes);
+
+/* All settings of a model's arithmetic in words, for people: groups_text and clipping. */
+void settings_describe(const struct model_settings *settings, char *text, size_t bytes);
 
 /* Copies a text with a NUL behind it; false, and nothing copied, if it does not fit. */
 bool settings_text(struct msg_text text, char *to, size_t room);

@@ -150,8 +150,6 @@ static bool init_done(struct call *call)
 	return true;
 }
 
-static bool finite_blocks(struct call *call);
-
 /* Whether the lane has its first weights from this very token. */
 static bool init_repeats(const struct call *call)
 {
@@ -164,7 +162,7 @@ static bool init_fits(struct call *call)
 	const struct msg *request = call->request;
 	const struct model *model = call->shard->model;
 
-	if (!call_payload_fits(call) || !finite_blocks(call))
+	if (!call_payload_fits(call) || !call_finite(call))
 		return false;
 	for (uint32_t i = 0; i < request->part_count; i++) {
 		const struct msg_part *part = &request->parts[i];
@@ -283,7 +281,7 @@ static double value_at(const struct call *call, uint64_t index)
 	return (double)value;
 }
 
-static bool finite_blocks(struct call *call)
+bool call_finite(struct call *call)
 {
 	const struct msg *request = call->request;
 	uint64_t elements = pushed_elements(call);
@@ -320,6 +318,9 @@ static struct gate_push push_of(const struct call *call, const struct msg_part *
 	                          .incarnation = request->incarnation,
 	                          .step = request->step,
 	                          .weight = request->weight,
+	                          .loss_scale = request->loss_scale,
+	                          .poisoned = request->verdict == MSG_POISONED,
+	                          .poison_tensor_plus_one = request->poison_tensor_plus_one,
 	                          .values = values,
 	                          .type = request->dtype,
 	                          .mask = part->mask,
@@ -383,6 +384,9 @@ static int push_block(struct call *call, const struct gate_push *push, char *why
 	switch (gate_standing(gate, push->block, push->rank, push->step)) {
 	case GATE_DONE:
 		call->shard->counts.duplicates++;
+		/* What it is answered comes from its values; they count no more. */
+		if (push->wait->own != NULL)
+			verdict_zero(call, push);
 		own_repeat(call->engine, call->shard, push);
 		return OPTD_OK;
 	case GATE_HAS:
@@ -394,6 +398,9 @@ static int push_block(struct call *call, const struct gate_push *push, char *why
 	case GATE_AHEAD:
 		assert(false); /* block_allows has looked */
 	}
+	uint64_t zeroed = verdict_zero(call, push);
+	push->wait->zeroed += zeroed;
+	call->shard->counts.zeroed += zeroed;
 	return gate_admit(gate, push, why, why_bytes);
 }
 
@@ -424,7 +431,7 @@ static int push_message(struct call *call, struct wait *wait, char *why, size_t 
 {
 	struct gate *gate = call->shard->gate;
 
-	if (call->request->verb == MSG_CLOSE_STEP)
+	if (call->request->verb == MSG_CLOSE_STEP || call->request->verdict == MSG_POISONED)
 		return push_blocks(call, wait, NULL, why, why_bytes);
 	int rc = own_begin(call->engine, call->shard, wait);
 	struct parcel *parcel = rc < 0 ? NULL : gate_unpack(gate, call->payload);
@@ -444,6 +451,8 @@ static void run_blocks(struct call *call)
 		for (uint32_t j = 0; j < request->parts[i].count; j++)
 			shard_run(call->engine, call->shard, request->parts[i].first + j);
 	}
+	if (call->shard->lead != NULL)
+		lead_collect(call->engine, call->shard, call->out);
 }
 
 /* A push into weights that are not all there would keep them from being replaced
@@ -463,12 +472,12 @@ static bool model_begun(struct call *call)
 
 static bool push_allowed(struct call *call)
 {
-	if (!rank_holds(call) || !model_begun(call))
+	if (!rank_holds(call) || !model_begun(call) || !verdict_allows(call))
 		return false;
 	if (call->request->verb == MSG_CLOSE_STEP) {
 		if (call_elements(call) == 0)
 			return false;
-	} else if (!call_payload_fits(call) || !finite_blocks(call) || !window_allows(call)) {
+	} else if (!call_payload_fits(call) || !verdict_holds(call) || !window_allows(call)) {
 		return false;
 	}
 	if (call->request->verb == MSG_PUSH_PULL && !call_answer_fits(call, pushed_elements(call)))

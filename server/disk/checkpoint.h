@@ -41,6 +41,7 @@
 #include "proto/msg.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
+#include "server/core/scaler.h"
 
 /* What a checkpoint says about its model, beside the arrays. */
 struct checkpoint {
@@ -54,6 +55,10 @@ struct checkpoint {
 	enum msg_reduce reduce;
 	uint32_t workers;
 	uint32_t step_timeout_ms;
+	struct msg_clip clip;
+	enum msg_nonfinite nonfinite;
+	struct msg_loss_scale loss_scale;
+	struct scaler scaler; /* where that stands */
 	uint32_t seats; /* ranks that optd.seen speaks of; 0 in sync */
 	uint32_t daemon, daemons;
 	struct history history;

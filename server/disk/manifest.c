@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include "proto/status.h"
+#include "server/core/clipping.h"
 #include "server/disk/file.h"
+#include "server/disk/manifest_finite.h"
 
 /* Where decoding stands: the first refusal is kept, later reads give zeros. */
 struct reader {
@@ -112,6 +114,16 @@ static void put_groups(struct manifest *manifest, const struct groups *groups)
 	}
 }
 
+static void put_clip(struct manifest *manifest, const struct msg_clip *clip)
+{
+	if (clip->norm > 0)
+		put_numbers(manifest, "clip_norm", &clip->norm, 1);
+	if (clip->tensor_norm > 0)
+		put_numbers(manifest, "clip_tensor_norm", &clip->tensor_norm, 1);
+	if (clipping_on(clip))
+		put_numbers(manifest, "clip_norm_type", &clip->norm_type, 1);
+}
+
 /* "3:100,7:2500": in epoch 3 it was restored at version 100. */
 static void put_history(struct manifest *manifest, const struct history *history)
 {
@@ -125,21 +137,30 @@ static void put_history(struct manifest *manifest, const struct history *history
 	put_text(manifest, "restores", value);
 }
 
+static const char *format_of(const struct checkpoint *about)
+{
+	if (manifest_has_finite(about) || clipping_on(&about->clip))
+		return MANIFEST_FORMAT_KEYS;
+	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+}
+
 void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 {
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
 	assert(about->reduce == MSG_MEAN || about->reduce == MSG_SUM);
 	manifest->count = 0;
-	put_text(manifest, "optd.checkpoint", about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT);
+	put_text(manifest, "optd.checkpoint", format_of(about));
 	put_text(manifest, "model", about->model);
 	put_text(manifest, "run", about->run);
 	put(manifest, "run_id", "%016" PRIx64, about->run_id);
 	put_optim(manifest, "", &about->optim);
 	put_groups(manifest, &about->groups);
+	manifest_put_finite(about, manifest);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
 	put(manifest, "step_timeout_ms", "%" PRIu32, about->step_timeout_ms);
+	put_clip(manifest, &about->clip);
 	put(manifest, "seats", "%" PRIu32, about->seats);
 	put(manifest, "daemon", "%" PRIu32, about->daemon);
 	put(manifest, "daemons", "%" PRIu32, about->daemons);
@@ -174,6 +195,11 @@ static const char *get(struct reader *reader, const char *key)
 	if (!value)
 		refuse(reader, "'%s' is missing", key);
 	return value ? value : "";
+}
+
+static bool has(const struct reader *reader, const char *key)
+{
+	return safetensors_metadata(reader->head, key) != NULL;
 }
 
 /* A whole number without sign; base 16 has exactly sixteen digits. */
@@ -356,6 +382,32 @@ static void get_groups(struct reader *reader, const struct optim *own, struct gr
 		get_group(reader, i, own, &groups->list[i]);
 }
 
+/* Above 0, and where it is a norm's type infinity too. */
+static double get_limit(struct reader *reader, const char *key, bool infinite)
+{
+	double value = 0;
+
+	if (!has(reader, key) && !infinite)
+		return 0;
+	if (infinite && strcmp(get(reader, key), "inf") == 0)
+		return INFINITY;
+	if (get_numbers(reader, key, &value, 1) == 1 && !(value > 0))
+		refuse(reader, "'%s' is %g, not above 0", key, value);
+	return value;
+}
+
+static void get_clip(struct reader *reader, struct checkpoint *about)
+{
+	char why[256];
+
+	about->clip.norm = get_limit(reader, "clip_norm", false);
+	about->clip.tensor_norm = get_limit(reader, "clip_tensor_norm", false);
+	if (clipping_on(&about->clip) || has(reader, "clip_norm_type"))
+		about->clip.norm_type = get_limit(reader, "clip_norm_type", true);
+	if (reader->rc == OPTD_OK && clipping_check(&about->clip, about->mode, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
 static uint64_t take_digits(const char **at)
 {
 	size_t digits = strspn(*at, "0123456789");
@@ -390,15 +442,16 @@ static void get_history(struct reader *reader, struct history *history, uint64_t
 
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes)
 {
-	struct reader reader = { head, OPTD_OK, why, why_bytes };
+	struct reader reader = { .head = head, .why = why, .why_bytes = why_bytes };
 	const char *format = safetensors_metadata(head, "optd.checkpoint");
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
-	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
-	if (!grouped && strcmp(format, MANIFEST_FORMAT) != 0)
+	bool keys = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
+	bool grouped = keys ? has(&reader, "groups") : strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
+	if (!keys && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is neither " MANIFEST_FORMAT " nor " MANIFEST_FORMAT_GROUPS);
+		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS " and " MANIFEST_FORMAT_KEYS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
@@ -420,13 +473,60 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_history(&reader, &about->history, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
-	return reader.rc;
+	if (keys)
+		get_clip(&reader, about);
+	/* Knows the mode by now. */
+	return reader.rc < 0 ? reader.rc : manifest_get_finite(head, keys, about, why, why_bytes);
+}
+
+static bool has_key(const struct manifest *manifest, const char *key)
+{
+	for (uint32_t i = 0; i < manifest->count; i++) {
+		if (strcmp(manifest->texts[i].key, key) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Fit for a sentence: others' files may have any. */
+static const char *say_key(const char *key)
+{
+	const char *at = key;
+
+	while (*at > ' ' && *at < 0x7f)
+		at++;
+	return *at == '\0' ? key : "(unprintable)";
+}
+
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes)
+{
+	const char *format = safetensors_metadata(head, "optd.checkpoint");
+	struct manifest *known;
+	uint32_t count;
+	const struct safetensors_text *texts = safetensors_texts(head, &count);
+	int rc = OPTD_OK;
+
+	if (!format || strcmp(format, MANIFEST_FORMAT_KEYS) != 0)
+		return OPTD_OK;
+	known = malloc(sizeof *known);
+	if (!known)
+		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
+	/* What would be written of it is all that is known of it. */
+	manifest_encode(about, known);
+	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
+		if (!has_key(known, texts[i].key))
+			rc = disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "metadata: this version does not know '%.100s': "
+			               "a later version of optd wrote this checkpoint", say_key(texts[i].key));
+	}
+	free(known);
+	return rc;
 }
 
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,
                           char *why, size_t why_bytes)
 {
-	struct reader reader = { head, OPTD_OK, why, why_bytes };
+	struct reader reader = { .head = head, .why = why, .why_bytes = why_bytes };
 	uint64_t elements = get_number(&reader, "elements", 10, 0, LIMIT_ELEMENTS);
 	uint64_t hash = get_number(&reader, "layout_hash", 16, 0, UINT64_MAX);
 

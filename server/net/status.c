@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/settings.h"
 #include "server/net/lane_parts.h"
 
 /* A record holds two names and an optimizer's text, each bounded. */
@@ -12,6 +13,26 @@ static struct msg_text text_of(const char *s)
 	return (struct msg_text){s, (uint32_t)strlen(s)};
 }
 
+/* The last skipped step is told with its tensor's name: who looks has no layout. */
+static void tell_finite(const struct shard *shard, struct wire_model_status *status)
+{
+	const struct model *model = shard->model;
+	const struct model_skips *skips = &model->skips;
+
+	status->nonfinite = model->settings.nonfinite;
+	status->loss_scale = model->settings.loss_scale;
+	status->scale = (double)model->scaler.scale;
+	status->growth_tracker = model->scaler.tracker;
+	status->zeroed = shard->counts.zeroed;
+	status->skipped.count = skips->count;
+	if (skips->count == 0)
+		return;
+	status->skipped.step = skips->version - 1;
+	status->skipped.rank = skips->rank;
+	if (skips->tensor_plus_one > 0)
+		status->skipped.tensor = text_of(layout_tensor(model->layout, skips->tensor_plus_one - 1)->name);
+}
+
 static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 {
 	const struct model *model = shard->model;
@@ -19,7 +40,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	char optimizer[512], waiting[256] = "";
 
 	memset(&status, 0, sizeof(status));
-	groups_text(&model->settings.groups, &model->settings.optim, optimizer, sizeof(optimizer));
+	settings_describe(&model->settings, optimizer, sizeof(optimizer));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
 		                   sizeof(waiting));
@@ -47,6 +68,11 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.duplicates = shard->counts.duplicates;
 	status.refused = shard->counts.refused;
 	status.saved_version = shard->saved_version;
+	status.last_norm = shard->counts.last_norm;
+	status.last_factor = shard->counts.last_factor;
+	status.clipped = shard->counts.clipped;
+	status.overflowed = shard->counts.overflowed;
+	tell_finite(shard, &status);
 	return wire_status_encode(&status, buffer, room);
 }
 

@@ -127,6 +127,40 @@ static void test_what_is_not_finite_is_found_by_its_type(void **state)
 	free(gradient);
 }
 
+static int set_up_skip_step(void **state)
+{
+	return calls_set_up_policy(state, OPTD_SKIP_STEP, 0);
+}
+
+static int set_up_zero(void **state)
+{
+	return calls_set_up_policy(state, OPTD_ZERO, 0);
+}
+
+static void test_what_is_not_finite_skips_the_step_where_that_is_the_policy(void **state)
+{
+	struct world *w = *state;
+	uint16_t *gradient = filled(BF16_ONE);
+
+	gradient[A + B + 3] = 0x7f81;
+	assert_true(optd_push_half(w->model, OPTD_BF16, gradient) >= 0);
+	assert_int_equal(atomic_load(&w->daemon.poisoned), BLOCKS);
+	assert_int_equal(atomic_load(&w->daemon.poison_tensor_plus_one), 3);
+	free(gradient);
+}
+
+static void test_what_is_not_finite_is_sent_as_it_is_where_the_server_looks(void **state)
+{
+	struct world *w = *state;
+	uint16_t *gradient = filled(F16_ONE);
+
+	gradient[0] = 0x7c00;
+	assert_int_equal(optd_push_half(w->model, OPTD_F16, gradient), 0);
+	assert_int_equal(atomic_load(&w->daemon.poisoned), 0);
+	assert_int_equal(atomic_load(&w->daemon.dtype), DTYPE_F16);
+	free(gradient);
+}
+
 static void test_gradient_and_weights_may_not_overlap(void **state)
 {
 	struct world *w = *state;
@@ -166,6 +200,10 @@ int main(void)
 		CALL(test_what_was_lost_is_sent_again_as_it_was),
 		CALL(test_parts_may_be_halves),
 		CALL(test_what_is_not_finite_is_found_by_its_type),
+		cmocka_unit_test_setup_teardown(test_what_is_not_finite_skips_the_step_where_that_is_the_policy,
+		                                set_up_skip_step, calls_tear_down),
+		cmocka_unit_test_setup_teardown(test_what_is_not_finite_is_sent_as_it_is_where_the_server_looks,
+		                                set_up_zero, calls_tear_down),
 		CALL(test_gradient_and_weights_may_not_overlap),
 		CALL(test_another_type_is_refused),
 	};

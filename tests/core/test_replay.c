@@ -46,8 +46,9 @@ static void replay_runs(enum msg_mode mode)
 		/* What answers each worker by itself waits for none. */
 		if (mode == MSG_SYNC && groups_answering(&run.settings.groups, &run.settings.optim) != NULL)
 			run.settings.workers = run.preset.settings.workers = 1;
-		run.settings.mode = mode;
-		run.preset.settings.mode = mode;
+		if (mode == MSG_ASYNC)
+			run.settings.clip = run.preset.settings.clip = (struct msg_clip){0};
+		run_set_mode(&run, mode);
 		run_start(&run);
 		for (uint32_t step = 0; step < 3; step++)
 			run_step(&run);

@@ -83,6 +83,11 @@ static void test_optimizer_that_answers_each_worker_by_itself_takes_no_step_of_s
 	assert_make(NULL, &open, OPTD_HYPER, "easgd answers each worker by itself: use mode async|2 workers");
 	open.mode = MSG_ASYNC;
 	assert_make(NULL, &open, OPTD_OK, "");
+	/* Nor the norm of a step. */
+	open.mode = MSG_SYNC;
+	open.workers = 1;
+	open.clip.norm = 1;
+	assert_make(NULL, &open, OPTD_HYPER, "easgd answers each worker by itself|no clip_norm");
 	/* Of a group, too. */
 	struct msg_group group = {.tensors = text_of("*.x"), .optimizer = text_of("easgd")};
 	open = open_of("adam", NULL, 0);

@@ -62,8 +62,10 @@ static float noise(uint64_t a, uint64_t b, uint64_t c)
 	return (float)((int32_t)(z & 0xffffff) - 0x800000) / (float)0x800000;
 }
 
-static void first_weights(float *weights, uint64_t elements)
+void trainer_first_weights(float *weights)
 {
+	uint64_t elements = trainer_elements();
+
 	for (uint64_t i = 0; i < elements; i++)
 		weights[i] = noise(i, 7, 7);
 }
@@ -106,6 +108,11 @@ optd_open_options trainer_options(const struct plan *plan)
 		                    .mode = plan->mode,
 		                    .workers = plan->workers,
 		                    .step_timeout_ms = plan->step_timeout_ms,
+		                    .clip_norm = plan->clip_norm,
+		                    .clip_norm_type = plan->clip_norm_type,
+		                    .clip_tensor_norm = plan->clip_tensor_norm,
+		                    .nonfinite = plan->nonfinite,
+		                    .loss_scale = plan->loss_scale,
 		                    .run = "e2e" };
 }
 
@@ -123,7 +130,7 @@ int trainer_open(struct trainer *trainer, const char *endpoints, const struct pl
 	trainer->gradient = calloc(elements, sizeof(float));
 	trainer->half = calloc(elements, sizeof(uint16_t));
 	assert_true(trainer->weights != NULL && trainer->gradient != NULL && trainer->half != NULL);
-	first_weights(trainer->weights, elements);
+	trainer_first_weights(trainer->weights);
 	int rc = optd_connect(endpoints, &options, &trainer->client);
 	if (rc < 0)
 		return rc;
@@ -179,7 +186,7 @@ int trainer_step(struct trainer *trainer)
 {
 	trainer_gradient(trainer->gradient, trainer->weights, trainer->step, trainer->rank);
 	int rc = push_pull(trainer);
-	trainer->step += rc == OPTD_OK;
+	trainer->step += rc >= OPTD_OK; /* a skipped one is over, too */
 	return rc;
 }
 
@@ -242,6 +249,7 @@ static void reference_step(const struct optim *optim, const struct plan *plan, u
 		else
 			optim_fold(OPTIM_ISA_BASE, sum, mine, elements);
 	}
+	trainer_clip(sum, plan);
 	optim_scalars(optim, step + 1, carry, &scalars);
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, weights, slots, sum, elements);
 }
@@ -263,7 +271,7 @@ void trainer_assert_exact(const float *weights, const struct plan *plan, uint64_
 		for (uint64_t j = 0; i >= 3 && j < elements; j++)
 			arrays[i][j] = optim_slot_initial(&optim, i - 3);
 	}
-	first_weights(arrays[0], elements);
+	trainer_first_weights(arrays[0]);
 	for (uint64_t step = 0; step < steps; step++)
 		reference_step(&optim, plan, step, &carry, arrays[0], arrays + 3, arrays[1], arrays[2]);
 	uint64_t differing = 0, first = 0;

@@ -21,9 +21,12 @@ struct plan {
 	optd_mode mode;
 	uint32_t step_timeout_ms; /* 0: the daemon's */
 	uint32_t timeout_ms;      /* of a call; 0: 30 s */
+	optd_nonfinite nonfinite; /* 0: the daemon's choice */
+	const optd_scaler *loss_scale; /* NULL: the daemon's choice */
 	bool cosine;              /* with the schedule of trainer_schedule */
 	const optd_half *halves;  /* by rank: what it pushes is of this type, if that is not 0;
 	                             NULL: all push float32 */
+	double clip_norm, clip_norm_type, clip_tensor_norm; /* as optd_open_options has them */
 };
 
 struct trainer {
@@ -44,8 +47,14 @@ optd_layout *trainer_layout(void);
 extern const optd_schedule trainer_schedule[2];
 /* Hyper-parameters and the like for optd_open. */
 optd_open_options trainer_options(const struct plan *plan);
+/* What a model of the trainers begins with. */
+void trainer_first_weights(float *weights);
 /* The gradient of a rank at a step. */
 void trainer_gradient(float *gradient, const float *weights, uint64_t step, int32_t rank);
+
+/* What the plan's limits make of a reduced gradient: parts of a norm are of a tensor within
+ * a block, added up in their order (trainer_clip.c). */
+void trainer_clip(float *gradient, const struct plan *plan);
 
 /* Connects, opens model "m", gives it first weights (rank -1 only reads, and waits for a worker to make
  * it), and pulls those it has; the

@@ -141,6 +141,8 @@ static void fill_open(struct msg *msg)
 	        .group_count = 3,
 	        .groups = sample_groups(),
 	        .whole_settings = true,
+	        .nonfinite = MSG_SKIP_STEP,
+	        .loss_scale = {.given = true, .growth_factor = 4, .growth_interval = 77},
 	};
 }
 
@@ -165,6 +167,9 @@ static void fill_opened(struct msg *msg)
 	        .optimizer = text("sgd"),
 	        .elements = UINT64_C(1) << 40,
 	        .tensors = 12,
+	        .nonfinite = MSG_ZERO,
+	        .loss_scale = {true, 1024, 2, 0.25, 500},
+	        .loss_scale_now = 4096,
 	};
 	msg->rule = (struct msg_rule){
 	        .name = text("adam"),
@@ -234,6 +239,7 @@ static struct msg make_step(enum sample which)
 		msg.dtype = which == SAMPLE_PUSH ? DTYPE_F32 : DTYPE_BF16;
 		msg.weight = 128;
 		msg.base_version = 9379;
+		msg.loss_scale = 0.75;
 		add_blocks(&msg, 2, 3);
 		add_masked(&msg, 5, mask_low, sizeof(mask_low));
 		add_masked(&msg, 9, mask_high, sizeof(mask_high));
@@ -245,6 +251,10 @@ static struct msg make_step(enum sample which)
 		msg = common(MSG_PUSH, true, OPTD_OK);
 		msg.version = 9381;
 		msg.version_max = 9382;
+		msg.skipped_rank_plus_one = 3;
+		msg.skipped_tensor_plus_one = 12;
+		msg.zeroed = 9;
+		msg.next_loss_scale = 32768;
 		return msg;
 	case SAMPLE_PUSH_PULL:
 	case SAMPLE_PUSH_PULL_F16:
@@ -261,6 +271,8 @@ static struct msg make_step(enum sample which)
 		return msg;
 	default:
 		msg = common(MSG_CLOSE_STEP, false, OPTD_OK);
+		msg.verdict = MSG_POISONED;
+		msg.poison_tensor_plus_one = LIMIT_TENSORS;
 		add_blocks(&msg, 0, 2);
 		add_blocks(&msg, 4000000, 100);
 		return msg;

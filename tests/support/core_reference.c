@@ -1,9 +1,12 @@
 /* As plain as it gets: this is what the rest is measured against. */
 #include "tests/support/core_reference.h"
 
+#include <math.h>
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "optim/clip.h"
 #include "tests/support/core_world.h"
 
 static void *zeros(uint64_t count, size_t size)
@@ -36,6 +39,7 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->updates = zeros(tensor_count, sizeof(uint64_t));
 	reference->carries = zeros(tensor_count, sizeof(*reference->carries));
 	reference->optims = zeros(tensor_count, sizeof(struct optim *));
+	reference->gave = zeros(tensor_count, sizeof(bool));
 	for (uint32_t i = 0; i < tensor_count; i++)
 		reference->begin[i + 1] = reference->begin[i] + counts[i];
 	reference->elements = reference->begin[tensor_count];
@@ -58,6 +62,7 @@ void reference_deinit(struct reference *reference)
 	free(reference->sum);
 	free(reference->answers);
 	free(reference->optims);
+	free(reference->gave);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(reference->slots[i]);
 }
@@ -73,6 +78,33 @@ void reference_answer(const struct reference *reference, uint32_t tensor, const 
 		float e = (float)optim->values[0][0] * (x[i] - w[i]);
 		out[i] = x[i] - e;
 	}
+}
+
+void reference_scale(struct reference *reference, const struct msg_loss_scale *scaling)
+{
+	reference->scaling = *scaling;
+	reference->scale = (float)scaling->init_scale;
+}
+
+/* torch.amp.GradScaler.update. */
+static void update_scale(struct reference *reference, bool found_inf)
+{
+	float grown = (float)((double)reference->scale * reference->scaling.growth_factor);
+
+	if (!reference->scaling.given)
+		return;
+	if (found_inf) {
+		reference->scale = (float)((double)reference->scale * reference->scaling.backoff_factor);
+		reference->tracker = 0;
+	} else if (++reference->tracker == reference->scaling.growth_interval) {
+		reference->scale = grown <= FLT_MAX ? grown : reference->scale;
+		reference->tracker = 0;
+	}
+}
+
+static double scale_of(const struct reference_part *part)
+{
+	return part->loss_scale > 0 ? part->loss_scale : 1.0;
 }
 
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
@@ -94,43 +126,121 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 	           gradient, reference->begin[tensor + 1] - begin);
 }
 
-static void step_tensor(struct reference *reference, uint32_t tensor,
-                        const struct reference_part *parts, uint32_t count, bool mean, double total)
+static void reduce_tensor(struct reference *reference, uint32_t tensor,
+                          const struct reference_part *parts, uint32_t count, bool mean, double total)
 {
 	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
+	float *sum = reference->sum + begin;
 	bool first = true;
 
 	for (uint32_t rank = 0; rank < count; rank++) {
 		const float *gradient = parts[rank].gradient + begin;
 		double weight = parts[rank].weight > 0 ? parts[rank].weight : 1.0;
-		float factor = mean ? (float)(weight / total) : 1.0f;
+		float factor = (float)((mean ? weight / total : 1.0) / scale_of(&parts[rank]));
 		if (!parts[rank].has[tensor])
 			continue;
 		for (uint64_t i = 0; i < n; i++) {
 			float scaled = factor * gradient[i];
-			reference->sum[i] = first ? scaled : reference->sum[i] + scaled;
+			sum[i] = first ? scaled : sum[i] + scaled;
 		}
 		first = false;
 	}
-	if (!first && n > 0)
-		update(reference, tensor, reference->sum);
+	reference->gave[tensor] = !first && n > 0;
+}
+
+/* ---- clipping ----------------------------------------------------------- */
+
+void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout)
+{
+	reference->clip = *clip;
+	reference->layout = layout;
+}
+
+static bool is_normed(const struct reference *reference, uint32_t tensor)
+{
+	const struct optim *optim = reference->optims[tensor];
+	return reference->gave[tensor] && optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
+}
+
+/* The norm of one tensor, or for UINT32_MAX of all. */
+static double norm_of(const struct reference *reference, uint32_t tensor)
+{
+	double p = reference->clip.norm_type != 0 ? reference->clip.norm_type : 2, parts = 0;
+	uint64_t begin = 0;
+
+	for (uint32_t i = 0; i < layout_segment_count(reference->layout); i++) {
+		const struct layout_segment *s = layout_segment(reference->layout, i);
+		if ((tensor == UINT32_MAX || s->tensor == tensor) && is_normed(reference, s->tensor))
+			parts = clip_join(parts, clip_part(OPTIM_ISA_BASE, reference->sum + begin, s->count, p), p);
+		begin += s->count;
+	}
+	return clip_norm(parts, p);
+}
+
+static void scale(struct reference *reference, uint32_t tensor, float factor)
+{
+	for (uint64_t i = reference->begin[tensor]; i < reference->begin[tensor + 1]; i++)
+		reference->sum[i] = factor * reference->sum[i];
+}
+
+/* False: the step is skipped. */
+static bool clip_step(struct reference *reference)
+{
+	const struct msg_clip *clip = &reference->clip;
+	double norm = clip->norm > 0 ? norm_of(reference, UINT32_MAX) : 0;
+	float least = 1;
+
+	for (uint32_t i = 0; i < reference->tensor_count; i++) {
+		if (!is_normed(reference, i))
+			continue;
+		double own = clip->norm > 0 ? norm : norm_of(reference, i);
+		float factor = clip_factor(own, clip->norm > 0 ? clip->norm : clip->tensor_norm);
+		if (!isfinite(own)) {
+			reference->overflowed++;
+			return false;
+		}
+		scale(reference, i, factor);
+		least = factor < least ? factor : least;
+	}
+	reference->clipped += least < 1;
+	return true;
 }
 
 void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
                     bool mean)
 {
 	double total = 0;
+	bool poisoned = false;
 
+	for (uint32_t rank = 0; rank < count; rank++)
+		poisoned |= parts[rank].poisoned;
+	reference->skipped_sum = false;
+	if (poisoned) {
+		update_scale(reference, true);
+		return;
+	}
 	for (uint32_t rank = 0; rank < count; rank++)
 		total += parts[rank].weight > 0 ? parts[rank].weight : 1.0;
 	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++)
-		step_tensor(reference, tensor, parts, count, mean, total);
+		reduce_tensor(reference, tensor, parts, count, mean, total);
+	reference->skipped_sum = reference->layout != NULL && !clip_step(reference);
+	update_scale(reference, reference->skipped_sum);
+	if (reference->skipped_sum)
+		return;
+	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++) {
+		if (reference->gave[tensor])
+			update(reference, tensor, reference->sum + reference->begin[tensor]);
+	}
 }
 
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor)
 {
-	uint64_t begin = reference->begin[tensor];
+	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
+	float factor = (float)(1.0 / scale_of(part));
 
-	if (part->has[tensor] && reference->begin[tensor + 1] > begin)
-		update(reference, tensor, part->gradient + begin);
+	if (!part->has[tensor] || n == 0)
+		return;
+	for (uint64_t i = 0; i < n; i++)
+		reference->sum[i] = factor * part->gradient[begin + i];
+	update(reference, tensor, reference->sum);
 }

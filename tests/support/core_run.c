@@ -2,6 +2,7 @@
 #include "tests/support/core_run.h"
 
 #include <fnmatch.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "server/core/settings.h"
 #include "tests/support/core_world.h"
 
-static const char *const ENDPOINTS[LIMIT_LANES] = {"a", "b", "c", "d"};
+static const char *const ENDPOINTS[LIMIT_LANES] = {"a", "b", "c", "d", "e", "f", "g"};
 
 static void *new_array(uint64_t count, size_t size)
 {
@@ -137,6 +138,36 @@ static void choose_groups(struct run *run)
 	}
 }
 
+/* A norm needs all lanes, which one daemon has. */
+static void choose_clip(struct run *run)
+{
+	static const double limits[] = {1e-3, 0.1, 1, 30, 1000};
+	static const double types[] = {0, 0, 1, 2, 3, 1.5, INFINITY};
+	static const uint32_t lanes[] = {1, 2, 3, 7};
+	struct msg_clip *clip = &run->settings.clip;
+	struct rng *rng = &run->rng;
+
+	if (run->settings.mode != MSG_SYNC || rng_one_in(rng, 2) ||
+	    groups_answering(&run->settings.groups, &run->settings.optim) != NULL)
+		return;
+	*(rng_one_in(rng, 2) ? &clip->norm : &clip->tensor_norm) = limits[rng_below(rng, 5)];
+	clip->norm_type = types[rng_below(rng, 7)];
+	run->daemons = 1;
+	run->lanes = lanes[rng_below(rng, 4)];
+}
+
+/* What is done about NaN and Inf, and the loss scales. */
+static void choose_policy(struct run *run, bool zero)
+{
+	struct model_settings *settings = &run->settings;
+
+	settings->nonfinite = zero ? MSG_ZERO : settings->mode == MSG_SYNC ? MSG_SKIP_STEP : MSG_REJECT;
+	settings->loss_scale = (struct msg_loss_scale){.given = false};
+	run->scaled = rng_one_in(&run->rng, 2);
+	if (run->scaled && settings->nonfinite == MSG_SKIP_STEP)
+		settings->loss_scale = (struct msg_loss_scale){true, 1024.0, 2.0, 0.5, 2};
+}
+
 static void choose_settings(struct run *run)
 {
 	struct rng *rng = &run->rng;
@@ -153,10 +184,12 @@ static void choose_settings(struct run *run)
 		run->settings.mode = MSG_ASYNC;
 	run->settings.step_timeout_ms = 1000;
 	run->weighted = rng_one_in(rng, 3);
+	choose_policy(run, rng_one_in(rng, 3));
 	do {
 		run->daemons = 1 + rng_below(rng, 3);
 		run->lanes = 1 + rng_below(rng, 3);
 	} while (run->daemons * run->lanes > 7);
+	choose_clip(run);
 	run->preset = (struct engine_preset){"m", true, run->settings};
 }
 
@@ -183,12 +216,14 @@ void run_init(struct run *run, uint64_t seed)
 		if (group != NULL)
 			reference_group(&run->reference, i, group->frozen ? NULL : &group->optim);
 	}
+	if (run->settings.clip.norm > 0 || run->settings.clip.tensor_norm > 0)
+		reference_clip(&run->reference, &run->settings.clip, run->layout);
 }
 
 void run_text(const struct run *run, char *text, size_t bytes)
 {
 	char optim[500];
-	groups_text(&run->settings.groups, &run->settings.optim, optim, sizeof(optim));
+	settings_describe(&run->settings, optim, sizeof(optim));
 	snprintf(text, bytes,
 	         "OPTD_SEED=%llu: %u tensors, %llu elements, %u blocks, %u daemons x %u lanes, %s, "
 	         "%s%s, %u workers, %s",
@@ -248,6 +283,7 @@ static void record(void *user, const struct model *model, const struct commit *c
 	                                    commit->contributor_count * sizeof(*commit->contributors));
 	kept->commit.present = copy_of(commit->present, (b->segment_count + 7) / 8);
 	kept->commit.values = copy_of(commit->values, value_count(model, commit) * dtype_bytes(commit->type));
+	kept->commit.factors = copy_of(commit->factors, b->segment_count * sizeof(float));
 	kept->commit.scalars =
 	        copy_of(commit->scalars, commit->scalars_count * sizeof(*commit->scalars));
 }
@@ -350,8 +386,17 @@ static void give_weights(struct run *run, uint32_t index, uint64_t token)
 	}
 }
 
+void run_set_mode(struct run *run, enum msg_mode mode)
+{
+	run->settings.mode = mode;
+	choose_policy(run, run->settings.nonfinite == MSG_ZERO);
+	run->preset.settings = run->settings;
+}
+
 void run_start(struct run *run)
 {
+	if (run->settings.loss_scale.given)
+		reference_scale(&run->reference, &run->settings.loss_scale);
 	run->pool = buf_pool_new(1u << 24);
 	run->taps = new_array(RUN_ENGINES, sizeof(*run->taps));
 	outbox_init(&run->out);
@@ -389,6 +434,7 @@ void run_deinit(struct run *run)
 		free((void *)(uintptr_t)run->commits[i].commit.contributors);
 		free((void *)(uintptr_t)run->commits[i].commit.present);
 		free((void *)(uintptr_t)run->commits[i].commit.values);
+		free((void *)(uintptr_t)run->commits[i].commit.factors);
 		free((void *)(uintptr_t)run->commits[i].commit.scalars);
 	}
 	free(run->commits);
@@ -453,15 +499,33 @@ static void compare_engine(const struct run *run, uint32_t index)
 		         (unsigned long long)model->updates[i],
 		         (unsigned long long)reference->updates[s->tensor], text);
 	}
+	if (model->owned.count > 0 &&
+	    (model->scaler.scale != reference->scale || model->scaler.tracker != reference->tracker))
+		fail_msg("OPTD_SEED=%llu: the loss scale is %g after %u steps, in the reference %g after %u",
+		         (unsigned long long)run->seed, (double)model->scaler.scale, model->scaler.tracker,
+		         (double)reference->scale, reference->tracker);
+	if (model->owned.count > 0)
+		assert_int_equal(model->skips.count, run->skipped);
 	uint64_t version = run->steps;
 	if (run->settings.mode == MSG_ASYNC)
 		version *= run->settings.workers;
 	for (uint32_t i = 0; i < model->owned.count; i++)
 		assert_int_equal(model->versions[i], version);
+	const struct shard *shard = engine_find(run->engines[index], "m");
+	/* One without blocks takes no part. */
+	if (shard->lead == NULL || model->owned.count == 0)
+		return;
+	assert_int_equal(shard->counts.clipped, reference->clipped);
+	assert_int_equal(shard->counts.overflowed, reference->overflowed);
 }
 
 void run_compare(const struct run *run)
 {
-	for (uint32_t i = 0; i < run->daemons * run->lanes; i++)
+	uint64_t zeroed = 0;
+
+	for (uint32_t i = 0; i < run->daemons * run->lanes; i++) {
 		compare_engine(run, i);
+		zeroed += engine_find(run->engines[i], "m")->counts.zeroed;
+	}
+	assert_int_equal(zeroed, run->zeroed);
 }

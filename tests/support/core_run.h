@@ -3,9 +3,11 @@
  *
  * From one seed come a layout (from a few scalars to tensors of several blocks,
  * with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
- * lane an engine), workers, and for each step and rank the tensors it has
- * gradients for, in float32 or in one of the shorter types.  Pushes are cut into messages at random, arrive in a random order
- * between ranks, and now and then twice.  The reference sees the same steps.
+ * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
+ * and rank the tensors it has gradients for, in float32 or in one of the shorter types; in sync
+ * perhaps a limit on the norm.  Pushes are cut into messages at
+ * random, arrive in a random order between ranks, and now and then twice; what lanes tell
+ * each other arrives in a random order as well.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -39,6 +41,8 @@ struct run {
 	struct msg_opened opened[RUN_ENGINES][RUN_WORKERS];
 	struct buf_pool *pool;
 	struct outbox out;
+	struct lane_message *told[RUN_ENGINES]; /* on their way between lanes */
+	uint32_t told_count;
 	uint64_t requests, answered, duplicates;
 	float *weights; /* first ones */
 	float *gradients[RUN_WORKERS];
@@ -47,6 +51,11 @@ struct run {
 	uint16_t *halves[RUN_WORKERS];
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
+	double scales[RUN_WORKERS]; /* of their losses; 0: not given */
+	bool scaled;
+	uint32_t poisoned; /* a mask of ranks whose gradient is not finite */
+	uint64_t zeroed;   /* elements that must have counted as 0, over all steps */
+	uint32_t skipped;  /* steps */
 	uint32_t steps;
 	struct reference reference;
 	/* With record set before run_start: every commit, in order. */
@@ -57,6 +66,8 @@ struct run {
 };
 
 void run_init(struct run *run, uint64_t seed);
+/* Another mode than the seed's, before run_start. */
+void run_set_mode(struct run *run, enum msg_mode mode);
 void run_start(struct run *run);
 /* One step of every rank, in the engines and in the reference. */
 void run_step(struct run *run);

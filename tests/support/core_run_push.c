@@ -1,7 +1,9 @@
 /* The steps of a run: gradients, their messages, and their order of arrival. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/lane_message.h"
 #include "tests/support/core_run.h"
 #include "tests/support/core_world.h"
 #include "tests/support/half.h"
@@ -96,6 +98,11 @@ static struct letter *add_letter(struct run *run, struct queue *queue, uint32_t 
 	letter->msg.rank = (int32_t)rank;
 	letter->msg.step = run->steps;
 	letter->msg.weight = run->weighted ? run->samples[rank] : 0;
+	letter->msg.loss_scale = run->scales[rank];
+	if (run->poisoned >> rank & 1) {
+		letter->msg.verdict = MSG_POISONED;
+		letter->msg.poison_tensor_plus_one = 1 + rank % run->tensor_count;
+	}
 	return letter;
 }
 
@@ -151,6 +158,22 @@ struct asked {
 	bool again; /* it was committed before */
 };
 
+/* What a push that comes again is answered for a tensor under such a rule; to be freed. */
+static float *again_of(const struct run *run, uint32_t rank, uint32_t tensor)
+{
+	const struct reference *reference = &run->reference;
+	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
+	float factor = run->scales[rank] > 0 ? (float)(1.0 / run->scales[rank]) : 1.0f;
+	float *x = malloc((n + 1) * sizeof(float)), *made = malloc((n + 1) * sizeof(float));
+
+	assert_true(x != NULL && made != NULL);
+	for (uint64_t i = 0; i < n; i++)
+		x[i] = factor * run->gradients[rank][begin + i];
+	reference_answer(reference, tensor, x, made);
+	free(x);
+	return made;
+}
+
 static void expect_segment(const struct run *run, const struct asked *asked, const struct layout_block *b,
                            uint32_t segment, const float *got)
 {
@@ -158,15 +181,13 @@ static void expect_segment(const struct run *run, const struct asked *asked, con
 	const struct reference *reference = &run->reference;
 	const struct optim *optim = reference->optims[s->tensor];
 	uint64_t at = b->begin + s->offset, begin = reference->begin[s->tensor];
+	/* A step that is skipped has no answers but the weights. */
+	bool own = optim != NULL && optim_replies(optim) && run->poisoned == 0;
 	float *made = NULL;
-	const float *want = reference->weights + at;
+	const float *want = own ? reference->answers + at : reference->weights + at;
 
-	if (optim != NULL && optim_replies(optim) && !asked->again)
-		want = reference->answers + at;
-	if (optim != NULL && optim_replies(optim) && asked->again) {
-		made = malloc((reference->begin[s->tensor + 1] - begin + 1) * sizeof(float));
-		assert_non_null(made);
-		reference_answer(reference, s->tensor, run->gradients[asked->rank] + begin, made);
+	if (own && asked->again) {
+		made = again_of(run, asked->rank, s->tensor);
 		want = made + (at - begin);
 	}
 	if (memcmp(got, want, s->count * sizeof(float)) != 0)
@@ -197,7 +218,21 @@ static void expect_answer(const struct run *run, const struct asked *asked, cons
 
 static bool is_direct(const struct run *run)
 {
-	return run->settings.mode == MSG_ASYNC || run->settings.workers == 1;
+	return run->settings.mode == MSG_ASYNC || (run->settings.workers == 1 && run->reference.layout == NULL);
+}
+
+/* Whoever is answered of a step hears whether it was skipped, and for whom. */
+static void check_told(const struct run *run, const struct msg *head)
+{
+	uint32_t rank = 0;
+
+	while (rank < run->settings.workers && !(run->poisoned >> rank & 1))
+		rank++;
+	bool skipped = run->poisoned != 0;
+	uint32_t no_one = run->reference.skipped_sum ? MSG_SKIPPED_SUM : 0;
+	assert_int_equal(head->skipped_rank_plus_one, skipped ? rank + 1 : no_one);
+	assert_int_equal(head->skipped_tensor_plus_one, skipped ? 1 + rank % run->tensor_count : 0);
+	assert_true(head->next_loss_scale == (double)run->reference.scale);
 }
 
 static void read_some(struct run *run, const struct asked *asked)
@@ -213,15 +248,35 @@ static void read_some(struct run *run, const struct asked *asked)
 			fail_msg("seed %llu: %s: %.*s", (unsigned long long)run->seed, status_name(head->status),
 			         (int)head->text.size, head->text.bytes);
 		run->answered += head->status <= OPTD_OK;
+		if (head->status == OPTD_OK)
+			check_told(run, head);
 	}
 	outbox_clear(&run->out);
 }
 
 static void read_answers(struct run *run, uint32_t engine, const struct asked *asked)
 {
+	struct lane_message *told;
+
 	do
 		read_some(run, asked);
 	while (engine_answer(run->engines[engine], NULL, &run->out));
+	while ((told = outbox_take_told(&run->out)) != NULL) {
+		/* One for each shard. */
+		assert_true(run->told_count < RUN_ENGINES);
+		run->told[run->told_count++] = told;
+	}
+}
+
+/* One of those on their way between lanes arrives. */
+static void hear(struct run *run)
+{
+	uint32_t index = rng_below(&run->rng, run->told_count), to = run->told[index]->to;
+	struct lane_message *told = run->told[index];
+
+	run->told[index] = run->told[--run->told_count];
+	engine_hear(run->engines[to], told, 0, &run->out);
+	read_answers(run, to, NULL);
 }
 
 static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter, bool again)
@@ -248,7 +303,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 /* In async the reference takes each block's tensors when they arrive. */
 static void reference_take(struct run *run, uint32_t rank, const struct letter *letter)
 {
-	struct reference_part part = {run->gradients[rank], run->has[rank], 0};
+	struct reference_part part = {run->gradients[rank], run->has[rank], 0, run->scales[rank], false};
 
 	for (uint32_t i = 0; i < letter->block_count; i++) {
 		const struct layout_block *b = layout_block(run->layout, letter->first_block + i);
@@ -260,7 +315,7 @@ static void reference_take(struct run *run, uint32_t rank, const struct letter *
 
 static void reference_take_all(struct run *run, uint32_t rank)
 {
-	struct reference_part part = {run->gradients[rank], run->has[rank], 0};
+	struct reference_part part = {run->gradients[rank], run->has[rank], 0, run->scales[rank], false};
 	for (uint32_t i = 0; i < run->tensor_count; i++)
 		reference_push(&run->reference, &part, i);
 }
@@ -277,7 +332,11 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 		for (uint32_t rank = first; rank < last; rank++)
 			left += queues[e][rank].count;
 	}
-	while (left > 0) {
+	while (left > 0 || run->told_count > 0) {
+		if (run->told_count > 0 && (left == 0 || rng_one_in(&run->rng, 4)))
+			hear(run);
+		if (left == 0)
+			continue;
 		uint32_t e = rng_below(&run->rng, engines);
 		uint32_t rank = first + rng_below(&run->rng, last - first);
 		struct queue *queue = &queues[e][rank];
@@ -294,10 +353,69 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 	}
 }
 
+/* An element, by what it is in the type that this rank sends. */
+static void set_gradient(struct run *run, uint32_t rank, uint64_t at, float value, uint16_t bf16, uint16_t f16)
+{
+	enum dtype type = run->types[rank];
+
+	run->halves[rank][at] = type == DTYPE_BF16 ? bf16 : f16;
+	run->gradients[rank][at] = type == DTYPE_F32 ? value : half_value(type, run->halves[rank][at]);
+}
+
+/* Finite gradients whose sum is not, or has a norm beyond all others. */
+static void choose_giants(struct run *run)
+{
+	uint32_t tensor = rng_below(&run->rng, run->tensor_count);
+	const struct optim *optim = run->reference.optims[tensor];
+
+	if (run->reference.layout == NULL || !rng_one_in(&run->rng, 6) || optim == NULL ||
+	    optim_rule_push(optim->rule) == OPTIM_WEIGHTS || run->counts[tensor] == 0)
+		return;
+	uint64_t at = run->reference.begin[tensor] + rng_below(&run->rng, (uint32_t)run->counts[tensor]);
+	for (uint32_t rank = 0; rank < run->settings.workers; rank++)
+		set_gradient(run, rank, at, 3e38f, 0x7f62, 0x7bff);
+}
+
+/* Some elements that are not finite. */
+static void spoil(struct run *run, uint32_t rank)
+{
+	static const float bad[] = {NAN, INFINITY, -INFINITY};
+	uint64_t elements = layout_elements(run->layout);
+
+	if (run->settings.nonfinite == MSG_SKIP_STEP)
+		run->poisoned |= 1u << rank;
+	for (uint32_t i = 1 + rng_below(&run->rng, 20); i > 0; i--)
+		set_gradient(run, rank, rng_next(&run->rng) % elements, bad[rng_below(&run->rng, 3)], 0xff80, 0x7c01);
+}
+
+/* As the reference has it: elements of tensors that are pushed count as 0. */
+static void zero(struct run *run, uint32_t rank)
+{
+	for (uint32_t i = 0; i < run->tensor_count; i++) {
+		uint64_t begin = run->reference.begin[i], end = run->reference.begin[i + 1];
+		for (uint64_t j = begin; run->has[rank][i] && j < end; j++) {
+			if (isfinite(run->gradients[rank][j]))
+				continue;
+			run->gradients[rank][j] = 0.0f;
+			run->zeroed++;
+		}
+	}
+}
+
+static void choose_scale(struct run *run, uint32_t rank)
+{
+	static const double scales[] = {0, 1, 1024, 3, 65536, 0.1};
+
+	run->scales[rank] = run->settings.loss_scale.given ? (double)run->reference.scale
+	                    : run->scaled                  ? scales[rng_below(&run->rng, 6)]
+	                                                   : 0;
+}
+
 static void choose_gradients(struct run *run)
 {
 	uint64_t elements = layout_elements(run->layout);
 
+	run->poisoned = 0;
 	for (uint32_t rank = 0; rank < run->settings.workers; rank++) {
 		uint32_t sparse = 1 + rng_below(&run->rng, 5);
 		bool all = rng_one_in(&run->rng, 2), none = rng_one_in(&run->rng, 10);
@@ -312,7 +430,11 @@ static void choose_gradients(struct run *run)
 		for (uint32_t i = 0; i < run->tensor_count; i++)
 			run->has[rank][i] = !none && (all || rng_one_in(&run->rng, sparse));
 		run->samples[rank] = 1 + rng_below(&run->rng, 1000);
+		choose_scale(run, rank);
+		if (run->settings.nonfinite != MSG_REJECT && rng_one_in(&run->rng, 4))
+			spoil(run, rank);
 	}
+	choose_giants(run);
 }
 
 static void step_reference_sync(struct run *run)
@@ -321,7 +443,8 @@ static void step_reference_sync(struct run *run)
 
 	for (uint32_t rank = 0; rank < run->settings.workers; rank++)
 		parts[rank] = (struct reference_part){run->gradients[rank], run->has[rank],
-		                                      run->weighted ? run->samples[rank] : 0};
+		                                      run->weighted ? run->samples[rank] : 0,
+		                                      run->scales[rank], (run->poisoned >> rank & 1) != 0};
 	reference_step(&run->reference, parts, run->settings.workers,
 	               run->settings.reduce == MSG_MEAN);
 }
@@ -353,10 +476,13 @@ void run_step(struct run *run)
 		for (uint32_t rank = 0; rank < run->settings.workers; rank++)
 			fill_queue(run, &queues[e][rank], e, rank);
 	}
+	for (uint32_t rank = 0; run->settings.nonfinite == MSG_ZERO && rank < run->settings.workers; rank++)
+		zero(run, rank);
 	if (run->settings.mode == MSG_ASYNC) {
 		deliver_async(run, queues);
 	} else {
 		step_reference_sync(run);
+		run->skipped += run->poisoned != 0 || run->reference.skipped_sum;
 		deliver_ranks(run, queues, 0, run->settings.workers, false);
 	}
 	run->steps++;
