@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "optim/optim.h"
+#include "server/core/average.h"
 
 struct reference {
 	struct optim optim; /* of tensors that were given no other */
@@ -25,6 +26,9 @@ struct reference {
 	float *weights;
 	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
 	float *sum; /* of the tensor at hand */
+	struct average average; /* how `averages` come about; none: they stay the first weights */
+	uint64_t *averaged; /* [tensor_count] updates that were averaged */
+	float *averages;
 };
 
 /* What one rank has for a step: gradients of the whole vector, of which those of
