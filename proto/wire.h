@@ -86,6 +86,7 @@ struct wire_model_status {
 	uint64_t bytes;            /* memory taken on this lane */
 	uint64_t pushes, pulls, duplicates, refused;
 	uint64_t saved_version;    /* lowest version in the newest checkpoint */
+	struct msg_text average;   /* "ema decay=0.999 ...", or empty */
 };
 
 /* Appends one record at buffer; returns bytes written, 0 if it does not fit. */

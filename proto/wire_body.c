@@ -114,6 +114,8 @@ static int open_read(const Optd__V1__Open *in, struct wire_arena *arena, struct 
 	out->whole_settings = in->whole_settings != 0;
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 	if (rc == 0)
+		rc = wire_average_read(in->average, &out->average, why);
+	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
 	return rc < 0 ? rc
 	              : wire_groups_read(in->groups, in->n_groups, arena, &out->groups, &out->group_count, why);
@@ -147,6 +149,8 @@ static int rule_read(const Optd__V1__Opened *in, struct wire_arena *arena, struc
 	out->name = wire_text(in->rule);
 	out->match = wire_text(in->match);
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	if (rc == 0)
+		rc = wire_average_read(in->average, &out->average, why);
 	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
 	return rc < 0 ? rc
@@ -298,6 +302,7 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init;
 	out->whole_settings = in->whole_settings;
+	out->average = wire_average_write(&in->average, &body->average);
 	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	wire_hypers_write(in->hypers, in->hyper_count, &body->rule);
@@ -311,6 +316,7 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 	Optd__V1__Opened *out = &body->opened;
 
 	out->rule = wire_clip(in->name, LIMIT_NAME_BYTES);
+	out->average = wire_average_write(&in->average, &body->average);
 	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
 	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;

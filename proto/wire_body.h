@@ -23,6 +23,12 @@ struct wire_groups {
 	struct wire_rule rules[LIMIT_GROUPS];
 };
 
+struct wire_average {
+	Optd__V1__Average average;
+	Optd__V1__Hyper hypers[LIMIT_AVERAGE_HYPERS];
+	Optd__V1__Hyper *pointers[LIMIT_AVERAGE_HYPERS];
+};
+
 struct wire_body {
 	union {
 		Optd__V1__Hello hello;
@@ -36,6 +42,7 @@ struct wire_body {
 		ProtobufCBinaryData endpoints[LIMIT_LANES];
 		struct wire_rule rule;
 	};
+	struct wire_average average;
 };
 
 /* Copies the body that belongs to out's verb; refuses one that is missing or
@@ -50,6 +57,12 @@ void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__He
 void wire_groups_write(const struct msg *msg, struct wire_groups *room, Optd__V1__Header *header);
 /* How many those are. */
 uint32_t wire_groups_count(const struct msg *msg);
+
+/* ---- wire_average.c ---- */
+
+int wire_average_read(const Optd__V1__Average *in, struct msg_average *out, const struct refusal *why);
+/* Its message, laid out in `room`; NULL for none. */
+Optd__V1__Average *wire_average_write(const struct msg_average *in, struct wire_average *room);
 
 /* ---- shared by wire_body.c and wire_group.c ---- */
 

@@ -4,6 +4,7 @@
  *     wire.c           headers to struct msg and back
  *     wire_body.c      the body of a header: HELLO, OPEN and their answers
  *     wire_group.c     the part of it about parameter groups
+ *     wire_average.c   the part of it about averages
  *     wire_check.c     whether a struct msg from a peer may be believed;
  *                      wire_check_body.c is the part about bodies
  *     wire_arena.c     memory for unpacking

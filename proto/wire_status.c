@@ -32,6 +32,7 @@ size_t wire_status_encode(const struct wire_model_status *status, void *buffer, 
 	record.duplicates = status->duplicates;
 	record.refused = status->refused;
 	record.saved_version = status->saved_version;
+	record.average = wire_clip(status->average, LIMIT_NAME_BYTES);
 	if (wire_record_bytes(&record.base) > buffer_bytes)
 		return 0;
 	return wire_record_put(&record.base, buffer);
@@ -65,6 +66,7 @@ static void status_read(const Optd__V1__ModelStatus *record, struct wire_model_s
 	        .duplicates = record->duplicates,
 	        .refused = record->refused,
 	        .saved_version = record->saved_version,
+	        .average = wire_text(record->average),
 	};
 }
 
@@ -79,6 +81,7 @@ static bool status_sane(const struct wire_model_status *status)
 	       wire_check_text(status->run, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
 	       wire_check_text(status->optimizer, LIMIT_TEXT_BYTES, "", &nowhere) == 0 &&
 	       wire_check_text(status->waiting, LIMIT_TEXT_BYTES, "", &nowhere) == 0 &&
+	       wire_check_text(status->average, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
 	       (uint32_t)status->state - MSG_MODEL_READY <= MSG_MODEL_WAITING - MSG_MODEL_READY &&
 	       (uint32_t)status->mode <= MSG_ASYNC && (uint32_t)status->reduce <= MSG_SUM;
 }

@@ -16,10 +16,11 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 {
 	const struct model *model = shard->model;
 	struct wire_model_status status;
-	char optimizer[512], waiting[256] = "";
+	char optimizer[512], waiting[256] = "", average[AVERAGE_TEXT_BYTES];
 
 	memset(&status, 0, sizeof(status));
 	groups_text(&model->settings.groups, &model->settings.optim, optimizer, sizeof(optimizer));
+	average_text(&model->settings.average, average, sizeof(average));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
 		                   sizeof(waiting));
@@ -47,6 +48,8 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.duplicates = shard->counts.duplicates;
 	status.refused = shard->counts.refused;
 	status.saved_version = shard->saved_version;
+	if (average_is_kept(&model->settings.average))
+		status.average = text_of(average);
 	return wire_status_encode(&status, buffer, room);
 }
 

@@ -44,6 +44,17 @@ static void choose_group(struct rng *rng, struct group *group, const struct opti
 	group->frozen = rng_one_in(rng, 6);
 }
 
+static void choose_average(struct rng *rng, struct average *average)
+{
+	const double late = 9007199254740992.0;
+
+	memset(average, 0, sizeof(*average));
+	if (rng_one_in(rng, 2))
+		return;
+	assert_int_equal(average_begin(average, rng_one_in(rng, 3) ? "swa" : "ema", why, sizeof(why)), 0);
+	assert_int_equal(average_set(average, "every", &late, 1, why, sizeof(why)), 0);
+}
+
 /* With all else as long as it can be. */
 static int opened_bytes(const struct model_settings *settings, const struct settings_told *told)
 {
@@ -88,6 +99,7 @@ static int open_bytes(const struct model_settings *settings, const struct settin
 	                             .workers = LIMIT_WORKERS, .step_timeout_ms = UINT32_MAX, .wants_init = true,
 	                             .hyper_count = rule.hyper_count, .schedule_count = rule.schedule_count,
 	                             .group_count = settings->groups.count, .groups = told->groups,
+	                             .average = rule.average,
 	                             .whole_settings = true};
 	memcpy(msg.open.hypers, rule.hypers, sizeof(rule.hypers));
 	memcpy(msg.open.schedule, rule.schedule, sizeof(rule.schedule));
@@ -108,6 +120,7 @@ static void test_groups_that_fit_are_told_whole(void **state)
 		memset(&settings, 0, sizeof(settings));
 		assert_int_equal(optim_init(&settings.optim, optim_find("adam"), OPTIM_TORCH2, why, sizeof(why)), 0);
 		choose_schedule(&rng, &settings.optim.schedule);
+		choose_average(&rng, &settings.average);
 		settings.groups.count = 1 + rng_below(&rng, LIMIT_GROUPS);
 		for (uint32_t i = 0; i < settings.groups.count; i++)
 			choose_group(&rng, &settings.groups.list[i], &settings.optim);
