@@ -13,6 +13,7 @@
  *     push.c     the public calls on a model: push, pull, tickets
  *     init.c     first weights
  *     check.c    what the wire would refuse
+ *     average.c  an average of the weights: what is said of it
  *     admin.c    status, lanes, save, drop, goodbye
  *     error.c    sentences
  *
@@ -104,6 +105,7 @@ struct call {
 	struct inplace_array *shared; /* with in_place; owned */
 	uint32_t shared_count;
 	uint64_t step, base_version, min_version, token;
+	enum msg_source source_of_pull;
 	double weight;
 
 	const char *name;       /* admin: the model, or "" */
@@ -145,6 +147,7 @@ struct optd_model {
 	uint64_t known_run;
 	double weight;
 	uint64_t version, version_max;
+	uint64_t base_version; /* of the weights that the program has */
 	optd_model_info info;
 	/* Arrays of a step that was broken off, part gradient, part weights. */
 	struct inplace_array *spoiled;
@@ -328,6 +331,18 @@ int inplace_check(optd_model *model, const float *gradient, uint64_t count);
 int check_name(optd_client *client, const char *name);
 int check_open_options(optd_client *client, const char *model, const optd_open_options *options);
 int check_version(optd_model *model, uint64_t min_version);
+
+/* Refuses hyper-parameters that are none. */
+int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count);
+
+/* ---- average.c -------------------------------------------------------- */
+
+/* The average that options name, checked like them; and as OPEN says it, kept.  False
+ * without memory. */
+int average_check(optd_client *client, const char *model, const optd_open_options *options);
+bool average_keep(struct keep *keep, const optd_open_options *options, struct msg_average *out);
+/* "ema decay=0.999 ...", or "". */
+void average_describe(const struct msg_average *average, char *text, size_t text_bytes);
 
 /* ---- finite.c --------------------------------------------------------- */
 
