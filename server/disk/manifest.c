@@ -112,6 +112,17 @@ static void put_groups(struct manifest *manifest, const struct groups *groups)
 	}
 }
 
+static void put_average(struct manifest *manifest, const struct average *average)
+{
+	if (!average_is_kept(average))
+		return;
+	put_text(manifest, "average", average_kind(average));
+	for (uint32_t i = 0; i < average_setting_count(average); i++) {
+		double value = average_value(average, i);
+		put_numbers(manifest, make_key(manifest, "average.%s", average_setting(average, i)->name), &value, 1);
+	}
+}
+
 /* "3:100,7:2500": in epoch 3 it was restored at version 100. */
 static void put_history(struct manifest *manifest, const struct history *history)
 {
@@ -125,17 +136,25 @@ static void put_history(struct manifest *manifest, const struct history *history
 	put_text(manifest, "restores", value);
 }
 
+static const char *format_of(const struct checkpoint *about)
+{
+	if (average_is_kept(&about->average))
+		return MANIFEST_FORMAT_KEYS;
+	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+}
+
 void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 {
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
 	assert(about->reduce == MSG_MEAN || about->reduce == MSG_SUM);
 	manifest->count = 0;
-	put_text(manifest, "optd.checkpoint", about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT);
+	put_text(manifest, "optd.checkpoint", format_of(about));
 	put_text(manifest, "model", about->model);
 	put_text(manifest, "run", about->run);
 	put(manifest, "run_id", "%016" PRIx64, about->run_id);
 	put_optim(manifest, "", &about->optim);
 	put_groups(manifest, &about->groups);
+	put_average(manifest, &about->average);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -356,6 +375,30 @@ static void get_groups(struct reader *reader, const struct optim *own, struct gr
 		get_group(reader, i, own, &groups->list[i]);
 }
 
+static void get_average_setting(struct reader *reader, const char *name, struct average *average)
+{
+	char key[64], why[256];
+	double value = 0;
+
+	snprintf(key, sizeof key, "average.%s", name);
+	if (get_numbers(reader, key, &value, 1) > 0 && average_set(average, name, &value, 1, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
+static void get_average(struct reader *reader, struct average *average)
+{
+	char why[256];
+
+	if (reader->rc < 0 || !safetensors_metadata(reader->head, "average"))
+		return;
+	if (average_begin(average, get(reader, "average"), why, sizeof why) < 0) {
+		refuse(reader, "%s", why);
+		return;
+	}
+	for (uint32_t i = 0; i < average_setting_count(average); i++)
+		get_average_setting(reader, average_setting(average, i)->name, average);
+}
+
 static uint64_t take_digits(const char **at)
 {
 	size_t digits = strspn(*at, "0123456789");
@@ -395,10 +438,11 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
-	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
-	if (!grouped && strcmp(format, MANIFEST_FORMAT) != 0)
+	bool keys = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
+	bool grouped = keys ? safetensors_metadata(head, "groups") != NULL : strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
+	if (!keys && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is neither " MANIFEST_FORMAT " nor " MANIFEST_FORMAT_GROUPS);
+		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS " and " MANIFEST_FORMAT_KEYS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
@@ -408,6 +452,8 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_optim(&reader, "", &about->optim);
 	if (grouped)
 		get_groups(&reader, &about->optim, &about->groups);
+	if (keys)
+		get_average(&reader, &about->average);
 	about->mode = (enum msg_mode)get_word(&reader, "mode", modes);
 	about->reduce = (enum msg_reduce)get_word(&reader, "reduce", reduces);
 	about->workers = get_u32(&reader, "workers", 0, LIMIT_WORKERS);
@@ -421,6 +467,50 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
 	return reader.rc;
+}
+
+static bool has_key(const struct manifest *manifest, const char *key)
+{
+	for (uint32_t i = 0; i < manifest->count; i++) {
+		if (strcmp(manifest->texts[i].key, key) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Fit for a sentence: others' files may have any. */
+static const char *say_key(const char *key)
+{
+	const char *at = key;
+
+	while (*at > ' ' && *at < 0x7f)
+		at++;
+	return *at == '\0' ? key : "(unprintable)";
+}
+
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes)
+{
+	const char *format = safetensors_metadata(head, "optd.checkpoint");
+	struct manifest *known;
+	uint32_t count;
+	const struct safetensors_text *texts = safetensors_texts(head, &count);
+	int rc = OPTD_OK;
+
+	if (!format || strcmp(format, MANIFEST_FORMAT_KEYS) != 0)
+		return OPTD_OK;
+	known = malloc(sizeof *known);
+	if (!known)
+		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
+	/* What would be written of it is all that is known of it. */
+	manifest_encode(about, known);
+	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
+		if (!has_key(known, texts[i].key))
+			rc = disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "metadata: this version does not know '%.100s': "
+			               "a later version of optd wrote this checkpoint", say_key(texts[i].key));
+	}
+	free(known);
+	return rc;
 }
 
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,

@@ -21,7 +21,7 @@
 #define CREATED_S 1700000000
 #define SAVED_S 1700000900
 
-static float weights[BLOCKS * LIMIT_BLOCK_ELEMENTS];
+static float weights[BLOCKS * LIMIT_BLOCK_ELEMENTS], average[BLOCKS * LIMIT_BLOCK_ELEMENTS];
 
 struct fixture {
 	char dir[32], why[2048];
@@ -104,11 +104,11 @@ static void start(struct fixture *fixture, uint64_t memory_bytes, uint32_t model
 	}
 }
 
-/* A checkpoint of three blocks at versions 5, 6, 7. */
-static void write_file(const struct fixture *fixture, const char *name)
+/* A checkpoint of three blocks at versions 5, 6, 7, with an average or without. */
+static void write_with(const struct fixture *fixture, const char *name, struct average kept)
 {
 	const uint64_t shape = BLOCKS * LIMIT_BLOCK_ELEMENTS, counts[BLOCKS] = { 5, 6, 7 };
-	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, counts, counts, NULL, NULL };
+	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, counts, counts, NULL, NULL, average };
 	struct checkpoint about = { .model = name,
 		                    .run = "",
 		                    .run_id = 1,
@@ -116,6 +116,7 @@ static void write_file(const struct fixture *fixture, const char *name)
 		                    .reduce = MSG_MEAN,
 		                    .workers = 1,
 		                    .step_timeout_ms = 1000,
+		                    .average = kept,
 		                    .daemons = 1,
 		                    .created_s = CREATED_S,
 		                    .saved_s = SAVED_S };
@@ -131,6 +132,11 @@ static void write_file(const struct fixture *fixture, const char *name)
 	if (checkpoint_write(fixture->dir, &about, &part, 1, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
 	layout_free(layout);
+}
+
+static void write_file(const struct fixture *fixture, const char *name)
+{
+	write_with(fixture, name, (struct average){ .start = 0 });
 }
 
 static int restore(struct fixture *fixture)
@@ -186,6 +192,28 @@ static void test_a_model_too_large_is_in_no_lane(void **state)
 		assert_int_equal(engine_shard_count(lane_engine(fixture->lanes[i])), 0);
 }
 
+static void test_lanes_share_the_average_that_a_file_has(void **state)
+{
+	struct fixture *fixture = *state;
+	struct average swa;
+	char why[256];
+
+	for (uint32_t i = 0; i < BLOCKS * LIMIT_BLOCK_ELEMENTS; i++)
+		average[i] = (float)i;
+	assert_int_equal(average_begin(&swa, "swa", why, sizeof(why)), OPTD_OK);
+	swa.start = 3;
+	write_with(fixture, "a", swa);
+	start(fixture, MEMORY, 1);
+	if (restore(fixture) != 1)
+		fail_msg("%s", fixture->why);
+	for (uint32_t lane = 0; lane < LANES; lane++) {
+		const struct model *model = model_of(fixture, lane);
+		assert_true(average_equal(&model->settings.average, &swa));
+		assert_memory_equal(model->average, average + model->begin, model->elements * sizeof(float));
+		assert_true(model->weights[7] == 0);
+	}
+}
+
 /* It had room on one lane; of two the first has two blocks of three. */
 static void test_a_model_may_be_shared_unevenly(void **state)
 {
@@ -216,6 +244,7 @@ int main(void)
 		TEST(test_lanes_share_what_a_file_has),
 		TEST(test_a_restored_model_has_the_times_of_its_file),
 		TEST(test_a_model_too_large_is_in_no_lane),
+		TEST(test_lanes_share_the_average_that_a_file_has),
 		TEST(test_a_model_may_be_shared_unevenly),
 		TEST(test_one_model_too_many_is_refused_by_name),
 	};
