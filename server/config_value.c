@@ -131,6 +131,9 @@ void config_knob_allowed(const struct config_knob *knob, char *out, size_t out_b
 	case CONFIG_OPTIMIZER:
 		snprintf(out, out_bytes, "a name, or {name: adam, lr: 0.001, ...}");
 		break;
+	case CONFIG_AVERAGE:
+		snprintf(out, out_bytes, "ema, swa, or {kind: ema, decay: 0.999, ...}");
+		break;
 	}
 }
 
@@ -314,9 +317,10 @@ int value_set(const struct config_knob *knob, void *base, const char *text, size
 		memcpy(field, text, size + 1);
 		return 0;
 	case CONFIG_OPTIMIZER:
+	case CONFIG_AVERAGE:
 		break;
 	}
-	assert(knob->type != CONFIG_OPTIMIZER); /* config_model.c reads it */
+	assert(knob->type != CONFIG_OPTIMIZER && knob->type != CONFIG_AVERAGE); /* config_model.c reads them */
 	return OPTD_INTERNAL;
 }
 
