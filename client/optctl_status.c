@@ -14,7 +14,7 @@
 /* A lane's row with texts of its own. */
 struct row {
 	optd_status_row at;
-	char *texts[4];
+	char *texts[5];
 };
 
 struct rows {
@@ -42,14 +42,15 @@ static void keep(void *user, const optd_status_row *from)
 	row->at.model = row->texts[1] = strdup(from->model);
 	row->at.optimizer = row->texts[2] = strdup(from->optimizer);
 	row->at.waiting = row->texts[3] = strdup(from->waiting);
-	for (int i = 0; i < 4; i++)
+	row->at.average = row->texts[4] = strdup(from->average);
+	for (int i = 0; i < 5; i++)
 		rows->failed |= !row->texts[i];
 }
 
 static void rows_free(struct rows *rows)
 {
 	for (size_t i = 0; i < rows->count; i++)
-		for (int k = 0; k < 4; k++)
+		for (int k = 0; k < 5; k++)
 			free(rows->all[i].texts[k]);
 	free(rows->all);
 }
@@ -193,6 +194,11 @@ static void print_model(const optd_status_row *row)
 	printf("  optimizer   ");
 	optctl_text(stdout, row->optimizer);
 	printf("\n");
+	if (row->average[0]) {
+		printf("  average     ");
+		optctl_text(stdout, row->average);
+		printf("\n");
+	}
 	if (row->mode == OPTD_ASYNC)
 		printf("  workers     %u present, async\n", row->workers_present);
 	else
@@ -253,6 +259,7 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_object_set_new(model, "restored", json_boolean(total.restored));
 	json_object_set_new(model, "mode", json_string(mode_name(&total)));
 	json_object_set_new(model, "optimizer", json_string(total.optimizer));
+	json_object_set_new(model, "average", json_string(total.average));
 	json_object_set_new(model, "elements", number(total.elements));
 	json_object_set_new(model, "tensors", number(total.tensors));
 	json_object_set_new(model, "blocks", number(total.blocks));
