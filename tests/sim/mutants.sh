@@ -47,6 +47,11 @@ mutants() {
 	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/
 	frozen-counts|sim/test_cluster|server/core/model.c|s/	if (optim == NULL)$/	for (uint32_t e = index; optim == NULL \&\& e < index + run; e++) model->updates[e]++;\n&/
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
+	average-of-the-weights-before-the-update|sim/test_cluster|server/core/model.c|/^static void apply_run/,/^}/{ /^\toptim_step(/d; s/^\tfor (uint32_t end = index + run/\toptim_step(optim, isa, \&scalars->scalars, model->weights + base, slots, values, n);\n&/ }
+	average-moved-twice|core/test_reference|server/core/model.c|s/^\tif (model->average != NULL) .* while they are in the cache .*$/\tfor (int i = 0; model->average != NULL \&\& i < 2; i++)/
+	average-begins-late|core/test_reference|server/core/average.c|s/updates <= average->start/updates <= average->start + 1/
+	average-shared-with-weights|core/test_average|server/core/share.c|s/ && copy->key.source == key.source//
+	first-weights-are-no-average|sim/test_cluster|server/core/model.c|/^static void apply_init/,/^}/s/if (model->average != NULL)/if (false)/
 	END
 }
 
