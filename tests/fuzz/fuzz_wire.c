@@ -41,6 +41,7 @@ static void check_promises(const struct msg *msg)
 	must(msg->verb > 0 && msg->verb < MSG_VERB_COUNT);
 	must(msg->rank >= MSG_NO_RANK && msg->rank < (int32_t)LIMIT_WORKERS);
 	must(msg->part_count <= LIMIT_PARTS);
+	must(msg->source <= MSG_AVERAGE && (msg->verb != MSG_PUSH_PULL || msg->source == MSG_WEIGHTS));
 	for (uint32_t i = 0; i < msg->part_count; i++) {
 		const struct msg_part *part = &msg->parts[i];
 		must(part->count > 0 && part->first >= end);
