@@ -33,12 +33,14 @@ struct fake_daemon {
 	_Atomic int back;            /* steps that the model goes back with the restart */
 	_Atomic int lose_model;      /* and the model is gone with the restart */
 	_Atomic int refuse_push;     /* status of the next push */
+	_Atomic int averages;        /* pulls of an average are answered as such, with the weights */
 	_Atomic int lanes;           /* so many are named by WELCOME, if any, and the last as */
 	_Atomic(const char *) last_lane; /* this */
 	_Atomic int step_answers;    /* of the model, while it runs */
 
 	/* Counts. */
 	_Atomic int close_weight; /* of the last CLOSE_STEP */
+	_Atomic int base_version; /* of the last push */
 	_Atomic int hellos, opens, pushes, applied, closed_blocks, goodbyes;
 
 	/* The daemon's own. */
