@@ -13,6 +13,14 @@ static uint64_t deadline_of(const optd_client *client)
 	return hub_now_ms() + client->timeout_ms;
 }
 
+/* What a pull asks for. */
+struct wanted {
+	uint64_t min_version;
+	enum msg_source source;
+};
+
+static const struct wanted NEWEST = {0, MSG_WEIGHTS};
+
 /* ---- checks ----------------------------------------------------------- */
 
 static int check_worker(optd_model *model, const char *what)
@@ -45,7 +53,7 @@ static int call_begin(struct call *call, const uint32_t *tensors, uint32_t count
 
 /* Checks a call and starts it. */
 static int start(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
-                 uint64_t min_version, struct call **out)
+                 struct wanted wanted, struct call **out)
 {
 	const struct route *route;
 	bool push = verb != MSG_PULL, pull = verb != MSG_PUSH;
@@ -58,7 +66,7 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 	if (rc == 0 && pull)
 		rc = check_pointer(model, weights, "weights");
 	if (rc == 0)
-		rc = check_version(model, min_version);
+		rc = check_version(model, wanted.min_version);
 	if (rc == 0 && push)
 		rc = inplace_check(model, gradient, layout_elements(model->layout));
 	if (rc == 0 && push)
@@ -76,7 +84,8 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 	call->source = gradient;
 	call->target = weights;
 	call->in_place = push && pull && gradient == weights;
-	call->min_version = min_version;
+	call->min_version = wanted.min_version;
+	call->source_of_pull = wanted.source;
 	call->weight = push ? model->weight : 0;
 	if (push)
 		verdict_mark(call, verdict);
@@ -87,27 +96,32 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 }
 
 static int run(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
-               uint64_t min_version)
+               struct wanted wanted)
 {
 	struct call *call;
 	uint64_t deadline_ms = deadline_of(model->client);
-	int rc = start(model, verb, gradient, weights, min_version, &call);
+	int rc = start(model, verb, gradient, weights, wanted, &call);
 	return rc < 0 ? rc : call_finish(model->client, call, deadline_ms);
 }
 
 int optd_push_pull(optd_model *model, const float *gradient, float *weights)
 {
-	return run(model, MSG_PUSH_PULL, gradient, weights, 0);
+	return run(model, MSG_PUSH_PULL, gradient, weights, NEWEST);
 }
 
 int optd_push(optd_model *model, const float *gradient)
 {
-	return run(model, MSG_PUSH, gradient, NULL, 0);
+	return run(model, MSG_PUSH, gradient, NULL, NEWEST);
 }
 
 int optd_pull(optd_model *model, float *weights, uint64_t min_version)
 {
-	return run(model, MSG_PULL, NULL, weights, min_version);
+	return run(model, MSG_PULL, NULL, weights, (struct wanted){min_version, MSG_WEIGHTS});
+}
+
+int optd_pull_average(optd_model *model, float *weights, uint64_t min_version)
+{
+	return run(model, MSG_PULL, NULL, weights, (struct wanted){min_version, MSG_AVERAGE});
 }
 
 int optd_set_weight(optd_model *model, double samples)
@@ -190,7 +204,7 @@ static bool shares_array(const optd_part *parts, uint32_t count)
 }
 
 static int run_route(optd_model *model, enum msg_verb verb, const struct some *some, uint32_t count,
-                     uint64_t min_version, bool in_place)
+                     struct wanted wanted, bool in_place)
 {
 	optd_client *client = model->client;
 	const struct route *route;
@@ -205,7 +219,8 @@ static int run_route(optd_model *model, enum msg_verb verb, const struct some *s
 	call->sources = some->sources;
 	call->targets = some->targets;
 	call->in_place = in_place;
-	call->min_version = min_version;
+	call->min_version = wanted.min_version;
+	call->source_of_pull = wanted.source;
 	call->weight = verb != MSG_PULL ? model->weight : 0;
 	if (verb != MSG_PULL)
 		verdict_mark(call, some->verdict);
@@ -214,19 +229,19 @@ static int run_route(optd_model *model, enum msg_verb verb, const struct some *s
 }
 
 static int run_some(optd_model *model, enum msg_verb verb, const optd_part *parts, uint32_t count,
-                    uint64_t min_version)
+                    struct wanted wanted)
 {
 	struct some some = {0};
 	int rc = verb == MSG_PULL ? 0 : check_worker(model, "push");
 	if (rc == 0 && count > 0)
 		rc = check_pointer(model, parts, "parts");
 	if (rc == 0)
-		rc = check_version(model, min_version);
+		rc = check_version(model, wanted.min_version);
 	if (rc < 0)
 		return rc;
 	rc = some_make(model, parts, count, verb, &some);
 	if (rc == 0)
-		rc = run_route(model, verb, &some, count, min_version,
+		rc = run_route(model, verb, &some, count, wanted,
 		               verb == MSG_PUSH_PULL && shares_array(parts, count));
 	some_free(&some);
 	return rc;
@@ -234,26 +249,31 @@ static int run_some(optd_model *model, enum msg_verb verb, const optd_part *part
 
 int optd_push_pull_parts(optd_model *model, const optd_part *parts, uint32_t count)
 {
-	return run_some(model, MSG_PUSH_PULL, parts, count, 0);
+	return run_some(model, MSG_PUSH_PULL, parts, count, NEWEST);
 }
 
 int optd_push_parts(optd_model *model, const optd_part *parts, uint32_t count)
 {
-	return run_some(model, MSG_PUSH, parts, count, 0);
+	return run_some(model, MSG_PUSH, parts, count, NEWEST);
 }
 
 int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t count, uint64_t min_version)
 {
-	return run_some(model, MSG_PULL, parts, count, min_version);
+	return run_some(model, MSG_PULL, parts, count, (struct wanted){min_version, MSG_WEIGHTS});
+}
+
+int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count, uint64_t min_version)
+{
+	return run_some(model, MSG_PULL, parts, count, (struct wanted){min_version, MSG_AVERAGE});
 }
 
 /* ---- started calls ---------------------------------------------------- */
 
 static int started(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
-                   uint64_t min_version, optd_ticket *ticket)
+                   struct wanted wanted, optd_ticket *ticket)
 {
 	struct call *call;
-	int rc = start(model, verb, gradient, weights, min_version, &call);
+	int rc = start(model, verb, gradient, weights, wanted, &call);
 	if (rc < 0)
 		return rc;
 	*ticket = call->ticket;
@@ -265,15 +285,20 @@ static int started(optd_model *model, enum msg_verb verb, const float *gradient,
 
 int optd_start_push_pull(optd_model *model, const float *gradient, float *weights, optd_ticket *ticket)
 {
-	return started(model, MSG_PUSH_PULL, gradient, weights, 0, ticket);
+	return started(model, MSG_PUSH_PULL, gradient, weights, NEWEST, ticket);
 }
 
 int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket)
 {
-	return started(model, MSG_PUSH, gradient, NULL, 0, ticket);
+	return started(model, MSG_PUSH, gradient, NULL, NEWEST, ticket);
 }
 
 int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket)
 {
-	return started(model, MSG_PULL, NULL, weights, min_version, ticket);
+	return started(model, MSG_PULL, NULL, weights, (struct wanted){min_version, MSG_WEIGHTS}, ticket);
+}
+
+int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket)
+{
+	return started(model, MSG_PULL, NULL, weights, (struct wanted){min_version, MSG_AVERAGE}, ticket);
 }

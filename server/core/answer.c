@@ -45,8 +45,9 @@ static void attach_weights(struct engine *engine, struct shard *shard, const str
                            struct outbox_entry *entry, struct outbox *out)
 {
 	copy_parts(entry, wait, out);
+	entry->head.source = wait->source;
 	entry->payload =
-	        share_weights(&engine->share, shard, wait->parts, wait->part_count, engine->pool);
+	        share_weights(&engine->share, shard, wait->source, wait->parts, wait->part_count, engine->pool);
 	if (entry->payload == NULL) {
 		entry->head.status = OPTD_NO_MEMORY;
 		entry->head.part_count = 0;
