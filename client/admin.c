@@ -169,7 +169,7 @@ static void keep_report(struct call *call, uint32_t index, const struct msg *rep
 /* A row's texts, ended with NUL. */
 struct row_text {
 	char model[LIMIT_NAME_BYTES + 1];
-	char optimizer[LIMIT_TEXT_BYTES + 1];
+	char optimizer[LIMIT_TEXT_BYTES + 1], average[LIMIT_NAME_BYTES + 1];
 	char waiting[LIMIT_TEXT_BYTES + 1];
 	char tensor[LIMIT_NAME_BYTES + 1];
 };
@@ -216,6 +216,7 @@ static void make_row(const struct wire_model_status *s, const char *endpoint, st
 		.growth_tracker = s->growth_tracker,
 		.scaler = {s->loss_scale.init_scale, s->loss_scale.growth_factor, s->loss_scale.backoff_factor,
 	                   s->loss_scale.growth_interval},
+		.average = text_copy(s->average, text->average, sizeof(text->average)),
 	};
 }
 

@@ -37,6 +37,7 @@ int call_fill(optd_client *client, const struct inflight_request *request, struc
 	msg->step = call->step;
 	msg->base_version = call->base_version;
 	msg->min_version = call->min_version;
+	msg->source = call->source_of_pull;
 	msg->weight = call->weight;
 	msg->token = call->token;
 	verdict_fill(call, msg);
@@ -57,6 +58,9 @@ static int take_weights(struct call *call, uint32_t index, const struct msg *rep
 	const struct route_message *m = &call->route->messages[index];
 	if (reply->payload_bytes != m->bytes)
 		return OPTD_MALFORMED;
+	/* A server that does not know averages gives what it has. */
+	if (reply->source != call->source_of_pull)
+		return OPTD_UNSUPPORTED;
 	route_scatter(call->route, m, reply->payload, call->targets ? call->targets : &call->target);
 	call->overwrote = call->in_place;
 	if (reply->version < call->version)

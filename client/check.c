@@ -45,7 +45,7 @@ static int check_hyper(optd_client *client, const char *model, const optd_hyper 
 	return rc;
 }
 
-static int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count)
+int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count)
 {
 	if (count > LIMIT_HYPERS)
 		return client_fail(client, OPTD_TOO_LARGE, "%u hyper-parameters, at most %u are allowed", count,
@@ -193,6 +193,8 @@ int check_open_options(optd_client *client, const char *model, const optd_open_o
 		rc = check_groups(client, model, options);
 	if (rc == 0)
 		rc = check_clip(client, model, options);
+	if (rc == 0)
+		rc = average_check(client, model, options);
 	if (rc == 0)
 		rc = check_known(client, (unsigned)options->mode, OPTD_ASYNC, "mode");
 	if (rc == 0)

@@ -15,6 +15,7 @@
  *     init.c     first weights
  *     check.c    what the wire would refuse
  *     clip.c     clipping by a norm
+ *     average.c  an average of the weights: what is said of it
  *     admin.c    status, lanes, save, drop, goodbye
  *     error.c    sentences
  *
@@ -107,6 +108,7 @@ struct call {
 	struct inplace_array *shared; /* with in_place; owned */
 	uint32_t shared_count;
 	uint64_t step, base_version, min_version, token;
+	enum msg_source source_of_pull;
 	double weight;
 	double loss_scale;
 	bool poisoned; /* its gradient is not finite, and the step is to be skipped */
@@ -160,6 +162,7 @@ struct optd_model {
 	bool has_outcome;
 	optd_step_outcome outcome;
 	uint64_t version, version_max;
+	uint64_t base_version; /* of the weights that the program has */
 	optd_model_info info;
 	/* Arrays of a step that was broken off, part gradient, part weights. */
 	struct inplace_array *spoiled;
@@ -383,6 +386,18 @@ int check_version(optd_model *model, uint64_t min_version);
 int check_clip(optd_client *client, const char *model, const optd_open_options *options);
 /* A server that does not know clipping passes over it, and would train without. */
 int check_clip_known(optd_model *model);
+
+/* Refuses hyper-parameters that are none. */
+int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count);
+
+/* ---- average.c -------------------------------------------------------- */
+
+/* The average that options name, checked like them; and as OPEN says it, kept.  False
+ * without memory. */
+int average_check(optd_client *client, const char *model, const optd_open_options *options);
+bool average_keep(struct keep *keep, const optd_open_options *options, struct msg_average *out);
+/* "ema decay=0.999 ...", or "". */
+void average_describe(const struct msg_average *average, char *text, size_t text_bytes);
 
 /* ---- finite.c --------------------------------------------------------- */
 

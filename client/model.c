@@ -252,6 +252,7 @@ static void take_rule(optd_model *model, const struct msg_rule *told)
 	model->rule_lost = !keep_text(keep, &rule->name) || !keep_text(keep, &rule->match) ||
 	                   !keep_hypers(keep, rule->hypers, rule->hyper_count) ||
 	                   !keep_schedule(keep, rule->schedule, rule->schedule_count) ||
+	                   !keep_average(keep, &rule->average) ||
 	                   !keep_groups(keep, &rule->groups, rule->group_count);
 }
 
@@ -263,6 +264,7 @@ static void take_lead(optd_model *model, const struct msg *reply)
 	text_copy(reply->opened.optimizer, info->optimizer, sizeof(info->optimizer));
 	text_copy(reply->text, info->attached, sizeof(info->attached));
 	take_rule(model, &reply->rule);
+	average_describe(&model->rule.average, info->average, sizeof(info->average));
 	if (model->layout || reply->payload_bytes == 0)
 		return;
 	struct layout *layout = NULL;

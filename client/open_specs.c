@@ -82,7 +82,7 @@ static bool keep_options(struct keep *keep, const optd_open_options *options, st
 	return keep_text(keep, &open->optimizer) && keep_text(keep, &open->match) &&
 	       keep_text(keep, &open->run) && keep_hypers(keep, open->hypers, open->hyper_count) &&
 	       keep_schedule(keep, open->schedule, open->schedule_count) &&
-	       keep_given_groups(keep, options, open);
+	       average_keep(keep, options, &open->average) && keep_given_groups(keep, options, open);
 }
 
 static struct msg_loss_scale loss_scale_of(const optd_scaler *given)

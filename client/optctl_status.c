@@ -13,7 +13,7 @@
 #include "client/optctl.h"
 #include "client/optctl_finite.h"
 
-#define ROW_TEXTS 5
+#define ROW_TEXTS 6
 
 /* A lane's row with texts of its own. */
 struct row {
@@ -47,6 +47,7 @@ static void keep(void *user, const optd_status_row *from)
 	row->at.optimizer = row->texts[2] = strdup(from->optimizer);
 	row->at.waiting = row->texts[3] = strdup(from->waiting);
 	row->at.skipped_tensor = row->texts[4] = strdup(from->skipped_tensor);
+	row->at.average = row->texts[5] = strdup(from->average);
 	for (int i = 0; i < ROW_TEXTS; i++)
 		rows->failed |= !row->texts[i];
 }
@@ -209,6 +210,11 @@ static void print_model(const optd_status_row *row)
 	printf("  optimizer   ");
 	optctl_text(stdout, row->optimizer);
 	printf("\n");
+	if (row->average[0]) {
+		printf("  average     ");
+		optctl_text(stdout, row->average);
+		printf("\n");
+	}
 	if (row->mode == OPTD_ASYNC)
 		printf("  workers     %u present, async\n", row->workers_present);
 	else
@@ -281,6 +287,7 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_object_set_new(model, "restored", json_boolean(total.restored));
 	json_object_set_new(model, "mode", json_string(mode_name(&total)));
 	json_object_set_new(model, "optimizer", json_string(total.optimizer));
+	json_object_set_new(model, "average", json_string(total.average));
 	json_object_set_new(model, "elements", number(total.elements));
 	json_object_set_new(model, "tensors", number(total.tensors));
 	json_object_set_new(model, "blocks", number(total.blocks));

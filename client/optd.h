@@ -257,6 +257,10 @@ typedef struct optd_open_options {
 	uint32_t schedule_count;       /* at most 4; 0: a constant rate */
 	const optd_group *groups; /* a pattern that matches no tensor is OPTD_HYPER */
 	uint32_t group_count;     /* at most 8, which with all else fit a header of 4096 bytes */
+	const char *average; /* "ema" or "swa": an average of the weights that the server keeps beside
+	                        them, as torch.optim.swa_utils; NULL: none */
+	const optd_hyper *average_hypers; /* "start", "every"; ema: "decay", "num_updates" too */
+	uint32_t average_hyper_count;     /* at most 8 */
 	optd_mode mode;        /* default: sync */
 	optd_reduce reduce;    /* default: mean */
 	uint32_t workers;      /* ranks that make a step in sync; default 1 */
@@ -298,6 +302,7 @@ typedef struct optd_model_info {
 	 * servers know policies. */
 	optd_nonfinite nonfinite;
 	int keeps_loss_scale; /* see optd_loss_scale */
+	char average[160]; /* "ema decay=0.999 num_updates=0 start=0 every=1", or "": none is kept */
 } optd_model_info;
 
 /* Opens a model; a worker creates it if need be.  layout is borrowed for the call; a
@@ -378,6 +383,10 @@ OPTD_API int optd_push_half(optd_model *model, optd_half type, const uint16_t *g
  * that has none yet it waits for the first ones; if nobody gives them in time (the client's
  * timeout or the model's step_timeout) it ends with OPTD_TIMEOUT, which says so. */
 OPTD_API int optd_pull(optd_model *model, float *weights, uint64_t min_version);
+/* The average of the weights, of a model that keeps one: the same vector in the same order,
+ * and like optd_pull otherwise; optd_model_versions then speaks of the weights that are in it.
+ * Of a model that keeps none it is OPTD_INVALID.  push_pull always brings the weights. */
+OPTD_API int optd_pull_average(optd_model *model, float *weights, uint64_t min_version);
 
 /* The same for some tensors.  A push of some tensors is a whole step: this worker
  * has nothing for the others in it.  Tensors in ascending order, each once. */
@@ -391,6 +400,8 @@ OPTD_API int optd_push_pull_parts(optd_model *model, const optd_part *parts, uin
 OPTD_API int optd_push_parts(optd_model *model, const optd_part *parts, uint32_t count);
 OPTD_API int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t count,
                              uint64_t min_version);
+OPTD_API int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count,
+                                     uint64_t min_version);
 
 /* Likewise of gradients of two bytes an element, all of one type in a call. */
 typedef struct optd_half_part {
@@ -469,6 +480,7 @@ OPTD_API int optd_start_push_pull_half(optd_model *model, optd_half type, const 
 OPTD_API int optd_start_push_half(optd_model *model, optd_half type, const uint16_t *gradient,
                                   optd_ticket *ticket);
 OPTD_API int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
+OPTD_API int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 
 /* Waits until the ticket is done, at most timeout_ms (0: the client's timeout), and
  * returns its result, which may be OPTD_SKIPPED.  OPTD_TIMEOUT leaves it under way: wait again, or optd_cancel. A
@@ -537,6 +549,7 @@ typedef struct optd_status_row {
 	double loss_scale;           /* of the next step; 0: the server keeps none */
 	uint32_t growth_tracker;     /* steps since it changed, none of them skipped */
 	optd_scaler scaler;          /* its settings */
+	const char *average; /* "ema decay=0.999 ..." or "" */
 } optd_status_row;
 
 /* What a lane has counted since its daemon started. */

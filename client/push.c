@@ -28,6 +28,14 @@ static struct pushed halves(optd_half type, const uint16_t *gradient)
 	return (struct pushed){gradient, type_of(type)};
 }
 
+/* What a pull asks for. */
+struct wanted {
+	uint64_t min_version;
+	enum msg_source source;
+};
+
+static const struct wanted NEWEST = {0, MSG_WEIGHTS};
+
 /* ---- checks ----------------------------------------------------------- */
 
 static int check_type(optd_model *model, enum dtype type)
@@ -82,7 +90,7 @@ static int call_begin(struct call *call, const uint32_t *tensors, uint32_t count
 
 /* Checks a call and starts it. */
 static int start(optd_model *model, enum msg_verb verb, struct pushed gradient, float *weights,
-                 uint64_t min_version, struct call **out)
+                 struct wanted wanted, struct call **out)
 {
 	uint64_t count = layout_elements(model->layout);
 	const struct route *route;
@@ -98,7 +106,7 @@ static int start(optd_model *model, enum msg_verb verb, struct pushed gradient, 
 	if (rc == 0 && pull)
 		rc = check_pointer(model, weights, "weights");
 	if (rc == 0)
-		rc = check_version(model, min_version);
+		rc = check_version(model, wanted.min_version);
 	if (rc == 0 && push && pull)
 		rc = check_apart(model, gradient, weights, count);
 	if (rc == 0 && push)
@@ -119,7 +127,8 @@ static int start(optd_model *model, enum msg_verb verb, struct pushed gradient, 
 	call->source = gradient.values;
 	call->target = weights;
 	call->in_place = push && pull && gradient.values == weights;
-	call->min_version = min_version;
+	call->min_version = wanted.min_version;
+	call->source_of_pull = wanted.source;
 	call->weight = push ? model->weight : 0;
 	if (push)
 		verdict_mark(call, verdict);
@@ -130,37 +139,42 @@ static int start(optd_model *model, enum msg_verb verb, struct pushed gradient, 
 }
 
 static int run(optd_model *model, enum msg_verb verb, struct pushed gradient, float *weights,
-               uint64_t min_version)
+               struct wanted wanted)
 {
 	struct call *call;
 	uint64_t deadline_ms = deadline_of(model->client);
-	int rc = start(model, verb, gradient, weights, min_version, &call);
+	int rc = start(model, verb, gradient, weights, wanted, &call);
 	return rc < 0 ? rc : call_finish(model->client, call, deadline_ms);
 }
 
 int optd_push_pull(optd_model *model, const float *gradient, float *weights)
 {
-	return run(model, MSG_PUSH_PULL, floats(gradient), weights, 0);
+	return run(model, MSG_PUSH_PULL, floats(gradient), weights, NEWEST);
 }
 
 int optd_push(optd_model *model, const float *gradient)
 {
-	return run(model, MSG_PUSH, floats(gradient), NULL, 0);
+	return run(model, MSG_PUSH, floats(gradient), NULL, NEWEST);
 }
 
 int optd_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient, float *weights)
 {
-	return run(model, MSG_PUSH_PULL, halves(type, gradient), weights, 0);
+	return run(model, MSG_PUSH_PULL, halves(type, gradient), weights, NEWEST);
 }
 
 int optd_push_half(optd_model *model, optd_half type, const uint16_t *gradient)
 {
-	return run(model, MSG_PUSH, halves(type, gradient), NULL, 0);
+	return run(model, MSG_PUSH, halves(type, gradient), NULL, NEWEST);
 }
 
 int optd_pull(optd_model *model, float *weights, uint64_t min_version)
 {
-	return run(model, MSG_PULL, floats(NULL), weights, min_version);
+	return run(model, MSG_PULL, floats(NULL), weights, (struct wanted){min_version, MSG_WEIGHTS});
+}
+
+int optd_pull_average(optd_model *model, float *weights, uint64_t min_version)
+{
+	return run(model, MSG_PULL, floats(NULL), weights, (struct wanted){min_version, MSG_AVERAGE});
 }
 
 int optd_set_weight(optd_model *model, double samples)
@@ -267,7 +281,7 @@ static bool shares_array(const struct some *some)
 	return false;
 }
 
-static int run_route(optd_model *model, enum msg_verb verb, const struct some *some, uint64_t min_version)
+static int run_route(optd_model *model, enum msg_verb verb, const struct some *some, struct wanted wanted)
 {
 	optd_client *client = model->client;
 	const struct route *route;
@@ -283,7 +297,8 @@ static int run_route(optd_model *model, enum msg_verb verb, const struct some *s
 	call->sources = some->sources;
 	call->targets = some->targets;
 	call->in_place = verb == MSG_PUSH_PULL && some->type == DTYPE_F32 && shares_array(some);
-	call->min_version = min_version;
+	call->min_version = wanted.min_version;
+	call->source_of_pull = wanted.source;
 	call->weight = verb != MSG_PULL ? model->weight : 0;
 	if (verb != MSG_PULL)
 		verdict_mark(call, some->verdict);
@@ -292,14 +307,14 @@ static int run_route(optd_model *model, enum msg_verb verb, const struct some *s
 }
 
 /* Does a call of these arrays, or of none after an error, and frees them. */
-static int run_some(optd_model *model, enum msg_verb verb, int rc, struct some *some, uint64_t min_version)
+static int run_some(optd_model *model, enum msg_verb verb, int rc, struct some *some, struct wanted wanted)
 {
 	if (rc == 0)
-		rc = check_version(model, min_version);
+		rc = check_version(model, wanted.min_version);
 	for (uint32_t i = 0; rc == 0 && i < some->count; i++)
 		rc = check_part(model, some, i, verb);
 	if (rc == 0)
-		rc = run_route(model, verb, some, min_version);
+		rc = run_route(model, verb, some, wanted);
 	some_free(some);
 	return rc;
 }
@@ -310,7 +325,7 @@ static int push_floats(optd_model *model, enum msg_verb verb, const optd_part *p
 	int rc = check_worker(model, "push");
 	if (rc == 0)
 		rc = some_of_floats(model, parts, count, &some);
-	return run_some(model, verb, rc, &some, 0);
+	return run_some(model, verb, rc, &some, NEWEST);
 }
 
 static int push_halves(optd_model *model, enum msg_verb verb, optd_half type, const optd_half_part *parts,
@@ -320,7 +335,14 @@ static int push_halves(optd_model *model, enum msg_verb verb, optd_half type, co
 	int rc = check_worker(model, "push");
 	if (rc == 0)
 		rc = some_of_halves(model, type, parts, count, &some);
-	return run_some(model, verb, rc, &some, 0);
+	return run_some(model, verb, rc, &some, NEWEST);
+}
+
+static int pull_floats(optd_model *model, const optd_part *parts, uint32_t count, struct wanted wanted)
+{
+	struct some some = {0};
+	int rc = some_of_floats(model, parts, count, &some);
+	return run_some(model, MSG_PULL, rc, &some, wanted);
 }
 
 int optd_push_pull_parts(optd_model *model, const optd_part *parts, uint32_t count)
@@ -345,18 +367,21 @@ int optd_push_parts_half(optd_model *model, optd_half type, const optd_half_part
 
 int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t count, uint64_t min_version)
 {
-	struct some some = {0};
-	int rc = some_of_floats(model, parts, count, &some);
-	return run_some(model, MSG_PULL, rc, &some, min_version);
+	return pull_floats(model, parts, count, (struct wanted){min_version, MSG_WEIGHTS});
+}
+
+int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count, uint64_t min_version)
+{
+	return pull_floats(model, parts, count, (struct wanted){min_version, MSG_AVERAGE});
 }
 
 /* ---- started calls ---------------------------------------------------- */
 
 static int started(optd_model *model, enum msg_verb verb, struct pushed gradient, float *weights,
-                   uint64_t min_version, optd_ticket *ticket)
+                   struct wanted wanted, optd_ticket *ticket)
 {
 	struct call *call;
-	int rc = start(model, verb, gradient, weights, min_version, &call);
+	int rc = start(model, verb, gradient, weights, wanted, &call);
 	if (rc < 0)
 		return rc;
 	*ticket = call->ticket;
@@ -368,26 +393,31 @@ static int started(optd_model *model, enum msg_verb verb, struct pushed gradient
 
 int optd_start_push_pull(optd_model *model, const float *gradient, float *weights, optd_ticket *ticket)
 {
-	return started(model, MSG_PUSH_PULL, floats(gradient), weights, 0, ticket);
+	return started(model, MSG_PUSH_PULL, floats(gradient), weights, NEWEST, ticket);
 }
 
 int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket)
 {
-	return started(model, MSG_PUSH, floats(gradient), NULL, 0, ticket);
+	return started(model, MSG_PUSH, floats(gradient), NULL, NEWEST, ticket);
 }
 
 int optd_start_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient, float *weights,
                               optd_ticket *ticket)
 {
-	return started(model, MSG_PUSH_PULL, halves(type, gradient), weights, 0, ticket);
+	return started(model, MSG_PUSH_PULL, halves(type, gradient), weights, NEWEST, ticket);
 }
 
 int optd_start_push_half(optd_model *model, optd_half type, const uint16_t *gradient, optd_ticket *ticket)
 {
-	return started(model, MSG_PUSH, halves(type, gradient), NULL, 0, ticket);
+	return started(model, MSG_PUSH, halves(type, gradient), NULL, NEWEST, ticket);
 }
 
 int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket)
 {
-	return started(model, MSG_PULL, floats(NULL), weights, min_version, ticket);
+	return started(model, MSG_PULL, floats(NULL), weights, (struct wanted){min_version, MSG_WEIGHTS}, ticket);
+}
+
+int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket)
+{
+	return started(model, MSG_PULL, floats(NULL), weights, (struct wanted){min_version, MSG_AVERAGE}, ticket);
 }

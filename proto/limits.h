@@ -115,6 +115,9 @@
 /* Values of one: a number, a pair of betas, three coefficients of muon. */
 #define LIMIT_HYPER_VALUES 3u
 
+/* Settings of an average of the weights: two of ema, start and every, and room. */
+#define LIMIT_AVERAGE_HYPERS 8u
+
 /* A learning-rate schedule: stretches of it, parameters of each (onecycle has eight),
  * values of one (milestones). */
 #define LIMIT_SCHEDULE_PARTS 4u

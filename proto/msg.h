@@ -60,6 +60,8 @@ struct msg_part {
 
 enum msg_mode { MSG_MODE_UNSET = 0, MSG_SYNC = 1, MSG_ASYNC = 2 };
 enum msg_reduce { MSG_REDUCE_UNSET = 0, MSG_MEAN = 1, MSG_SUM = 2 };
+/* Which vector a PULL is about. */
+enum msg_source { MSG_WEIGHTS = 0, MSG_AVERAGE = 1 };
 enum msg_resume { MSG_RESUME_AUTO = 0, MSG_RESUME_NEVER = 1, MSG_RESUME_MUST = 2 };
 
 /* What becomes of a gradient that holds NaN or Inf: the whole step is left out, the push
@@ -148,6 +150,13 @@ struct msg_clip {
 	double tensor_norm; /* of each tensor */
 };
 
+/* An average of the weights that the server keeps beside them; no kind: none is named. */
+struct msg_average {
+	struct msg_text kind;
+	uint32_t hyper_count;
+	struct msg_hyper hypers[LIMIT_AVERAGE_HYPERS];
+};
+
 struct msg_open {
 	struct msg_text model;
 	uint32_t daemon, daemons; /* place of this server in the worker's list */
@@ -174,10 +183,11 @@ struct msg_open {
 	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
 	uint32_t group_count;    /* 0: take the model's, but see whole_settings */
 	const struct msg_group *groups;
-	bool whole_settings; /* no schedule, groups, clipping and loss scale but these: where none
-	                        is, the model must have none */
+	bool whole_settings; /* no schedule, groups, clipping, loss scale and average but these:
+	                        where none is, the model must have none */
 	enum msg_nonfinite nonfinite;
 	struct msg_loss_scale loss_scale;
+	struct msg_average average; /* no kind: take the model's, but see whole_settings */
 };
 
 enum msg_model_state {
@@ -222,6 +232,7 @@ struct msg_rule {
 	uint32_t group_count;
 	const struct msg_group *groups;
 	struct msg_clip clip;
+	struct msg_average average; /* no kind: the model has none */
 };
 
 struct msg_named {
@@ -255,6 +266,7 @@ struct msg {
 	uint64_t step;         /* PUSH*: the step; replies: steps completed */
 	uint64_t base_version; /* what the gradient was computed on */
 	uint64_t min_version;  /* PULL: wait until each block has seen so many updates */
+	enum msg_source source; /* PULL: of what; its reply: likewise */
 	uint64_t version;      /* replies: lowest version over the parts */
 	uint64_t version_max;  /* replies: highest */
 	uint64_t token;        /* INIT */

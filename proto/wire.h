@@ -101,6 +101,7 @@ struct wire_model_status {
 	struct msg_loss_scale loss_scale;
 	double scale;            /* now; 0: the server keeps none */
 	uint32_t growth_tracker;
+	struct msg_text average;   /* "ema decay=0.999 ...", or empty */
 };
 
 /* Appends one record at buffer; returns bytes written, 0 if it does not fit. */

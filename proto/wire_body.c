@@ -118,6 +118,8 @@ static int open_read(const Optd__V1__Open *in, struct wire_arena *arena, struct 
 	if (rc == 0)
 		rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 	if (rc == 0)
+		rc = wire_average_read(in->average, &out->average, why);
+	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
 	return rc < 0 ? rc
 	              : wire_groups_read(in->groups, in->n_groups, arena, &out->groups, &out->group_count, why);
@@ -156,6 +158,8 @@ static int rule_read(const Optd__V1__Opened *in, struct wire_arena *arena, struc
 	out->match = wire_text(in->match);
 	out->clip = wire_norms_of_opened(in);
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	if (rc == 0)
+		rc = wire_average_read(in->average, &out->average, why);
 	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
 	return rc < 0 ? rc
@@ -310,6 +314,7 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	wire_norms_to_open(&in->clip, out);
 	out->nonfinite = wire_nonfinite_write(in->nonfinite);
 	out->loss_scale = wire_loss_scale_write(&in->loss_scale, &body->loss_scale);
+	out->average = wire_average_write(&in->average, &body->average);
 	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	wire_hypers_write(in->hypers, in->hyper_count, &body->rule);
@@ -324,6 +329,7 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 
 	wire_norms_to_opened(&in->clip, out);
 	out->rule = wire_clip(in->name, LIMIT_NAME_BYTES);
+	out->average = wire_average_write(&in->average, &body->average);
 	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
 	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;

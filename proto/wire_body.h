@@ -23,6 +23,12 @@ struct wire_groups {
 	struct wire_rule rules[LIMIT_GROUPS];
 };
 
+struct wire_average {
+	Optd__V1__Average average;
+	Optd__V1__Hyper hypers[LIMIT_AVERAGE_HYPERS];
+	Optd__V1__Hyper *pointers[LIMIT_AVERAGE_HYPERS];
+};
+
 struct wire_body {
 	union {
 		Optd__V1__Hello hello;
@@ -37,6 +43,7 @@ struct wire_body {
 		ProtobufCBinaryData endpoints[LIMIT_LANES];
 		struct wire_rule rule;
 	};
+	struct wire_average average;
 };
 
 /* Copies the body that belongs to out's verb; refuses one that is missing or
@@ -67,6 +74,12 @@ ProtobufCBinaryData wire_nonfinite_write(enum msg_nonfinite policy);
 void wire_loss_scale_read(const Optd__V1__LossScale *in, struct msg_loss_scale *out);
 /* Laid out in room, or NULL where none is given. */
 Optd__V1__LossScale *wire_loss_scale_write(const struct msg_loss_scale *in, Optd__V1__LossScale *room);
+
+/* ---- wire_average.c ---- */
+
+int wire_average_read(const Optd__V1__Average *in, struct msg_average *out, const struct refusal *why);
+/* Its message, laid out in `room`; NULL for none. */
+Optd__V1__Average *wire_average_write(const struct msg_average *in, struct wire_average *room);
 
 /* ---- shared by wire_body.c and wire_group.c ---- */
 

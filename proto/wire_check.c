@@ -102,6 +102,11 @@ static int check_kinds(const struct msg *msg, const struct refusal *why)
 		rc = wire_check_known(msg->place, MSG_INLINE, "place", why);
 	if (rc == 0)
 		rc = check_dtype(msg, why);
+	if (rc == 0)
+		rc = wire_check_known(msg->source, MSG_AVERAGE, "source", why);
+	/* Passed over, it would bring the weights to one who takes them for something else. */
+	if (rc == 0 && msg->verb == MSG_PUSH_PULL && msg->source != MSG_WEIGHTS)
+		rc = refuse(why, OPTD_UNSUPPORTED, "PUSH_PULL of an average: it brings the weights, PULL the average");
 	return rc;
 }
 

@@ -6,6 +6,7 @@
  *     wire_group.c     the part of it about parameter groups
  *     wire_norms.c     the part of it about clipping
  *     wire_finite.c    what is about NaN, skipped steps and loss scales
+ *     wire_average.c   the part of it about averages
  *     wire_check.c     whether a struct msg from a peer may be believed;
  *                      wire_check_body.c is the part about bodies
  *     wire_arena.c     memory for unpacking

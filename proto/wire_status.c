@@ -63,6 +63,7 @@ size_t wire_status_encode(const struct wire_model_status *status, void *buffer, 
 	record.clipped = status->clipped;
 	record.overflowed = status->overflowed;
 	finite_write(status, &parts, &record);
+	record.average = wire_clip(status->average, LIMIT_NAME_BYTES);
 	if (wire_record_bytes(&record.base) > buffer_bytes)
 		return 0;
 	return wire_record_put(&record.base, buffer);
@@ -100,6 +101,7 @@ static void status_read(const Optd__V1__ModelStatus *record, struct wire_model_s
 	        .last_factor = record->last_factor,
 	        .clipped = record->clipped,
 	        .overflowed = record->overflowed,
+	        .average = wire_text(record->average),
 	};
 }
 
@@ -132,6 +134,7 @@ static bool status_sane(const struct wire_model_status *status)
 	       wire_check_text(status->waiting, LIMIT_TEXT_BYTES, "", &nowhere) == 0 &&
 	       wire_check_text(status->skipped.tensor, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
 	       wire_loss_scale_check(&status->loss_scale, &nowhere) == 0 && isfinite(status->scale) &&
+	       wire_check_text(status->average, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
 	       (uint32_t)status->state - MSG_MODEL_READY <= MSG_MODEL_WAITING - MSG_MODEL_READY &&
 	       (uint32_t)status->mode <= MSG_ASYNC && (uint32_t)status->reduce <= MSG_SUM;
 }

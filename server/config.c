@@ -111,6 +111,9 @@ static const struct config_knob knobs[] = {
 	{ "models.optimizer", CONFIG_OPTIMIZER, AT_MODEL(optimizer),
 	  .about = "a name, or {name, match, hyper-parameters by PyTorch's names, schedule, groups}; default: "
 	           "the worker's, else sgd with lr 0.001" },
+	{ "models.average", CONFIG_AVERAGE, AT_MODEL(average),
+	  .about = "an average of the weights that is kept beside them and can be pulled and exported: a kind, "
+	           "or {kind, start, every, and of ema decay, num_updates}; default: the worker's, else none" },
 	{ "models.mode", CONFIG_ENUM, AT_MODEL(mode), WORDS(mode_words),
 	  .about =
 	          "sync: a step takes one push of every worker; async: each push is applied at once; "

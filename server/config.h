@@ -21,6 +21,7 @@
 #include "optim/optim.h"
 #include "proto/limits.h"
 #include "proto/msg.h"
+#include "server/core/average.h"
 #include "server/core/group.h"
 #include "server/log.h"
 
@@ -55,6 +56,7 @@ struct config_model {
 	bool optimizer_given;
 	struct optim optimizer;   /* complete and checked, when given */
 	struct groups groups;     /* of the optimizer */
+	struct average average;   /* none: not given */
 	enum msg_mode mode;       /* MSG_MODE_UNSET: not given */
 	uint32_t workers;         /* 0: not given */
 	enum msg_reduce reduce;   /* MSG_REDUCE_UNSET: not given */
@@ -113,6 +115,7 @@ enum config_type {
 	CONFIG_ENDPOINTS, /* one, or a list */
 	CONFIG_LOSS_SCALE, /* {init_scale, growth_factor, backoff_factor, growth_interval} */
 	CONFIG_OPTIMIZER, /* a name, or {name, match, hyper-parameters, schedule, groups} */
+	CONFIG_AVERAGE,   /* a kind, or {kind, settings} */
 };
 
 #define CONFIG_REAL_INF UINT64_MAX

@@ -138,6 +138,9 @@ void config_knob_allowed(const struct config_knob *knob, char *out, size_t out_b
 	case CONFIG_OPTIMIZER:
 		snprintf(out, out_bytes, "a name, or {name: adam, lr: 0.001, ...}");
 		break;
+	case CONFIG_AVERAGE:
+		snprintf(out, out_bytes, "ema, swa, or {kind: ema, decay: 0.999, ...}");
+		break;
 	}
 }
 
@@ -337,6 +340,7 @@ int value_set(const struct config_knob *knob, void *base, const char *text, size
 		return 0;
 	case CONFIG_LOSS_SCALE:
 	case CONFIG_OPTIMIZER:
+	case CONFIG_AVERAGE:
 		break;
 	}
 	assert(knob->type < CONFIG_LOSS_SCALE); /* config_model.c reads these */

@@ -34,6 +34,8 @@ void config_print_schedule(FILE *out, const struct schedule *schedule);
 
 /* Writes a loss scale likewise (config_loss_scale.c). */
 void config_print_loss_scale(FILE *out, const struct msg_loss_scale *settings);
+/* Likewise an average (config_average.c). */
+void config_print_average(FILE *out, const struct average *average);
 
 /* Whether text is an endpoint to bind, or (to_connect) one that a client can
  * connect to.  OPTD_INVALID and why. */

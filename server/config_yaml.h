@@ -80,6 +80,10 @@ int reader_loss_scale(struct reader *reader, const yaml_node_t *key, const yaml_
 int reader_groups(struct reader *reader, const yaml_node_t *list, const struct optim *own,
                   struct groups *groups);
 
+/* Reads a model's average (config_average.c). */
+int reader_average(struct reader *reader, struct average *average, const yaml_node_t *key,
+                   const yaml_node_t *value);
+
 /* Reads the list of models into the config (config_model.c). */
 int reader_models(struct reader *reader, const yaml_node_t *list);
 

@@ -44,6 +44,7 @@ static struct model_settings settings_of(const struct checkpoint *about)
 {
 	return (struct model_settings){.optim = about->optim,
 	                               .groups = about->groups,
+	                               .average = about->average,
 	                               .mode = about->mode,
 	                               .reduce = about->reduce,
 	                               .workers = about->workers,
@@ -99,6 +100,7 @@ static int fill_model(struct model *model, const struct checkpoint_file *file, c
 	        .versions = model->versions,
 	        .updates = model->updates,
 	        .carries = model->carries,
+	        .average = model->average,
 	};
 	int rc = checkpoint_read(file, &target, why, why_bytes);
 	if (rc == OPTD_OK) {

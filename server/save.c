@@ -183,6 +183,7 @@ static int put_block(void *user, const struct shard *shard, uint32_t block)
 	                           model->carries + (b->first_segment - model->first_segment) :
 	                           NULL,
 	        .seen = seen,
+	        .average = model->average != NULL ? model->average + model_offset(model, block) : NULL,
 	};
 	return checkpoint_put(part->saver->writer, &put, part->why, sizeof(part->why));
 }
@@ -233,6 +234,7 @@ static void describe(struct saver *saver, const struct shard *shard)
 	        .layout = model->layout,
 	        .optim = model->settings.optim,
 	        .groups = model->settings.groups,
+	        .average = model->settings.average,
 	        .mode = model->settings.mode,
 	        .reduce = model->settings.reduce,
 	        .workers = model->settings.workers,

@@ -46,10 +46,11 @@ static void attach_weights(struct engine *engine, struct shard *shard, struct wa
                            struct outbox_entry *entry, struct outbox *out)
 {
 	copy_parts(entry, wait, out);
+	entry->head.source = wait->source;
 	entry->payload = own_take(shard, wait);
 	if (entry->payload == NULL)
-		entry->payload =
-		        share_weights(&engine->share, shard, wait->parts, wait->part_count, engine->pool);
+		entry->payload = share_weights(&engine->share, shard, wait->source, wait->parts, wait->part_count,
+		                               engine->pool);
 	if (entry->payload == NULL) {
 		entry->head.status = OPTD_NO_MEMORY;
 		entry->head.part_count = 0;

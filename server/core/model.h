@@ -14,6 +14,7 @@
 #include "optim/optim.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/average.h"
 #include "server/core/commit.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
@@ -22,6 +23,7 @@
 struct model_settings {
 	struct optim optim; /* of tensors that no group has */
 	struct groups groups;
+	struct average average;
 	enum msg_mode mode;
 	enum msg_reduce reduce;
 	uint32_t workers; /* ranks of a step in sync; in async only a hint */
@@ -53,6 +55,7 @@ struct model {
 	 * group does not need is never touched. */
 	float *slots[OPTIM_SLOTS_MAX];
 	uint32_t slot_count;
+	float *average; /* [elements]; NULL where none is kept */
 	uint64_t *versions; /* [owned.count] updates that block has seen */
 	uint8_t *ready;     /* [owned.count] has its first weights */
 	uint64_t *updates;  /* [segment_count] updates that segment has seen; frozen: none */
@@ -83,6 +86,9 @@ struct model {
 	                    which is before the lane began and so may be negative */
 	int64_t created_s; /* unix time of creation, of a restored model; else 0 */
 };
+
+/* Vectors as long as the model that it has: weights, state, average. */
+uint32_t model_vector_count(const struct model_settings *settings);
 
 /* Bytes that model_new would take, and the layout takes, whose tables each lane has. */
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,

@@ -209,6 +209,8 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 		rc = settings_compare_finite(open, has, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = compare_optim(open, &has->optim, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_compare_average(open, has, why, why_bytes);
 	return rc == OPTD_OK ? settings_compare_groups(open, has, why, why_bytes) : rc;
 }
 
@@ -259,6 +261,8 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		*settings = preset->settings;
 	if (preset == NULL || !preset->optim_given)
 		rc = read_all(open, settings, why, why_bytes);
+	if (rc == OPTD_OK && !average_is_kept(&settings->average))
+		rc = settings_read_average(open, &settings->average, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = settings_served(&settings->optim, why, why_bytes);
 	if (rc == OPTD_OK)
@@ -348,4 +352,5 @@ void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 		settings_tell_hyper(optim, i, &out->hypers[i]);
 	out->schedule_count = settings_tell_schedule(&optim->schedule, out->schedule);
 	out->clip = settings->clip;
+	settings_tell_average(&settings->average, &out->average);
 }

@@ -48,4 +48,11 @@ int settings_read_clip(const struct msg_open *open, struct model_settings *setti
 int settings_compare_clip(const struct msg_open *open, const struct model_settings *has, char *why,
                           size_t why_bytes);
 
+/* A worker's average, or none where it names none.  OPTD_HYPER and why. */
+int settings_read_average(const struct msg_open *open, struct average *average, char *why, size_t why_bytes);
+/* Whether what the worker names of it is the model's: OPTD_CONFLICT with both. */
+int settings_compare_average(const struct msg_open *open, const struct model_settings *has, char *why,
+                             size_t why_bytes);
+void settings_tell_average(const struct average *average, struct msg_average *out);
+
 #endif

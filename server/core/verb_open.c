@@ -121,7 +121,7 @@ static bool limits_allow(struct call *call, const char *name, const struct model
 {
 	const struct engine *engine = call->engine;
 	struct layout *layout = *call->layout;
-	uint64_t vectors = 1 + groups_slot_count(&settings->groups, &settings->optim);
+	uint64_t vectors = model_vector_count(settings);
 	uint64_t elements = layout_elements(layout) / place.daemons / place.lanes;
 	uint64_t least = elements * vectors * sizeof(float);
 	char why[LIMIT_TEXT_BYTES];

@@ -88,12 +88,25 @@ bool call_answer_fits(struct call *call, uint64_t elements)
 	return false;
 }
 
+/* One that cannot be given is no wait for it. */
+static bool has_source(struct call *call)
+{
+	const struct model *model = call->shard->model;
+
+	if (call->request->source != MSG_AVERAGE || average_is_kept(&model->settings.average))
+		return true;
+	call_refuse(call, OPTD_INVALID,
+	            "model '%s' keeps no average of its weights: it was made without one; pull the weights, "
+	            "or make the model anew with average: ema or swa", model->name);
+	return false;
+}
+
 void verb_pull(struct call *call)
 {
 	struct shard *shard = call->shard;
 	uint64_t elements = call_elements(call);
 
-	if (elements == 0 || !call_answer_fits(call, elements))
+	if (elements == 0 || !has_source(call) || !call_answer_fits(call, elements))
 		return;
 	struct wait *wait = call_wait(call);
 	if (wait == NULL)

@@ -34,6 +34,7 @@ struct wait {
 	int32_t rank;
 	uint64_t step;        /* pushes: the step that must complete */
 	uint64_t min_version; /* pulls */
+	enum msg_source source; /* pulls; of a push it is the weights */
 	uint32_t unfolded;    /* blocks whose bytes are still held */
 	bool folded_told;
 	uint64_t zeroed; /* elements of this push that counted as 0 */

@@ -124,6 +124,17 @@ static void put_clip(struct manifest *manifest, const struct msg_clip *clip)
 		put_numbers(manifest, "clip_norm_type", &clip->norm_type, 1);
 }
 
+static void put_average(struct manifest *manifest, const struct average *average)
+{
+	if (!average_is_kept(average))
+		return;
+	put_text(manifest, "average", average_kind(average));
+	for (uint32_t i = 0; i < average_setting_count(average); i++) {
+		double value = average_value(average, i);
+		put_numbers(manifest, make_key(manifest, "average.%s", average_setting(average, i)->name), &value, 1);
+	}
+}
+
 /* "3:100,7:2500": in epoch 3 it was restored at version 100. */
 static void put_history(struct manifest *manifest, const struct history *history)
 {
@@ -139,7 +150,7 @@ static void put_history(struct manifest *manifest, const struct history *history
 
 static const char *format_of(const struct checkpoint *about)
 {
-	if (manifest_has_finite(about) || clipping_on(&about->clip))
+	if (manifest_has_finite(about) || clipping_on(&about->clip) || average_is_kept(&about->average))
 		return MANIFEST_FORMAT_KEYS;
 	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
 }
@@ -156,6 +167,7 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put_optim(manifest, "", &about->optim);
 	put_groups(manifest, &about->groups);
 	manifest_put_finite(about, manifest);
+	put_average(manifest, &about->average);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -408,6 +420,30 @@ static void get_clip(struct reader *reader, struct checkpoint *about)
 		refuse(reader, "%s", why);
 }
 
+static void get_average_setting(struct reader *reader, const char *name, struct average *average)
+{
+	char key[64], why[256];
+	double value = 0;
+
+	snprintf(key, sizeof key, "average.%s", name);
+	if (get_numbers(reader, key, &value, 1) > 0 && average_set(average, name, &value, 1, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
+static void get_average(struct reader *reader, struct average *average)
+{
+	char why[256];
+
+	if (reader->rc < 0 || !safetensors_metadata(reader->head, "average"))
+		return;
+	if (average_begin(average, get(reader, "average"), why, sizeof why) < 0) {
+		refuse(reader, "%s", why);
+		return;
+	}
+	for (uint32_t i = 0; i < average_setting_count(average); i++)
+		get_average_setting(reader, average_setting(average, i)->name, average);
+}
+
 static uint64_t take_digits(const char **at)
 {
 	size_t digits = strspn(*at, "0123456789");
@@ -461,6 +497,8 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_optim(&reader, "", &about->optim);
 	if (grouped)
 		get_groups(&reader, &about->optim, &about->groups);
+	if (keys)
+		get_average(&reader, &about->average);
 	about->mode = (enum msg_mode)get_word(&reader, "mode", modes);
 	about->reduce = (enum msg_reduce)get_word(&reader, "reduce", reduces);
 	about->workers = get_u32(&reader, "workers", 0, LIMIT_WORKERS);

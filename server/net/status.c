@@ -37,10 +37,11 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 {
 	const struct model *model = shard->model;
 	struct wire_model_status status;
-	char optimizer[512], waiting[256] = "";
+	char optimizer[512], waiting[256] = "", average[AVERAGE_TEXT_BYTES];
 
 	memset(&status, 0, sizeof(status));
 	settings_describe(&model->settings, optimizer, sizeof(optimizer));
+	average_text(&model->settings.average, average, sizeof(average));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
 		                   sizeof(waiting));
@@ -73,6 +74,8 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.clipped = shard->counts.clipped;
 	status.overflowed = shard->counts.overflowed;
 	tell_finite(shard, &status);
+	if (average_is_kept(&model->settings.average))
+		status.average = text_of(average);
 	return wire_status_encode(&status, buffer, room);
 }
 

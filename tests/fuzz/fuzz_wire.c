@@ -46,6 +46,7 @@ static void check_promises(const struct msg *msg)
 	must(msg->verdict <= MSG_POISONED && msg->poison_tensor_plus_one <= LIMIT_TENSORS);
 	must(msg->skipped_rank_plus_one <= MSG_SKIPPED_SUM && msg->skipped_tensor_plus_one <= LIMIT_TENSORS);
 	must(msg->loss_scale == 0 || (msg->loss_scale > 0 && msg->loss_scale <= LIMIT_LOSS_SCALE_MAX));
+	must(msg->source <= MSG_AVERAGE && (msg->verb != MSG_PUSH_PULL || msg->source == MSG_WEIGHTS));
 	for (uint32_t i = 0; i < msg->part_count; i++) {
 		const struct msg_part *part = &msg->parts[i];
 		must(part->count > 0 && part->first >= end);

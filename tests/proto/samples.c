@@ -140,6 +140,10 @@ static void fill_open(struct msg *msg)
 	                                 {.name = text("gamma"), .values = {0.5}, .count = 1}}}},
 	        .group_count = 3,
 	        .groups = sample_groups(),
+	        .average = {.kind = text("ema"),
+	                    .hyper_count = 2,
+	                    .hypers = {{.name = text("decay"), .values = {0.75}, .count = 1},
+	                               {.name = text("every"), .values = {10}, .count = 1}}},
 	        .whole_settings = true,
 	        .nonfinite = MSG_SKIP_STEP,
 	        .loss_scale = {.given = true, .growth_factor = 4, .growth_interval = 77},
@@ -184,6 +188,9 @@ static void fill_opened(struct msg *msg)
 	                      .params = {{.name = text("T_max"), .values = {40}, .count = 1}}}},
 	        .group_count = 2,
 	        .groups = sample_groups() + 1,
+	        .average = {.kind = text("swa"),
+	                    .hyper_count = 1,
+	                    .hypers = {{.name = text("start"), .values = {1e15}, .count = 1}}},
 	};
 }
 
@@ -284,6 +291,7 @@ static struct msg make_pull(enum sample which)
 	struct msg msg = common(MSG_PULL, which == SAMPLE_PULL_OK, OPTD_OK);
 
 	add_blocks(&msg, 7, 1);
+	msg.source = MSG_AVERAGE;
 	if (which == SAMPLE_PULL) {
 		msg.rank = MSG_NO_RANK;
 		msg.min_version = 12;

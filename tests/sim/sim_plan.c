@@ -72,6 +72,22 @@ static void plan_clip(struct sim *sim)
 	clip->norm_type = 1 + rng_below(&sim->rng, 2);
 }
 
+/* In two of three runs; from numbers of its own, so that the plans of before stay. */
+static void plan_average(struct sim *sim)
+{
+	struct rng rng = rng_new(sim->seed ^ UINT64_C(0x61766572616765));
+	const double start = rng_below(&rng, 3), every = 1 + rng_below(&rng, 2);
+	struct average *average = &sim->settings.average;
+	char why[256];
+
+	if (rng_one_in(&rng, 3))
+		return;
+	if (average_begin(average, rng_one_in(&rng, 2) ? "ema" : "swa", why, sizeof(why)) < 0 ||
+	    average_set(average, "start", &start, 1, why, sizeof(why)) < 0 ||
+	    average_set(average, "every", &every, 1, why, sizeof(why)) < 0)
+		abort();
+}
+
 void plan_make(struct sim *sim)
 {
 	struct rng *rng = &sim->rng;
@@ -89,6 +105,7 @@ void plan_make(struct sim *sim)
 		abort();
 	plan_optim(sim, &sim->settings.optim);
 	plan_groups(sim);
+	plan_average(sim);
 	sim->daemons = 1 + rng_below(rng, 2);
 	sim->lanes = 1 + rng_below(rng, 3);
 	sim->workers = 1 + rng_below(rng, SIM_WORKERS);
@@ -160,6 +177,7 @@ static void train_reference(const struct sim *sim, struct reference *reference)
 
 	reference_init(reference, &sim->settings.optim, sim->counts, sim->tensor_count,
 	               sim->first_weights);
+	reference->average = sim->settings.average;
 	reference_groups(sim, reference);
 	if (plan_clips(sim))
 		reference_clip(reference, &sim->settings.clip, sim->layout);
@@ -197,6 +215,8 @@ static void compare_engine(struct sim *sim, uint32_t index, const struct referen
 	}
 	if (bytes > 0 && memcmp(model->weights, reference->weights + model->begin, bytes) != 0)
 		sim_fail(sim, "the weights of engine %u differ from the fault-free ones", index);
+	if (model->average != NULL && memcmp(model->average, reference->averages + model->begin, bytes) != 0)
+		sim_fail(sim, "the average of engine %u differs", index);
 	for (uint32_t i = 0; bytes > 0 && i < model->slot_count; i++) {
 		if (memcmp(model->slots[i], reference->slots[i] + model->begin, bytes) != 0)
 			sim_fail(sim, "slot %u of engine %u differs", i, index);

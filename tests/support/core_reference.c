@@ -47,6 +47,9 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->sum = zeros(reference->elements, sizeof(float));
 	reference->answers = zeros(reference->elements, sizeof(float));
 	memcpy(reference->weights, weights, reference->elements * sizeof(float));
+	reference->averaged = zeros(tensor_count, sizeof(uint64_t));
+	reference->averages = zeros(reference->elements, sizeof(float));
+	memcpy(reference->averages, weights, reference->elements * sizeof(float));
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		reference->slots[i] = zeros(reference->elements, sizeof(float));
 	for (uint32_t i = 0; i < tensor_count; i++)
@@ -61,6 +64,8 @@ void reference_deinit(struct reference *reference)
 	free(reference->weights);
 	free(reference->sum);
 	free(reference->answers);
+	free(reference->averages);
+	free(reference->averaged);
 	free(reference->optims);
 	free(reference->gave);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
@@ -107,6 +112,28 @@ static double scale_of(const struct reference_part *part)
 	return part->loss_scale > 0 ? part->loss_scale : 1.0;
 }
 
+static void average(struct reference *reference, uint32_t tensor)
+{
+	const struct average *how = &reference->average;
+	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
+	uint64_t updates = reference->updates[tensor];
+	float *slots[OPTIM_SLOTS_MAX] = {NULL};
+	struct optim_carry carry = {{0}};
+	struct optim_scalars scalars;
+
+	if (!average_is_kept(how))
+		return;
+	if (updates <= how->start) {
+		memcpy(reference->averages + begin, reference->weights + begin, n * sizeof(float));
+		return;
+	}
+	if ((updates - how->start) % how->every != 0)
+		return;
+	optim_scalars(&how->optim, ++reference->averaged[tensor], &carry, &scalars);
+	optim_step(&how->optim, OPTIM_ISA_BASE, &scalars, reference->averages + begin, slots,
+	           reference->weights + begin, n);
+}
+
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
 {
 	uint64_t begin = reference->begin[tensor];
@@ -124,6 +151,7 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 		slots[i] = reference->slots[i] + begin;
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots,
 	           gradient, reference->begin[tensor + 1] - begin);
+	average(reference, tensor);
 }
 
 static void reduce_tensor(struct reference *reference, uint32_t tensor,

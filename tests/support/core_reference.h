@@ -15,6 +15,7 @@
 #include "optim/optim.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/average.h"
 
 struct reference {
 	struct optim optim; /* of tensors that were given no other */
@@ -39,6 +40,9 @@ struct reference {
 	float scale;
 	uint32_t tracker;
 	struct msg_loss_scale scaling;
+	struct average average; /* how `averages` come about; none: they stay the first weights */
+	uint64_t *averaged; /* [tensor_count] updates that were averaged */
+	float *averages;
 };
 
 /* What one rank has for a step: gradients of the whole vector, of which those of

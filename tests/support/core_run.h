@@ -2,7 +2,7 @@
  * Run: a random training run on real engines.
  *
  * From one seed come a layout (from a few scalars to tensors of several blocks,
- * with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
+ * with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
  * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
  * and rank the tensors it has gradients for, in float32 or in one of the shorter types; in sync
  * perhaps a limit on the norm.  Pushes are cut into messages at

@@ -270,9 +270,13 @@ static void push_or_pull(struct fake_daemon *d, zmq_msg_t *id, const struct msg 
 	}
 	if (m->verb == MSG_CLOSE_STEP)
 		atomic_store(&d->close_weight, (int)m->weight);
-	if (pushes)
+	if (pushes) {
+		atomic_store(&d->base_version, (int)m->base_version);
 		apply(d, m);
 	note_verdict(d, m);
+	}
+	if (atomic_load(&d->averages))
+		d->reply.source = m->source;
 	if (m->verb == MSG_INIT && m->part_count == 0)
 		d->ready = true;
 	float *out = NULL;
