@@ -280,7 +280,7 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 		        "stays and counts, make the same call again to go on waiting",
 		        (unsigned long long)wait->step, shard->model->name,
 		        (unsigned long long)((now_ms - wait->since_ms) / 1000),
-		        missing[0] != '\0' ? missing : "nobody (a checkpoint is being written)");
+		        missing[0] != '\0' ? missing : "nobody (a checkpoint is being written, or a change of settings agreed on)");
 	wait_abandon(engine, shard, wait);
 }
 

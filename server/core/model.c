@@ -79,6 +79,11 @@ static void find_groups(struct model *model, const struct layout *layout)
 	}
 }
 
+static uint32_t group_of(const struct model *model, uint32_t index)
+{
+	return model->groups != NULL ? model->groups[index] : 0;
+}
+
 /* A segment's state before its first update. */
 static void begin_segment(struct model *model, const struct optim *optim, uint32_t index,
                           uint64_t begin, uint32_t count)
@@ -99,7 +104,8 @@ static void begin_state(struct model *model, const struct layout *layout)
 
 	for (uint32_t i = 0; i < model->segment_count; i++) {
 		uint32_t count = layout_segment(layout, model->first_segment + i)->count;
-		const struct optim *optim = model_optim(model, i);
+		const struct optim *optim = groups_optim(&model->settings.groups, &model->settings.optim,
+		                                         group_of(model, i));
 		if (optim != NULL)
 			begin_segment(model, optim, i, begin, count);
 		begin += count;
@@ -223,14 +229,25 @@ void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highe
 	}
 }
 
-static uint32_t group_of(const struct model *model, uint32_t index)
+void model_settings_at(const struct model *model, const struct change *also, uint64_t version,
+                       struct model_settings *out)
 {
-	return model->groups != NULL ? model->groups[index] : 0;
+	struct changed changed;
+
+	*out = model->settings;
+	changes_at(&model->changes, also, &model->settings.groups, &model->settings.optim, version, &changed);
+	out->optim = *changed.at[0];
+	for (uint32_t i = 1; i <= out->groups.count; i++) {
+		if (changed.at[i] != NULL)
+			out->groups.list[i - 1].optim = *changed.at[i];
+	}
 }
 
-const struct optim *model_optim(const struct model *model, uint32_t index)
+/* What the groups' next update of a block is done by. */
+static void changed_of(const struct model *model, uint32_t block, struct changed *out)
 {
-	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
+	changes_at(&model->changes, NULL, &model->settings.groups, &model->settings.optim,
+	           model_version(model, block), out);
 }
 
 /* What segment `index` of the shard carries; zeros where no rule carries anything. */
@@ -270,11 +287,13 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
                        struct commit_scalars *scalars)
 {
 	const struct layout_block *b = model_block(model, block);
+	struct changed changed;
 	uint32_t count = 0;
 
+	changed_of(model, block, &changed);
 	for (uint32_t i = 0; i < b->segment_count; i++) {
 		uint32_t index = b->first_segment + i - model->first_segment;
-		const struct optim *optim = model_optim(model, index);
+		const struct optim *optim = changed.at[group_of(model, index)];
 		if (!commit_has(present, i) || optim == NULL ||
 		    scalars_find(model, index, scalars, count) != NULL)
 			continue;
@@ -317,9 +336,9 @@ static uint32_t run_length(const struct model *model, const struct commit *commi
 }
 
 /* Updates segments [i, i + run) of the block, which have group and scalars in common.
- * Frozen ones only let the values pass. */
-static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit, uint32_t i,
-                      uint32_t run, uint32_t *packed)
+ * Frozen ones, without an optimizer, only let the values pass. */
+static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit,
+                      const struct changed *changed, uint32_t i, uint32_t run, uint32_t *packed)
 {
 	const struct layout_block *b = model_block(model, commit->block);
 	uint32_t index = b->first_segment + i - model->first_segment;
@@ -328,7 +347,7 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	uint32_t n = last->offset + last->count - first->offset;
 	uint64_t base = model_offset(model, commit->block) + first->offset;
 	const float *values = commit->values + (commit->packed ? *packed : first->offset);
-	const struct optim *optim = model_optim(model, index);
+	const struct optim *optim = changed->at[group_of(model, index)];
 	float *slots[OPTIM_SLOTS_MAX];
 
 	*packed += n;
@@ -350,21 +369,26 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 static void apply_step(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
 	const struct layout_block *b = model_block(model, commit->block);
+	struct changed changed;
 	uint32_t packed = 0, run;
 
+	changed_of(model, commit->block, &changed);
 	for (uint32_t i = 0; i < b->segment_count; i += run) {
 		run = 1;
 		if (!commit_has(commit->present, i))
 			continue;
 		run = run_length(model, commit, b, i);
-		apply_run(model, isa, commit, i, run, &packed);
+		apply_run(model, isa, commit, &changed, i, run, &packed);
 	}
 }
 
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
+	if (commit->kind == COMMIT_SETTINGS) {
+		changes_add(&model->changes, commit->change, commit->passed);
+		return;
+	}
 	uint64_t *version = &model->versions[commit->block - model->owned.first];
-
 	assert(model_owns(model, commit->block));
 	if (commit->kind == COMMIT_INIT)
 		apply_init(model, commit);
@@ -405,5 +429,6 @@ uint64_t model_hash(const struct model *model)
 	XXH3_64bits_update(&state, model->updates, model->segment_count * sizeof(uint64_t));
 	if (model->carries != NULL)
 		XXH3_64bits_update(&state, model->carries, model->segment_count * sizeof(*model->carries));
+	XXH3_64bits_update(&state, model->changes.list, model->changes.count * sizeof(model->changes.list[0]));
 	return XXH3_64bits_digest(&state);
 }

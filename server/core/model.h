@@ -14,6 +14,7 @@
 #include "optim/optim.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/change.h"
 #include "server/core/commit.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
@@ -37,7 +38,8 @@ struct model {
 	char name[LIMIT_NAME_BYTES];
 	char run[LIMIT_NAME_BYTES]; /* the job's own name for the run, or "" */
 	uint64_t run_id;
-	struct model_settings settings;
+	struct model_settings settings; /* as it was made */
+	struct changes changes;         /* what lies over them */
 	struct model_place place;
 	struct layout *layout; /* owned */
 	uint64_t layout_id;
@@ -98,8 +100,10 @@ bool model_ready(const struct model *model);
 /* Lowest and highest version over the shard's blocks; 0, 0 for an empty one. */
 void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest);
 
-/* What segment `index` of the shard is updated by; NULL: it is frozen. */
-const struct optim *model_optim(const struct model *model, uint32_t index);
+/* The settings of an update of a block at this version: with the changes, and with one
+ * more as if it was made (or NULL). */
+void model_settings_at(const struct model *model, const struct change *also, uint64_t version,
+                       struct model_settings *out);
 
 /* Fills scalars (room for one a segment) with what the present segments of a
  * block need for their next update, frozen ones none; returns how many. */

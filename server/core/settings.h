@@ -30,6 +30,20 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
  * what to do.  Without groups it can. */
 int settings_fit(const struct model_settings *settings, char *why, size_t why_bytes);
 
+/* Whether it agrees with the model as it was made, as one of its changes has made it, or
+ * as one that is being agreed on would (NULL: none is). */
+int settings_compare_changed(const struct msg_open *open, const struct model *model,
+                             const struct change *pending, char *why, size_t why_bytes);
+
+/* What SET asks for, but for its version.  OPTD_HYPER and a sentence in why: the nearest
+ * name or pattern, a range, a group that is frozen. */
+int settings_read_change(const struct model_settings *has, const struct msg_set *set, struct change *change,
+                         char *why, size_t why_bytes);
+/* Whether the model can go on with it from change->from on, later changes over it:
+ * OPTD_HYPER, or OPTD_TOO_LARGE where OPENED could not tell them. */
+int settings_check_change(const struct model *model, const struct change *change, char *why,
+                          size_t why_bytes);
+
 /* Copies a text with a NUL behind it; false, and nothing copied, if it does not fit. */
 bool settings_text(struct msg_text text, char *to, size_t room);
 

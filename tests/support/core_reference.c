@@ -34,6 +34,7 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->tensor_count = tensor_count;
 	reference->begin = zeros(tensor_count + 1, sizeof(uint64_t));
 	reference->updates = zeros(tensor_count, sizeof(uint64_t));
+	reference->offers = zeros(tensor_count, sizeof(uint64_t));
 	reference->carries = zeros(tensor_count, sizeof(*reference->carries));
 	reference->optims = zeros(tensor_count, sizeof(struct optim *));
 	for (uint32_t i = 0; i < tensor_count; i++)
@@ -52,6 +53,8 @@ void reference_deinit(struct reference *reference)
 {
 	free(reference->begin);
 	free(reference->updates);
+	free(reference->offers);
+	free(reference->sets);
 	free(reference->carries);
 	free(reference->weights);
 	free(reference->sum);
@@ -60,10 +63,38 @@ void reference_deinit(struct reference *reference)
 		free(reference->slots[i]);
 }
 
+void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, uint32_t hyper,
+                   const double *values)
+{
+	uint32_t i = reference->set_count++;
+
+	reference->sets = realloc(reference->sets, reference->set_count * sizeof(*reference->sets));
+	assert_non_null(reference->sets);
+	for (; i > 0 && reference->sets[i - 1].from > from; i--)
+		reference->sets[i] = reference->sets[i - 1];
+	reference->sets[i] = (struct reference_set){.tensor = tensor, .hyper = hyper, .from = from};
+	memcpy(reference->sets[i].values, values, sizeof(reference->sets[i].values));
+}
+
+/* Its settings for the offer at hand; NULL: it is frozen. */
+static const struct optim *optim_now(const struct reference *reference, uint32_t tensor, struct optim *room)
+{
+	if (reference->optims[tensor] == NULL)
+		return NULL;
+	*room = *reference->optims[tensor];
+	for (uint32_t i = 0; i < reference->set_count; i++) {
+		const struct reference_set *set = &reference->sets[i];
+		if (set->tensor == tensor && set->from <= reference->offers[tensor])
+			memcpy(room->values[set->hyper], set->values, sizeof(set->values));
+	}
+	return room;
+}
+
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
 {
 	uint64_t begin = reference->begin[tensor];
-	const struct optim *optim = reference->optims[tensor];
+	struct optim room;
+	const struct optim *optim = optim_now(reference, tensor, &room);
 	struct optim_scalars scalars;
 	float *slots[OPTIM_SLOTS_MAX] = {NULL};
 
@@ -97,6 +128,7 @@ static void step_tensor(struct reference *reference, uint32_t tensor,
 	}
 	if (!first && n > 0)
 		update(reference, tensor, reference->sum);
+	reference->offers[tensor]++;
 }
 
 void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
@@ -116,4 +148,5 @@ void reference_push(struct reference *reference, const struct reference_part *pa
 
 	if (part->has[tensor] && reference->begin[tensor + 1] > begin)
 		update(reference, tensor, part->gradient + begin);
+	reference->offers[tensor]++;
 }

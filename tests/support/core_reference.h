@@ -14,12 +14,22 @@
 
 #include "optim/optim.h"
 
+/* A setting of a tensor's optimizer from an offer on. */
+struct reference_set {
+	uint32_t tensor, hyper;
+	uint64_t from;
+	double values[OPTIM_VALUES_MAX];
+};
+
 struct reference {
 	struct optim optim; /* of tensors that were given no other */
 	const struct optim **optims; /* [tensor_count] NULL: frozen */
 	uint32_t tensor_count;
 	uint64_t *begin;   /* [tensor_count + 1] */
 	uint64_t *updates; /* [tensor_count] */
+	uint64_t *offers;  /* [tensor_count] steps, or pushes, that had it or not */
+	struct reference_set *sets; /* by from; of the same, as they came */
+	uint32_t set_count;
 	struct optim_carry *carries; /* [tensor_count] */
 	uint64_t elements;
 	float *weights;
@@ -39,6 +49,9 @@ void reference_init(struct reference *reference, const struct optim *optim,
                     const uint64_t *counts, uint32_t tensor_count, const float *weights);
 /* Before any step: this tensor's optimizer, which is kept, or NULL: it is frozen. */
 void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim);
+/* From the offer after `from` others on, hyper-parameter `hyper` has these values. */
+void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, uint32_t hyper,
+                   const double *values);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */

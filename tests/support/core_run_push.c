@@ -153,7 +153,7 @@ static void read_some(struct run *run)
 	outbox_clear(&run->out);
 }
 
-static void read_answers(struct run *run, uint32_t engine)
+void run_answers(struct run *run, uint32_t engine)
 {
 	do
 		read_some(run);
@@ -177,7 +177,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	engine_handle(run->engines[engine], rank, &PRINCIPAL_ANONYMOUS, &msg, payload, &none, 0,
 	              &run->out);
 	buf_drop(payload);
-	read_answers(run, engine);
+	run_answers(run, engine);
 }
 
 /* In async the reference takes each block's tensors when they arrive. */
@@ -222,11 +222,13 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 		}
 		if (queue->next == queue->count)
 			continue;
+		run_set_turn(run, apply);
 		if (apply)
 			reference_take(run, rank, &queue->letters[queue->next]);
 		deliver(run, e, rank, &queue->letters[queue->next++]);
 		left--;
 	}
+	run_set_finish(run);
 }
 
 static void choose_gradients(struct run *run)
@@ -266,8 +268,8 @@ static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
 	uint32_t offset = rng_below(&run->rng, run->settings.workers);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		uint32_t rank = (i + offset) % run->settings.workers;
-		reference_take_all(run, rank);
 		deliver_ranks(run, queues, rank, rank + 1, false);
+		reference_take_all(run, rank);
 	}
 }
 
@@ -285,8 +287,8 @@ void run_step(struct run *run)
 	if (run->settings.mode == MSG_ASYNC) {
 		deliver_async(run, queues);
 	} else {
-		step_reference_sync(run);
 		deliver_ranks(run, queues, 0, run->settings.workers, false);
+		step_reference_sync(run);
 	}
 	run->steps++;
 	assert_int_equal(run->answered - before, run->requests - sent);
