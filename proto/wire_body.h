@@ -31,6 +31,7 @@ struct wire_body {
 		Optd__V1__Opened opened;
 		Optd__V1__Named named;
 		Optd__V1__LaneStatus lane_status;
+		Optd__V1__Set set;
 	};
 	union {
 		ProtobufCBinaryData endpoints[LIMIT_LANES];
@@ -51,7 +52,11 @@ void wire_groups_write(const struct msg *msg, struct wire_groups *room, Optd__V1
 /* How many those are. */
 uint32_t wire_groups_count(const struct msg *msg);
 
-/* ---- shared by wire_body.c and wire_group.c ---- */
+/* SET: only requests have it. */
+int wire_set_read(const Optd__V1__Set *in, struct msg_set *out, const struct refusal *why);
+void wire_set_write(const struct msg_set *in, struct wire_body *body);
+
+/* ---- shared by wire_body.c, wire_group.c and wire_set.c ---- */
 
 int wire_hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hyper *out,
                      uint32_t *out_count, const struct refusal *why);
