@@ -15,6 +15,7 @@
 struct row {
 	optd_status_row at;
 	char *texts[4];
+	json_t *changes;
 };
 
 struct rows {
@@ -42,15 +43,20 @@ static void keep(void *user, const optd_status_row *from)
 	row->at.model = row->texts[1] = strdup(from->model);
 	row->at.optimizer = row->texts[2] = strdup(from->optimizer);
 	row->at.waiting = row->texts[3] = strdup(from->waiting);
+	row->changes = optctl_changes(from);
+	row->at.changes = NULL; /* good during the call alone */
+	rows->failed |= !row->changes;
 	for (int i = 0; i < 4; i++)
 		rows->failed |= !row->texts[i];
 }
 
 static void rows_free(struct rows *rows)
 {
-	for (size_t i = 0; i < rows->count; i++)
+	for (size_t i = 0; i < rows->count; i++) {
+		json_decref(rows->all[i].changes);
 		for (int k = 0; k < 4; k++)
 			free(rows->all[i].texts[k]);
+	}
 	free(rows->all);
 }
 
@@ -136,6 +142,28 @@ static optd_status_row sum(const struct rows *rows, size_t first)
 	return total;
 }
 
+/* Whether two lanes have made the same changes, as far as both tell. */
+static int same_changes(const struct row *a, const struct row *b)
+{
+	size_t n = json_array_size(a->changes), m = json_array_size(b->changes);
+	if (n + a->at.changes_left_out != m + b->at.changes_left_out)
+		return 0;
+	for (; n > 0 && m > 0; n--, m--)
+		if (!json_equal(json_array_get(a->changes, n - 1), json_array_get(b->changes, m - 1)))
+			return 0;
+	return 1;
+}
+
+/* The first lane of the model whose changes are not those of row `first`, or NULL. */
+static const char *other_changes(const struct rows *rows, size_t first)
+{
+	for (size_t i = first + 1; i < rows->count; i++)
+		if (strcmp(rows->all[i].at.model, rows->all[first].at.model) == 0 &&
+		    !same_changes(&rows->all[first], &rows->all[i]))
+			return rows->all[i].at.endpoint;
+	return NULL;
+}
+
 static const char *mode_name(const optd_status_row *row)
 {
 	return row->mode == OPTD_ASYNC ? "async" : "sync";
@@ -214,7 +242,14 @@ static void print_models(const struct optctl *ctl, const struct rows *rows)
 		if (!first_of_model(rows, i))
 			continue;
 		optd_status_row row = sum(rows, i);
+		const char *other = other_changes(rows, i);
 		print_model(&row);
+		optctl_print_changes(rows->all[i].changes, row.changes_left_out);
+		if (!other)
+			continue;
+		printf("  WARNING     the changes on ");
+		optctl_text(stdout, other);
+		printf(" are others: set them again from a later step on\n");
 	}
 }
 
@@ -258,6 +293,8 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_object_set_new(model, "blocks", number(total.blocks));
 	json_object_set_new(model, "workers", number(total.workers));
 	set_numbers(model, &total);
+	json_object_set(model, "changes", rows->all[first].changes);
+	json_object_set_new(model, "changes_left_out", number(total.changes_left_out));
 	for (size_t i = first; i < rows->count; i++) {
 		const optd_status_row *row = &rows->all[i].at;
 		if (strcmp(row->model, total.model) != 0)
@@ -266,6 +303,7 @@ static json_t *model_json(const struct rows *rows, size_t first)
 		json_object_set_new(lane, "endpoint", json_string(row->endpoint));
 		json_object_set_new(lane, "first_block", number(row->first_block));
 		set_numbers(lane, row);
+		json_object_set(lane, "changes", rows->all[i].changes);
 		json_array_append_new(lanes, lane);
 	}
 	json_object_set_new(model, "lanes", lanes);
