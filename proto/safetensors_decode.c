@@ -475,3 +475,9 @@ const char *safetensors_metadata(const struct safetensors *head, const char *key
 			return head->metadata[i].value;
 	return NULL;
 }
+
+const struct safetensors_text *safetensors_texts(const struct safetensors *head, uint32_t *count)
+{
+	*count = head->metadata_count;
+	return head->metadata;
+}

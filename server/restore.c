@@ -66,6 +66,7 @@ static struct model *make_model(const struct checkpoint *about, struct model_pla
 	model->restored = true;
 	model->created_s = about->created_s;
 	model->history = about->history;
+	model->changes = about->changes;
 	model->born_ms = (int64_t)(uv_hrtime() / 1000000) - (age_ms > 0 ? age_ms : 0);
 	return model;
 }

@@ -229,20 +229,6 @@ void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highe
 	}
 }
 
-void model_settings_at(const struct model *model, const struct change *also, uint64_t version,
-                       struct model_settings *out)
-{
-	struct changed changed;
-
-	*out = model->settings;
-	changes_at(&model->changes, also, &model->settings.groups, &model->settings.optim, version, &changed);
-	out->optim = *changed.at[0];
-	for (uint32_t i = 1; i <= out->groups.count; i++) {
-		if (changed.at[i] != NULL)
-			out->groups.list[i - 1].optim = *changed.at[i];
-	}
-}
-
 /* What the groups' next update of a block is done by. */
 static void changed_of(const struct model *model, uint32_t block, struct changed *out)
 {

@@ -100,11 +100,6 @@ bool model_ready(const struct model *model);
 /* Lowest and highest version over the shard's blocks; 0, 0 for an empty one. */
 void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest);
 
-/* The settings of an update of a block at this version: with the changes, and with one
- * more as if it was made (or NULL). */
-void model_settings_at(const struct model *model, const struct change *also, uint64_t version,
-                       struct model_settings *out);
-
 /* Fills scalars (room for one a segment) with what the present segments of a
  * block need for their next update, frozen ones none; returns how many. */
 uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t *present,

@@ -35,6 +35,15 @@ int settings_fit(const struct model_settings *settings, char *why, size_t why_by
 int settings_compare_changed(const struct msg_open *open, const struct model *model,
                              const struct change *pending, char *why, size_t why_bytes);
 
+/* The settings of an update of a block at this version: as they were made, with the changes
+ * over them, and with one more as if it was made (or NULL). */
+void settings_at(const struct model_settings *made, const struct changes *changes, const struct change *also,
+                 uint64_t version, struct model_settings *out);
+
+/* Whether a model could have come to these changes, one by one: OPTD_HYPER and a sentence. */
+int settings_check_changes(const struct model_settings *made, const struct changes *changes, char *why,
+                           size_t why_bytes);
+
 /* What SET asks for, but for its version.  OPTD_HYPER and a sentence in why: the nearest
  * name or pattern, a range, a group that is frozen. */
 int settings_read_change(const struct model_settings *has, const struct msg_set *set, struct change *change,

@@ -137,19 +137,32 @@ static int check_state(const struct optim *made, const struct optim *is, char *w
 	return OPTD_OK;
 }
 
-static int check_at(const struct model *model, const struct change *change, uint64_t version, char *why,
-                    size_t why_bytes)
+void settings_at(const struct model_settings *made, const struct changes *changes, const struct change *also,
+                 uint64_t version, struct model_settings *out)
 {
-	const struct model_settings *made = &model->settings;
+	struct changed changed;
+
+	changes_at(changes, also, &made->groups, &made->optim, version, &changed);
+	*out = *made;
+	out->optim = *changed.at[0];
+	for (uint32_t i = 1; i <= out->groups.count; i++) {
+		if (changed.at[i] != NULL)
+			out->groups.list[i - 1].optim = *changed.at[i];
+	}
+}
+
+/* The settings of a group at a version. */
+static int check_at(const struct model_settings *made, const struct changes *changes, const struct change *also,
+                    uint64_t version, uint32_t group, char *why, size_t why_bytes)
+{
 	struct model_settings is;
 	char detail[LIMIT_TEXT_BYTES - 64];
 
-	model_settings_at(model, change, version, &is);
-	const struct optim *optim = groups_optim(&is.groups, &is.optim, change->group);
+	settings_at(made, changes, also, version, &is);
+	const struct optim *optim = groups_optim(&is.groups, &is.optim, group);
 	int rc = optim_check(optim, detail, sizeof(detail));
 	if (rc == OPTD_OK)
-		rc = check_state(groups_optim(&made->groups, &made->optim, change->group), optim, detail,
-		                 sizeof(detail));
+		rc = check_state(groups_optim(&made->groups, &made->optim, group), optim, detail, sizeof(detail));
 	if (rc == OPTD_OK)
 		rc = settings_fit(&is, detail, sizeof(detail));
 	if (rc < 0)
@@ -161,12 +174,23 @@ int settings_check_change(const struct model *model, const struct change *change
                           size_t why_bytes)
 {
 	const struct changes *changes = &model->changes;
-	int rc = check_at(model, change, change->from, why, why_bytes);
+	int rc = check_at(&model->settings, changes, change, change->from, change->group, why, why_bytes);
 
 	for (uint32_t i = 0; rc == OPTD_OK && i < changes->count; i++) {
 		if (changes->list[i].from > change->from)
-			rc = check_at(model, change, changes->list[i].from, why, why_bytes);
+			rc = check_at(&model->settings, changes, change, changes->list[i].from, change->group, why,
+			              why_bytes);
 	}
+	return rc;
+}
+
+int settings_check_changes(const struct model_settings *made, const struct changes *changes, char *why,
+                           size_t why_bytes)
+{
+	int rc = OPTD_OK;
+
+	for (uint32_t i = 0; rc == OPTD_OK && i < changes->count; i++)
+		rc = check_at(made, changes, NULL, changes->list[i].from, changes->list[i].group, why, why_bytes);
 	return rc;
 }
 
@@ -182,7 +206,7 @@ static bool agrees_somewhere(const struct msg_open *open, const struct model *mo
 
 	for (uint32_t i = changes->count + (pending != NULL ? 1 : 0); i-- > 0;) {
 		const struct change *change = i < changes->count ? &changes->list[i] : pending;
-		model_settings_at(model, change == pending ? pending : NULL, change->from, &is);
+		settings_at(&model->settings, changes, change == pending ? pending : NULL, change->from, &is);
 		if (settings_compare(open, &is, why, sizeof(why)) == OPTD_OK)
 			return true;
 	}
@@ -200,6 +224,6 @@ int settings_compare_changed(const struct msg_open *open, const struct model *mo
 	if (agrees_somewhere(open, model, pending))
 		return OPTD_OK;
 	model_versions(model, &lowest, &highest);
-	model_settings_at(model, NULL, lowest, &is);
+	settings_at(&model->settings, &model->changes, NULL, lowest, &is);
 	return settings_compare(open, &is, why, why_bytes);
 }

@@ -393,7 +393,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	char optimizer[LIMIT_NAME_BYTES];
 
 	model_versions(model, &entry->head.version, &entry->head.version_max);
-	model_settings_at(model, NULL, entry->head.version, &settings);
+	settings_at(&model->settings, &model->changes, NULL, entry->head.version, &settings);
 	groups_text(&settings.groups, &settings.optim, optimizer, sizeof(optimizer));
 	o->model = shard->handle;
 	o->layout = model->layout_id;

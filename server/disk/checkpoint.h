@@ -39,6 +39,7 @@
 #include "optim/optim.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/change.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
 
@@ -50,6 +51,7 @@ struct checkpoint {
 	const struct layout *layout; /* cut */
 	struct optim optim;   /* of tensors that no group has */
 	struct groups groups; /* each has a tensor of the layout */
+	struct changes changes;
 	enum msg_mode mode;
 	enum msg_reduce reduce;
 	uint32_t workers;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "proto/status.h"
+#include "server/core/settings.h"
 #include "server/disk/file.h"
 
 /* Where decoding stands: the first refusal is kept, later reads give zeros. */
@@ -19,6 +20,8 @@ struct reader {
 	int rc;
 	char *why;
 	size_t why_bytes;
+	uint32_t count;
+	const char *read[MANIFEST_TEXTS_MAX]; /* the texts that were looked at */
 };
 
 static const char *const modes[] = { [MSG_SYNC] = "sync", [MSG_ASYNC] = "async" };
@@ -112,6 +115,23 @@ static void put_groups(struct manifest *manifest, const struct groups *groups)
 	}
 }
 
+static void put_changes(struct manifest *manifest, const struct checkpoint *about)
+{
+	if (about->changes.count > 0)
+		put(manifest, "changes", "%" PRIu32, about->changes.count);
+	for (uint32_t i = 0; i < about->changes.count; i++) {
+		manifest_change_write(about, &about->changes.list[i], manifest->values[manifest->count]);
+		put_text(manifest, make_key(manifest, "change.%u", i), manifest->values[manifest->count]);
+	}
+}
+
+static const char *format_of(const struct checkpoint *about)
+{
+	if (about->changes.count > 0)
+		return MANIFEST_FORMAT_KEYS;
+	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+}
+
 /* "3:100,7:2500": in epoch 3 it was restored at version 100. */
 static void put_history(struct manifest *manifest, const struct history *history)
 {
@@ -130,12 +150,13 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
 	assert(about->reduce == MSG_MEAN || about->reduce == MSG_SUM);
 	manifest->count = 0;
-	put_text(manifest, "optd.checkpoint", about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT);
+	put_text(manifest, "optd.checkpoint", format_of(about));
 	put_text(manifest, "model", about->model);
 	put_text(manifest, "run", about->run);
 	put(manifest, "run_id", "%016" PRIx64, about->run_id);
 	put_optim(manifest, "", &about->optim);
 	put_groups(manifest, &about->groups);
+	put_changes(manifest, about);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -173,7 +194,14 @@ static const char *get(struct reader *reader, const char *key)
 
 	if (!value)
 		refuse(reader, "'%s' is missing", key);
+	else if (reader->count < MANIFEST_TEXTS_MAX)
+		reader->read[reader->count++] = value;
 	return value ? value : "";
+}
+
+static bool has(const struct reader *reader, const char *key)
+{
+	return safetensors_metadata(reader->head, key) != NULL;
 }
 
 /* A whole number without sign; base 16 has exactly sixteen digits. */
@@ -356,6 +384,56 @@ static void get_groups(struct reader *reader, const struct optim *own, struct gr
 		get_group(reader, i, own, &groups->list[i]);
 }
 
+/* Rising, and each such that the model could have come to it. */
+static void get_changes(struct reader *reader, struct checkpoint *about)
+{
+	const struct model_settings made = { .optim = about->optim, .groups = about->groups };
+	struct changes *changes = &about->changes;
+	char key[24], why[LIMIT_TEXT_BYTES];
+
+	if (reader->rc < 0 || !has(reader, "changes"))
+		return;
+	changes->count = get_u32(reader, "changes", 1, LIMIT_CHANGES);
+	for (uint32_t i = 0; i < changes->count && reader->rc == OPTD_OK; i++) {
+		struct change *change = &changes->list[i];
+		snprintf(key, sizeof key, "change.%u", i);
+		const char *text = get(reader, key);
+		if (reader->rc == OPTD_OK && manifest_change_read(about, text, change, why, sizeof why) < 0)
+			refuse(reader, "'%s': %.150s", key, why);
+		else if (i > 0 && change->from < changes->list[i - 1].from)
+			refuse(reader, "'%s' is from a version before that of 'change.%u'", key, i - 1);
+	}
+	if (reader->rc == OPTD_OK && settings_check_changes(&made, changes, why, sizeof why) < 0)
+		refuse(reader, "changes: %.200s", why);
+}
+
+static bool was_read(const struct reader *reader, const struct safetensors_text *text)
+{
+	/* The format has been looked at, and what is of the layout will be. */
+	if (strcmp(text->key, "optd.checkpoint") == 0 || strcmp(text->key, "elements") == 0 ||
+	    strcmp(text->key, "layout_hash") == 0)
+		return true;
+	for (uint32_t i = 0; i < reader->count; i++) {
+		if (reader->read[i] == text->value)
+			return true;
+	}
+	return false;
+}
+
+/* What a later version has written may change what the model is. */
+static void check_known(struct reader *reader)
+{
+	uint32_t count;
+	const struct safetensors_text *texts = safetensors_texts(reader->head, &count);
+
+	for (uint32_t i = 0; i < count && reader->rc == OPTD_OK; i++) {
+		if (!was_read(reader, &texts[i]))
+			reader->rc = disk_fail(OPTD_UNSUPPORTED, reader->why, reader->why_bytes,
+			                       "another version of optd wrote this checkpoint: it has '%.64s', which "
+			                       "this version does not know", texts[i].key);
+	}
+}
+
 static uint64_t take_digits(const char **at)
 {
 	size_t digits = strspn(*at, "0123456789");
@@ -390,15 +468,17 @@ static void get_history(struct reader *reader, struct history *history, uint64_t
 
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes)
 {
-	struct reader reader = { head, OPTD_OK, why, why_bytes };
+	struct reader reader = { .head = head, .why = why, .why_bytes = why_bytes };
 	const char *format = safetensors_metadata(head, "optd.checkpoint");
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
-	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
-	if (!grouped && strcmp(format, MANIFEST_FORMAT) != 0)
+	bool keyed = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
+	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0 || (keyed && has(&reader, "groups"));
+	if (!keyed && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is neither " MANIFEST_FORMAT " nor " MANIFEST_FORMAT_GROUPS);
+		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS
+		                 " and " MANIFEST_FORMAT_KEYS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
@@ -420,13 +500,17 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_history(&reader, &about->history, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
+	if (keyed) {
+		get_changes(&reader, about);
+		check_known(&reader);
+	}
 	return reader.rc;
 }
 
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,
                           char *why, size_t why_bytes)
 {
-	struct reader reader = { head, OPTD_OK, why, why_bytes };
+	struct reader reader = { .head = head, .why = why, .why_bytes = why_bytes };
 	uint64_t elements = get_number(&reader, "elements", 10, 0, LIMIT_ELEMENTS);
 	uint64_t hash = get_number(&reader, "layout_hash", 16, 0, UINT64_MAX);
 

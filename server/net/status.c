@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/settings.h"
 #include "server/net/lane_parts.h"
 
 /* A record holds two names and an optimizer's text, each bounded. */
@@ -59,7 +60,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 
 	memset(&status, 0, sizeof(status));
 	model_versions(model, &status.version, &status.version_max);
-	model_settings_at(model, NULL, status.version, &settings);
+	settings_at(&model->settings, &model->changes, NULL, status.version, &settings);
 	groups_text(&settings.groups, &settings.optim, optimizer, sizeof(optimizer));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
