@@ -28,6 +28,11 @@ static int refuse_named(const struct model *model, int rc, const char *detail, c
 	return rc;
 }
 
+static int check(const struct model *model, const struct change *change, char detail[static LIMIT_TEXT_BYTES])
+{
+	return settings_check_change(&model->settings, &model->changes, change, detail, LIMIT_TEXT_BYTES);
+}
+
 int engine_set_begin(struct shard *shard, const struct msg_set *set, char *why, size_t why_bytes)
 {
 	const struct model *model = shard->model;
@@ -47,8 +52,7 @@ int engine_set_begin(struct shard *shard, const struct msg_set *set, char *why, 
 		change.from = set->from;
 		rc = refuse_late(model, set->from, why, why_bytes);
 		if (rc == OPTD_OK)
-			rc = refuse_named(model, settings_check_change(model, &change, detail, sizeof(detail)), detail,
-			                  why, why_bytes);
+			rc = refuse_named(model, check(model, &change, detail), detail, why, why_bytes);
 	}
 	if (rc < 0)
 		return rc;
@@ -74,8 +78,7 @@ int engine_set_agree(struct engine *engine, struct shard *shard, uint64_t from, 
 		         model->name, LIMIT_CHANGES, passed);
 		return OPTD_TOO_LARGE;
 	}
-	return refuse_named(model, settings_check_change(model, &shard->set, detail, sizeof(detail)), detail, why,
-	                    why_bytes);
+	return refuse_named(model, check(model, &shard->set, detail), detail, why, why_bytes);
 }
 
 void engine_set_make(struct engine *engine, struct shard *shard)

@@ -50,8 +50,8 @@ int settings_read_change(const struct model_settings *has, const struct msg_set 
                          char *why, size_t why_bytes);
 /* Whether the model can go on with it from change->from on, later changes over it:
  * OPTD_HYPER, or OPTD_TOO_LARGE where OPENED could not tell them. */
-int settings_check_change(const struct model *model, const struct change *change, char *why,
-                          size_t why_bytes);
+int settings_check_change(const struct model_settings *made, const struct changes *changes,
+                          const struct change *change, char *why, size_t why_bytes);
 
 /* Copies a text with a NUL behind it; false, and nothing copied, if it does not fit. */
 bool settings_text(struct msg_text text, char *to, size_t room);

@@ -1,6 +1,5 @@
 /*
- * Settings, changes: what SET asks for, whether a model that runs can go on with it, and a
- * worker's settings against a model that has changed.
+ * Settings, changes: what SET asks for, and whether a model that runs can go on with it.
  *
  * A model that runs keeps its state: what would need another number of state vectors, or
  * others, is refused, and so is what only says how they begin.
@@ -170,16 +169,14 @@ static int check_at(const struct model_settings *made, const struct changes *cha
 	return rc;
 }
 
-int settings_check_change(const struct model *model, const struct change *change, char *why,
-                          size_t why_bytes)
+int settings_check_change(const struct model_settings *made, const struct changes *changes,
+                          const struct change *change, char *why, size_t why_bytes)
 {
-	const struct changes *changes = &model->changes;
-	int rc = check_at(&model->settings, changes, change, change->from, change->group, why, why_bytes);
+	int rc = check_at(made, changes, change, change->from, change->group, why, why_bytes);
 
 	for (uint32_t i = 0; rc == OPTD_OK && i < changes->count; i++) {
 		if (changes->list[i].from > change->from)
-			rc = check_at(&model->settings, changes, change, changes->list[i].from, change->group, why,
-			              why_bytes);
+			rc = check_at(made, changes, change, changes->list[i].from, change->group, why, why_bytes);
 	}
 	return rc;
 }
@@ -192,38 +189,4 @@ int settings_check_changes(const struct model_settings *made, const struct chang
 	for (uint32_t i = 0; rc == OPTD_OK && i < changes->count; i++)
 		rc = check_at(made, changes, NULL, changes->list[i].from, changes->list[i].group, why, why_bytes);
 	return rc;
-}
-
-/* ---- comparing ---------------------------------------------------------- */
-
-/* Whether it agrees with what a model has at one of the versions from which a change holds. */
-static bool agrees_somewhere(const struct msg_open *open, const struct model *model,
-                             const struct change *pending)
-{
-	const struct changes *changes = &model->changes;
-	struct model_settings is;
-	char why[LIMIT_TEXT_BYTES];
-
-	for (uint32_t i = changes->count + (pending != NULL ? 1 : 0); i-- > 0;) {
-		const struct change *change = i < changes->count ? &changes->list[i] : pending;
-		settings_at(&model->settings, changes, change == pending ? pending : NULL, change->from, &is);
-		if (settings_compare(open, &is, why, sizeof(why)) == OPTD_OK)
-			return true;
-	}
-	return settings_compare(open, &model->settings, why, sizeof(why)) == OPTD_OK;
-}
-
-int settings_compare_changed(const struct msg_open *open, const struct model *model,
-                             const struct change *pending, char *why, size_t why_bytes)
-{
-	struct model_settings is;
-	uint64_t lowest, highest;
-
-	if (model->changes.count == 0 && pending == NULL)
-		return settings_compare(open, &model->settings, why, why_bytes);
-	if (agrees_somewhere(open, model, pending))
-		return OPTD_OK;
-	model_versions(model, &lowest, &highest);
-	settings_at(&model->settings, &model->changes, NULL, lowest, &is);
-	return settings_compare(open, &is, why, why_bytes);
 }

@@ -22,6 +22,13 @@ struct plan {
 	uint32_t step_timeout_ms; /* 0: the daemon's */
 	uint32_t timeout_ms;      /* of a call; 0: 30 s */
 	bool cosine;              /* with the schedule of trainer_schedule */
+	/* What the reference sets from a step on; the test has the model do it. */
+	uint32_t change_count;
+	struct plan_change {
+		uint64_t from;
+		const char *name;
+		double value;
+	} changes[4];
 };
 
 struct trainer {
