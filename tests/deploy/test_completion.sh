@@ -60,7 +60,7 @@ result() { # status, name
 
 echo "1..5"
 
-completes "optctl s" "status save" && completes "optctl status --j" "--json" &&
+completes "optctl s" "status save set" && completes "optctl status --j" "--json" &&
 	completes "optctl rules adam" "adam adamw" && completes "optctl save " ""
 result $? "test_commands_options_and_rules_are_completed"
 
