@@ -121,6 +121,7 @@ static void train_reference(const struct sim *sim, struct reference *reference)
 	reference_init(reference, &sim->settings.optim, sim->counts, sim->tensor_count,
 	               sim->first_weights);
 	reference_groups(sim, reference);
+	set_reference(sim, reference);
 	for (uint32_t rank = 0; rank < sim->workers; rank++)
 		gradients[rank] = malloc(layout_elements(sim->layout) * sizeof(float));
 	for (uint64_t step = 0; step < sim->steps; step++) {
