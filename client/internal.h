@@ -13,6 +13,7 @@
  *     push.c     the public calls on a model: push, pull, tickets
  *     init.c     first weights
  *     check.c    what the wire would refuse
+ *     clip.c     clipping by a norm
  *     admin.c    status, lanes, save, drop, goodbye
  *     set.c      changes of hyper-parameters
  *     error.c    sentences
@@ -332,6 +333,12 @@ int check_open_options(optd_client *client, const char *model, const optd_open_o
 int check_set(optd_client *client, const char *model, const char *tensors, const optd_hyper *hypers,
               uint32_t hyper_count);
 int check_version(optd_model *model, uint64_t min_version);
+
+/* ---- clip.c ----------------------------------------------------------- */
+
+int check_clip(optd_client *client, const char *model, const optd_open_options *options);
+/* A server that does not know clipping passes over it, and would train without. */
+int check_clip_known(optd_model *model);
 
 /* ---- finite.c --------------------------------------------------------- */
 

@@ -56,6 +56,12 @@ uint32_t wire_groups_count(const struct msg *msg);
 int wire_set_read(const Optd__V1__Set *in, struct msg_set *out, const struct refusal *why);
 void wire_set_write(const struct msg_set *in, struct wire_body *body);
 
+/* What OPEN and OPENED say of clipping (wire_norms.c). */
+struct msg_clip wire_norms_of_open(const Optd__V1__Open *in);
+struct msg_clip wire_norms_of_opened(const Optd__V1__Opened *in);
+void wire_norms_to_open(const struct msg_clip *in, Optd__V1__Open *out);
+void wire_norms_to_opened(const struct msg_clip *in, Optd__V1__Opened *out);
+
 /* ---- shared by wire_body.c, wire_group.c and wire_set.c ---- */
 
 int wire_hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hyper *out,

@@ -26,6 +26,7 @@ struct model_settings {
 	enum msg_reduce reduce;
 	uint32_t workers; /* ranks of a step in sync; in async only a hint */
 	uint32_t step_timeout_ms;
+	struct msg_clip clip; /* server/core/clipping.h */
 };
 
 /* Where a lane stands among those that share a model. */
@@ -99,6 +100,10 @@ bool model_block_ready(const struct model *model, uint32_t block);
 bool model_ready(const struct model *model);
 /* Lowest and highest version over the shard's blocks; 0, 0 for an empty one. */
 void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest);
+
+/* Whether its gradient counts in the norms that a step is clipped by: frozen tensors and
+ * pushes of values have none. */
+bool model_has_gradient(const struct model *model, uint32_t index);
 
 /* Fills scalars (room for one a segment) with what the present segments of a
  * block need for their next update, frozen ones none; returns how many. */

@@ -52,6 +52,8 @@ int settings_read_change(const struct model_settings *has, const struct msg_set 
  * OPTD_HYPER, or OPTD_TOO_LARGE where OPENED could not tell them. */
 int settings_check_change(const struct model_settings *made, const struct changes *changes,
                           const struct change *change, char *why, size_t why_bytes);
+/* All settings of a model's arithmetic in words, for people: groups_text and clipping. */
+void settings_describe(const struct model_settings *settings, char *text, size_t bytes);
 
 /* Copies a text with a NUL behind it; false, and nothing copied, if it does not fit. */
 bool settings_text(struct msg_text text, char *to, size_t room);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "proto/status.h"
+#include "server/core/clipping.h"
 #include "server/core/settings.h"
 #include "server/disk/file.h"
 
@@ -125,9 +126,19 @@ static void put_changes(struct manifest *manifest, const struct checkpoint *abou
 	}
 }
 
+static void put_clip(struct manifest *manifest, const struct msg_clip *clip)
+{
+	if (clip->norm > 0)
+		put_numbers(manifest, "clip_norm", &clip->norm, 1);
+	if (clip->tensor_norm > 0)
+		put_numbers(manifest, "clip_tensor_norm", &clip->tensor_norm, 1);
+	if (clipping_on(clip))
+		put_numbers(manifest, "clip_norm_type", &clip->norm_type, 1);
+}
+
 static const char *format_of(const struct checkpoint *about)
 {
-	if (about->changes.count > 0)
+	if (about->changes.count > 0 || clipping_on(&about->clip))
 		return MANIFEST_FORMAT_KEYS;
 	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
 }
@@ -161,6 +172,7 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
 	put(manifest, "step_timeout_ms", "%" PRIu32, about->step_timeout_ms);
+	put_clip(manifest, &about->clip);
 	put(manifest, "seats", "%" PRIu32, about->seats);
 	put(manifest, "daemon", "%" PRIu32, about->daemon);
 	put(manifest, "daemons", "%" PRIu32, about->daemons);
@@ -407,6 +419,32 @@ static void get_changes(struct reader *reader, struct checkpoint *about)
 		refuse(reader, "changes: %.200s", why);
 }
 
+/* Above 0, and where it is a norm's type infinity too. */
+static double get_limit(struct reader *reader, const char *key, bool infinite)
+{
+	double value = 0;
+
+	if (!has(reader, key) && !infinite)
+		return 0;
+	if (infinite && strcmp(get(reader, key), "inf") == 0)
+		return INFINITY;
+	if (get_numbers(reader, key, &value, 1) == 1 && !(value > 0))
+		refuse(reader, "'%s' is %g, not above 0", key, value);
+	return value;
+}
+
+static void get_clip(struct reader *reader, struct checkpoint *about)
+{
+	char why[256];
+
+	about->clip.norm = get_limit(reader, "clip_norm", false);
+	about->clip.tensor_norm = get_limit(reader, "clip_tensor_norm", false);
+	if (clipping_on(&about->clip) || has(reader, "clip_norm_type"))
+		about->clip.norm_type = get_limit(reader, "clip_norm_type", true);
+	if (reader->rc == OPTD_OK && clipping_check(&about->clip, about->mode, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
 static bool was_read(const struct reader *reader, const struct safetensors_text *text)
 {
 	/* The format has been looked at, and what is of the layout will be. */
@@ -501,6 +539,7 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
 	if (keyed) {
+		get_clip(&reader, about);
 		get_changes(&reader, about);
 		check_known(&reader);
 	}

@@ -61,7 +61,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	memset(&status, 0, sizeof(status));
 	model_versions(model, &status.version, &status.version_max);
 	settings_at(&model->settings, &model->changes, NULL, status.version, &settings);
-	groups_text(&settings.groups, &settings.optim, optimizer, sizeof(optimizer));
+	settings_describe(&settings, optimizer, sizeof(optimizer));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
 		                   sizeof(waiting));
@@ -88,6 +88,10 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.duplicates = shard->counts.duplicates;
 	status.refused = shard->counts.refused;
 	status.saved_version = shard->saved_version;
+	status.last_norm = shard->counts.last_norm;
+	status.last_factor = shard->counts.last_factor;
+	status.clipped = shard->counts.clipped;
+	status.overflowed = shard->counts.overflowed;
 	if (model->changes.count > 0)
 		return encode_changed(model, &status, buffer, room);
 	return wire_status_encode(&status, buffer, room);

@@ -18,6 +18,7 @@ static void test_engines_equal_the_reference_bit_for_bit(void **state)
 	uint64_t seed = rng_seed();
 	uint32_t runs = rng_environment("OPTD_RUNS", RUNS);
 	uint32_t changes = 0;
+	uint64_t clipped = 0, overflowed = 0;
 	struct run run;
 
 	printf("# OPTD_SEED=%llu OPTD_RUNS=%u\n", (unsigned long long)seed, runs);
@@ -29,8 +30,12 @@ static void test_engines_equal_the_reference_bit_for_bit(void **state)
 			run_step(&run);
 		run_compare(&run);
 		changes += run.changes;
+		clipped += run.reference.clipped;
+		overflowed += run.reference.overflowed;
 		run_deinit(&run);
 	}
+	printf("# %llu steps clipped, %llu overflowed\n", (unsigned long long)clipped,
+	       (unsigned long long)overflowed);
 	assert_true(runs < RUNS || changes > runs);
 }
 

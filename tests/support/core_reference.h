@@ -3,7 +3,7 @@
  *
  * It knows tensors and ranks and nothing else: no blocks, segments, shards,
  * versions or messages.  A step takes, for each tensor, what some ranks have for
- * it, reduces that in rank order, and calls the rule over the whole tensor.  What
+ * it, reduces that in rank order, clips it, and calls the rule over the whole tensor.  What
  * the server does in pieces must come out the same, bit for bit.
  */
 #ifndef OPTD_TEST_CORE_REFERENCE_H
@@ -13,12 +13,17 @@
 #include <stdint.h>
 
 #include "optim/optim.h"
+#include "proto/layout.h"
+#include "proto/msg.h"
 
-/* A setting of a tensor's optimizer from an offer on. */
-struct reference_set {
-	uint32_t tensor, hyper;
-	uint64_t from;
-	double values[OPTIM_VALUES_MAX];
+/* Settings of a tensor's optimizer from an offer on: by from; of the same, as they came. */
+struct reference_sets {
+	uint32_t count;
+	struct reference_set {
+		uint32_t hyper;
+		uint64_t from;
+		double values[OPTIM_VALUES_MAX];
+	} *list;
 };
 
 struct reference {
@@ -28,13 +33,16 @@ struct reference {
 	uint64_t *begin;   /* [tensor_count + 1] */
 	uint64_t *updates; /* [tensor_count] */
 	uint64_t *offers;  /* [tensor_count] steps, or pushes, that had it or not */
-	struct reference_set *sets; /* by from; of the same, as they came */
-	uint32_t set_count;
+	struct reference_sets *sets; /* [tensor_count] */
 	struct optim_carry *carries; /* [tensor_count] */
 	uint64_t elements;
 	float *weights;
 	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
-	float *sum; /* of the tensor at hand */
+	float *sum;
+	bool *gave; /* [tensor_count] some rank has something for it in this step */
+	struct msg_clip clip;
+	const struct layout *layout; /* with clip: a norm is added up by its segments */
+	uint64_t clipped, overflowed; /* steps */
 };
 
 /* What one rank has for a step: gradients of the whole vector, of which those of
@@ -49,6 +57,9 @@ void reference_init(struct reference *reference, const struct optim *optim,
                     const uint64_t *counts, uint32_t tensor_count, const float *weights);
 /* Before any step: this tensor's optimizer, which is kept, or NULL: it is frozen. */
 void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim);
+/* Before any step: what a norm is held to, and the segments, kept, in whose order it is
+ * added up. */
+void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout);
 /* From the offer after `from` others on, hyper-parameter `hyper` has these values. */
 void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, uint32_t hyper,
                    const double *values);
