@@ -469,8 +469,8 @@ OPTD_API int optd_process(optd_client *client);
 /* ---- for operators ---------------------------------------------------- */
 
 /* These do not wait for a server that is to come back: they end with OPTD_UNREACHABLE
- * within a second of its being gone, and optd_save and optd_drop with OPTD_DRAINING when it is
- * shutting down.  Call again when it is back. */
+ * within a second of its being gone, and optd_save, optd_drop and optd_set_hypers with
+ * OPTD_DRAINING when it is shutting down.  Call again when it is back. */
 
 /* Writes checkpoints of one model, or of all for NULL, on every daemon.  All are asked at
  * once, and it returns when each has answered, with the first failure: others may have done
@@ -478,6 +478,34 @@ OPTD_API int optd_process(optd_client *client);
 OPTD_API int optd_save(optd_client *client, const char *name);
 /* Makes every daemon forget a model and its checkpoint; the rest as for optd_save. */
 OPTD_API int optd_drop(optd_client *client, const char *name);
+
+/* Changes hyper-parameters of a model that runs, on all daemons from the same version on,
+ * and of all its blocks alike: updates that take a block from version v to v + 1 with
+ * v >= *from use the new values.  tensors: the pattern of a parameter group, as the model
+ * was made with it; NULL: the model's own optimizer, which other groups do not follow.
+ * *from: in, the version, or OPTD_FROM_NOW for the lowest that no block has passed; out,
+ * the version.  Under a schedule lr is the schedule's base.
+ *
+ * It holds until it is changed again, and is in checkpoints that are written from then on
+ * (optd_save).  All or nothing: OPTD_HYPER (a name that the rule does not have, with the
+ * nearest, a value out of range, other optimizer state than the model has, lr under onecycle, a
+ * pattern that is no group's, a frozen group), OPTD_INVALID with both where a block is past
+ * *from, OPTD_NOT_READY for a model without weights, OPTD_TOO_LARGE where so many are set
+ * ahead (64) that there is no room, OPTD_BUSY, OPTD_NO_MODEL, leave everything as it was.
+ * With several daemons blocks wait at the version while they agree, 5 s at the most; if
+ * then a server goes away in the very moment at which the change is made, the error says
+ * which ones have it: optd_get_status tells. */
+#define OPTD_FROM_NOW UINT64_MAX
+OPTD_API int optd_set_hypers(optd_client *client, const char *name, const char *tensors,
+                             const optd_hyper *hypers, uint32_t hyper_count, uint64_t *from);
+
+/* A change that a model has. */
+typedef struct optd_change {
+	uint64_t from;
+	const char *tensors; /* the group's pattern; "": the model's own optimizer */
+	const optd_hyper *hypers;
+	uint32_t hyper_count;
+} optd_change;
 
 /* One lane's view of one model. */
 typedef struct optd_status_row {
@@ -513,6 +541,10 @@ typedef struct optd_status_row {
 	uint32_t growth_tracker;     /* steps since it changed, none of them skipped */
 	optd_scaler scaler;          /* its settings */
 	const char *average; /* "ema decay=0.999 ..." or "" */
+	/* In the order of versions: the last ones, and how many more there are.  Of more than
+	 * 64, those that every block has passed are joined to the next of their group. */
+	const optd_change *changes;
+	uint32_t change_count, changes_left_out;
 } optd_status_row;
 
 /* What a lane has counted since its daemon started. */

@@ -15,6 +15,7 @@
 #include "proto/layout.h"
 #include "proto/msg.h"
 #include "server/core/average.h"
+#include "server/core/change.h"
 #include "server/core/commit.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
@@ -43,7 +44,8 @@ struct model {
 	char name[LIMIT_NAME_BYTES];
 	char run[LIMIT_NAME_BYTES]; /* the job's own name for the run, or "" */
 	uint64_t run_id;
-	struct model_settings settings;
+	struct model_settings settings; /* as it was made */
+	struct changes changes;         /* what lies over them */
 	struct model_place place;
 	struct layout *layout; /* owned */
 	uint64_t layout_id;
@@ -115,9 +117,6 @@ bool model_block_ready(const struct model *model, uint32_t block);
 bool model_ready(const struct model *model);
 /* Lowest and highest version over the shard's blocks; 0, 0 for an empty one. */
 void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest);
-
-/* What segment `index` of the shard is updated by; NULL: it is frozen. */
-const struct optim *model_optim(const struct model *model, uint32_t index);
 
 /* Whether its gradient counts in the norms that a step is clipped by: frozen tensors and
  * pushes of values have none. */

@@ -176,7 +176,7 @@ static void read_some(struct run *run)
 	outbox_clear(&run->out);
 }
 
-static void read_answers(struct run *run, uint32_t engine)
+void run_answers(struct run *run, uint32_t engine)
 {
 	struct lane_message *told;
 
@@ -198,7 +198,7 @@ static void hear(struct run *run)
 
 	run->told[index] = run->told[--run->told_count];
 	engine_hear(run->engines[to], told, 0, &run->out);
-	read_answers(run, to);
+	run_answers(run, to);
 }
 
 static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter)
@@ -218,7 +218,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	engine_handle(run->engines[engine], rank, &PRINCIPAL_ANONYMOUS, &msg, payload, &none, 0,
 	              &run->out);
 	buf_drop(payload);
-	read_answers(run, engine);
+	run_answers(run, engine);
 }
 
 /* In async the reference takes each block's tensors when they arrive. */
@@ -267,11 +267,13 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 		}
 		if (queue->next == queue->count)
 			continue;
+		run_set_turn(run, apply);
 		if (apply)
 			reference_take(run, rank, &queue->letters[queue->next]);
 		deliver(run, e, rank, &queue->letters[queue->next++]);
 		left--;
 	}
+	run_set_finish(run);
 }
 
 /* Finite gradients whose sum is not, or has a norm beyond all others. */
@@ -343,7 +345,7 @@ static void choose_gradients(struct run *run)
 	choose_giants(run);
 }
 
-static void step_reference_sync(struct run *run)
+static void judge_sync(struct run *run)
 {
 	struct reference_part parts[RUN_WORKERS];
 
@@ -351,8 +353,8 @@ static void step_reference_sync(struct run *run)
 		parts[rank] = (struct reference_part){run->gradients[rank], run->has[rank],
 		                                      run->weighted ? run->samples[rank] : 0,
 		                                      run->scales[rank], (run->poisoned >> rank & 1) != 0};
-	reference_step(&run->reference, parts, run->settings.workers,
-	               run->settings.reduce == MSG_MEAN);
+	reference_judge(&run->reference, parts, run->settings.workers,
+	                run->settings.reduce == MSG_MEAN);
 }
 
 static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
@@ -366,8 +368,8 @@ static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
 	uint32_t offset = rng_below(&run->rng, run->settings.workers);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		uint32_t rank = (i + offset) % run->settings.workers;
-		reference_take_all(run, rank);
 		deliver_ranks(run, queues, rank, rank + 1, false);
+		reference_take_all(run, rank);
 	}
 }
 
@@ -387,9 +389,10 @@ void run_step(struct run *run)
 	if (run->settings.mode == MSG_ASYNC) {
 		deliver_async(run, queues);
 	} else {
-		step_reference_sync(run);
+		judge_sync(run);
 		run->skipped += run->poisoned != 0 || run->reference.skipped_sum;
 		deliver_ranks(run, queues, 0, run->settings.workers, false);
+		reference_finish(&run->reference);
 	}
 	run->steps++;
 	assert_int_equal(run->answered - before, run->requests - sent);
