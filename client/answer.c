@@ -32,6 +32,8 @@ int call_fill(optd_client *client, const struct inflight_request *request, struc
 	if (!call->model) {
 		if (request->verb == MSG_SAVE || request->verb == MSG_DROP)
 			msg->named.model = text_of(call->name);
+		if (request->verb == MSG_SET)
+			msg->set = *call->set;
 		return 0;
 	}
 	msg->step = call->step;

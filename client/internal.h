@@ -17,6 +17,7 @@
  *     clip.c     clipping by a norm
  *     average.c  an average of the weights: what is said of it
  *     admin.c    status, lanes, save, drop, goodbye
+ *     set.c      changes of hyper-parameters
  *     error.c    sentences
  *
  * The machine that decides what is sent (route, inflight, session) is pure;
@@ -118,6 +119,7 @@ struct call {
 	uint64_t zeroed;
 
 	const char *name;       /* admin: the model, or "" */
+	const struct msg_set *set; /* SET: its body */
 	const uint32_t *lanes;  /* admin, INIT without parts: lane of each message */
 	void (*answer)(struct call *call, uint32_t index, const struct msg *reply);
 	void *user;
@@ -379,6 +381,8 @@ int inplace_check(optd_model *model, const void *gradient, uint64_t bytes);
 /* Each returns 0, or fails with a sentence, before anything is sent. */
 int check_name(optd_client *client, const char *name);
 int check_open_options(optd_client *client, const char *model, const optd_open_options *options);
+int check_set(optd_client *client, const char *model, const char *tensors, const optd_hyper *hypers,
+              uint32_t hyper_count);
 int check_version(optd_model *model, uint64_t min_version);
 
 /* ---- clip.c ----------------------------------------------------------- */
@@ -406,8 +410,24 @@ uint64_t finite_check(const void *values, enum dtype type, uint64_t count);
 /* What that element is: "nan" or "-inf". */
 const char *finite_name(const void *values, enum dtype type, uint64_t index);
 
+/* ---- set.c ------------------------------------------------------------ */
+
+/* The changes of a row, with texts that end in NUL.  A record has no more of them. */
+#define TOLD_HYPERS (LIMIT_HEADER_BYTES / 12)
+struct told_changes {
+	optd_change changes[LIMIT_CHANGES];
+	optd_hyper hypers[TOLD_HYPERS];
+	char texts[2 * LIMIT_HEADER_BYTES];
+};
+void tell_changes(const struct wire_model_status *status, struct told_changes *room, optd_status_row *row);
+
 /* ---- admin.c ---------------------------------------------------------- */
 
+/* Starts a verb on lanes, which stay until it is finished: verb, name, set, lanes, total,
+ * answer and user are looked at.  NULL without memory. */
+struct call *admin_start(optd_client *client, const struct call *about);
+/* Until it is done, its time is over, or a server that it asks is gone. */
+int admin_finish(optd_client *client, struct call *call, uint64_t deadline_ms);
 /* Says goodbye to every lane that is up, for at most ms. */
 void admin_goodbye(optd_client *client, uint64_t ms);
 

@@ -248,8 +248,7 @@ typedef struct optd_scaler {
  * exists, or has the default named here.  What is given and differs from what the
  * model has is OPTD_CONFLICT with both values. */
 typedef struct optd_open_options {
-	const char *optimizer; /* "adam", "sgd", ...: optim/README.md has all; default sgd; easgd
-	                          is OPTD_HYPER in sync with several workers */
+	const char *optimizer; /* "adam", "sgd", ...: optim/README.md has all; default sgd */
 	const char *match;     /* "torch2" (default), "torch1", "numpy" */
 	const optd_hyper *hypers;
 	uint32_t hyper_count;
@@ -357,25 +356,20 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * be able to make a call again.
  * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model.
  *
- * Under easgd (optim/README.md) gradient is this worker's weights, and weights are its new
- * ones, of its own; optd_pull has the model's, the centre.  Where the server has applied the
- * push and only the answer was lost, what comes is an elastic step towards the centre as it
- * is by then, which the push does not move again. */
+ * Under easgd (optim/README.md), which is for async or one worker, gradient is this worker's
+ * weights, and weights are its new ones; optd_pull has the model's, the centre.  Where only the
+ * answer was lost, what comes is an elastic step towards the centre of now, which stays. */
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
 
-/* Gradients of two bytes an element, as training in mixed precision has them, or to push
- * half the bytes: PyTorch's bfloat16 (the upper half of a float32) and float16 (IEEE 754
- * binary16), as bits in the machine's order of bytes, little-endian.  The server makes them
- * float32, which rounds nothing, before anything is computed; weights are float32 always. */
+/* The same from a gradient of two bytes an element: PyTorch's bfloat16 (the upper half of a
+ * float32) or float16 (IEEE 754 binary16; up to 65504, nothing below 6e-8), as little-endian
+ * bits, aligned to 2 bytes.  The server makes it float32, which rounds nothing, and goes on as
+ * with that, NaN and Inf included; weights are float32 always.  Each call, and each worker of a
+ * step, may have another type.  gradient and weights may not overlap: OPTD_INVALID.
+ * OPTD_UNSUPPORTED: the server is too old. */
 typedef enum optd_half { OPTD_BF16 = 1, OPTD_F16 = 2 } optd_half;
-
-/* As optd_push_pull and optd_push, from such a gradient: `elements` of one of these types,
- * aligned to 2 bytes.  Each call, and each worker of a step, may have another type, but a
- * call made again after a timeout is the same step, as it is there.  NaN and Inf of the type
- * are what they are in float32 (nonfinite of optd_open_options).  gradient and weights may not overlap: OPTD_INVALID.  float16 ends at
- * 65504 and has nothing below 6e-8.  OPTD_UNSUPPORTED: the server is too old. */
 OPTD_API int optd_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient, float *weights);
 OPTD_API int optd_push_half(optd_model *model, optd_half type, const uint16_t *gradient);
 
@@ -403,17 +397,15 @@ OPTD_API int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t
 OPTD_API int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count,
                                      uint64_t min_version);
 
-/* Likewise of gradients of two bytes an element, all of one type in a call. */
+/* Likewise, all of one type in a call; no weights may overlap a gradient. */
 typedef struct optd_half_part {
 	uint32_t tensor;
 	const uint16_t *gradient;
-	float *weights; /* unused when only pushing; none may overlap a gradient */
+	float *weights;
 } optd_half_part;
 
-OPTD_API int optd_push_pull_parts_half(optd_model *model, optd_half type, const optd_half_part *parts,
-                                       uint32_t count);
-OPTD_API int optd_push_parts_half(optd_model *model, optd_half type, const optd_half_part *parts,
-                                  uint32_t count);
+OPTD_API int optd_push_pull_parts_half(optd_model *model, optd_half type, const optd_half_part *parts, uint32_t count);
+OPTD_API int optd_push_parts_half(optd_model *model, optd_half type, const optd_half_part *parts, uint32_t count);
 
 /* Versions the last completed pull or push_pull of this model brought: the lowest and
  * the highest over its blocks.  Equal in sync unless pulls raced with steps. */
@@ -477,8 +469,7 @@ OPTD_API int optd_start_push_pull(optd_model *model, const float *gradient, floa
 OPTD_API int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket);
 OPTD_API int optd_start_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient,
                                        float *weights, optd_ticket *ticket);
-OPTD_API int optd_start_push_half(optd_model *model, optd_half type, const uint16_t *gradient,
-                                  optd_ticket *ticket);
+OPTD_API int optd_start_push_half(optd_model *model, optd_half type, const uint16_t *gradient, optd_ticket *ticket);
 OPTD_API int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 OPTD_API int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 
@@ -506,8 +497,8 @@ OPTD_API int optd_process(optd_client *client);
 /* ---- for operators ---------------------------------------------------- */
 
 /* These do not wait for a server that is to come back: they end with OPTD_UNREACHABLE
- * within a second of its being gone, and optd_save and optd_drop with OPTD_DRAINING when it is
- * shutting down.  Call again when it is back. */
+ * within a second of its being gone, and optd_save, optd_drop and optd_set_hypers with
+ * OPTD_DRAINING when it is shutting down.  Call again when it is back. */
 
 /* Writes checkpoints of one model, or of all for NULL, on every daemon.  All are asked at
  * once, and it returns when each has answered, with the first failure: others may have done
@@ -515,6 +506,34 @@ OPTD_API int optd_process(optd_client *client);
 OPTD_API int optd_save(optd_client *client, const char *name);
 /* Makes every daemon forget a model and its checkpoint; the rest as for optd_save. */
 OPTD_API int optd_drop(optd_client *client, const char *name);
+
+/* Changes hyper-parameters of a model that runs, on all daemons from the same version on,
+ * and of all its blocks alike: updates that take a block from version v to v + 1 with
+ * v >= *from use the new values.  tensors: the pattern of a parameter group, as the model
+ * was made with it; NULL: the model's own optimizer, which other groups do not follow.
+ * *from: in, the version, or OPTD_FROM_NOW for the lowest that no block has passed; out,
+ * the version.  Under a schedule lr is the schedule's base.
+ *
+ * It holds until it is changed again, and is in checkpoints that are written from then on
+ * (optd_save).  All or nothing: OPTD_HYPER (a name that the rule does not have, with the
+ * nearest, a value out of range, other optimizer state than the model has, lr under onecycle, a
+ * pattern that is no group's, a frozen group), OPTD_INVALID with both where a block is past
+ * *from, OPTD_NOT_READY for a model without weights, OPTD_TOO_LARGE where so many are set
+ * ahead (64) that there is no room, OPTD_BUSY, OPTD_NO_MODEL, leave everything as it was.
+ * With several daemons blocks wait at the version while they agree, 5 s at the most; if
+ * then a server goes away in the very moment at which the change is made, the error says
+ * which ones have it: optd_get_status tells. */
+#define OPTD_FROM_NOW UINT64_MAX
+OPTD_API int optd_set_hypers(optd_client *client, const char *name, const char *tensors,
+                             const optd_hyper *hypers, uint32_t hyper_count, uint64_t *from);
+
+/* A change that a model has. */
+typedef struct optd_change {
+	uint64_t from;
+	const char *tensors; /* the group's pattern; "": the model's own optimizer */
+	const optd_hyper *hypers;
+	uint32_t hyper_count;
+} optd_change;
 
 /* One lane's view of one model. */
 typedef struct optd_status_row {
@@ -550,6 +569,10 @@ typedef struct optd_status_row {
 	uint32_t growth_tracker;     /* steps since it changed, none of them skipped */
 	optd_scaler scaler;          /* its settings */
 	const char *average; /* "ema decay=0.999 ..." or "" */
+	/* In the order of versions: the last ones, and how many more there are.  Of more than
+	 * 64, those that every block has passed are joined to the next of their group. */
+	const optd_change *changes;
+	uint32_t change_count, changes_left_out;
 } optd_status_row;
 
 /* What a lane has counted since its daemon started. */

@@ -127,6 +127,10 @@ int optim_check(const struct optim *optim, char *why, size_t why_bytes);
  * each number with the fewest digits that read back the same. */
 void optim_text(const struct optim *optim, char *text, size_t text_bytes);
 
+/* "betas=[0.9,0.999]": hyper-parameter `index` of a rule with these values. */
+void optim_hyper_text(const struct optim_rule *rule, uint32_t index, const double *values, char *text,
+                      size_t text_bytes);
+
 /* 0 when both are the same settings, else -1 and the first that differs, both
  * values, in why. */
 int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes);

@@ -13,9 +13,12 @@
 
 #include "optim/optim.h"
 
+struct change;
+
 enum commit_kind {
 	COMMIT_INIT, /* values are a block's first weights */
 	COMMIT_STEP, /* values are its reduced gradient */
+	COMMIT_SETTINGS, /* of no block: updates use other hyper-parameters from a version on */
 };
 
 /* A rank whose push is in the commit, and which push that was. */
@@ -60,6 +63,10 @@ struct commit {
 	const float *factors; /* in place of it, one for each segment of the block; or NULL */
 	const struct commit_scalars *scalars; /* one for each t, group and carry of the present */
 	uint32_t scalars_count;
+	/* COMMIT_SETTINGS alone, which has nothing else: the change, and a version that all
+	 * blocks of the daemon have, of which changes that are over may be joined. */
+	const struct change *change;
+	uint64_t passed;
 };
 
 static inline bool commit_has(const uint8_t *mask, uint32_t segment)

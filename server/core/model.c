@@ -86,6 +86,11 @@ static void find_groups(struct model *model, const struct layout *layout)
 	}
 }
 
+static uint32_t group_of(const struct model *model, uint32_t index)
+{
+	return model->groups != NULL ? model->groups[index] : 0;
+}
+
 /* A segment's state before its first update. */
 static void begin_segment(struct model *model, const struct optim *optim, uint32_t index,
                           uint64_t begin, uint32_t count)
@@ -106,7 +111,8 @@ static void begin_state(struct model *model, const struct layout *layout)
 
 	for (uint32_t i = 0; i < model->segment_count; i++) {
 		uint32_t count = layout_segment(layout, model->first_segment + i)->count;
-		const struct optim *optim = model_optim(model, i);
+		const struct optim *optim = groups_optim(&model->settings.groups, &model->settings.optim,
+		                                         group_of(model, i));
 		if (optim != NULL)
 			begin_segment(model, optim, i, begin, count);
 		begin += count;
@@ -232,19 +238,16 @@ void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highe
 	}
 }
 
-static uint32_t group_of(const struct model *model, uint32_t index)
+void model_changed(const struct model *model, uint32_t block, struct changed *out)
 {
-	return model->groups != NULL ? model->groups[index] : 0;
-}
-
-const struct optim *model_optim(const struct model *model, uint32_t index)
-{
-	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
+	changes_at(&model->changes, NULL, &model->settings.groups, &model->settings.optim,
+	           model_version(model, block), out);
 }
 
 bool model_has_gradient(const struct model *model, uint32_t index)
 {
-	const struct optim *optim = model_optim(model, index);
+	const struct optim *optim =
+	        groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
 	return optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
 }
 
@@ -285,11 +288,13 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
                        struct commit_scalars *scalars)
 {
 	const struct layout_block *b = model_block(model, block);
+	struct changed changed;
 	uint32_t count = 0;
 
+	model_changed(model, block, &changed);
 	for (uint32_t i = 0; i < b->segment_count; i++) {
 		uint32_t index = b->first_segment + i - model->first_segment;
-		const struct optim *optim = model_optim(model, index);
+		const struct optim *optim = changed.at[group_of(model, index)];
 		if (!commit_has(present, i) || optim == NULL ||
 		    scalars_find(model, index, scalars, count) != NULL)
 			continue;
@@ -310,13 +315,15 @@ static uint32_t segment_index(const struct model *model, uint32_t block, uint32_
 
 bool model_answers(const struct model *model, uint32_t block, uint32_t i)
 {
-	const struct optim *optim = model_optim(model, segment_index(model, block, i));
+	/* A change of settings leaves the rule as it is. */
+	const struct optim *optim = groups_optim(&model->settings.groups, &model->settings.optim,
+	                                         group_of(model, segment_index(model, block, i)));
 
 	return optim != NULL && optim_replies(optim);
 }
 
-void model_answer(const struct model *model, enum optim_isa isa, uint32_t block, uint32_t i,
-                  struct optim_gradient x, float *out)
+void model_answer(const struct model *model, enum optim_isa isa, const struct changed *changed, uint32_t block,
+                  uint32_t i, struct optim_gradient x, float *out)
 {
 	uint32_t index = segment_index(model, block, i);
 	const struct layout_segment *s = layout_segment(model->layout, model->first_segment + index);
@@ -330,8 +337,9 @@ void model_answer(const struct model *model, enum optim_isa isa, uint32_t block,
 		memcpy(out, weights, s->count * sizeof(float));
 		return;
 	}
-	optim_scalars(model_optim(model, index), model->updates[index] + 1, &carry, &scalars);
-	optim_reply(model_optim(model, index), isa, &scalars, weights, x, out, s->count);
+	const struct optim *optim = changed->at[group_of(model, index)];
+	optim_scalars(optim, model->updates[index] + 1, &carry, &scalars);
+	optim_reply(optim, isa, &scalars, weights, x, out, s->count);
 }
 
 static void apply_init(struct model *model, const struct commit *commit)
@@ -372,9 +380,9 @@ static uint32_t run_length(const struct model *model, const struct commit *commi
 }
 
 /* Updates segments [i, i + run) of the block, which have group, scalars and factor in common.
- * Frozen ones only let the values pass. */
-static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit, uint32_t i,
-                      uint32_t run, uint32_t *packed)
+ * Frozen ones, without an optimizer, only let the values pass. */
+static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit,
+                      const struct changed *changed, uint32_t i, uint32_t run, uint32_t *packed)
 {
 	const struct layout_block *b = model_block(model, commit->block);
 	uint32_t index = b->first_segment + i - model->first_segment;
@@ -384,7 +392,7 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	uint64_t base = model_offset(model, commit->block) + first->offset;
 	struct optim_gradient g = {dtype_at(commit->values, commit->type, commit->packed ? *packed : first->offset),
 	                           factor_of(commit, i), commit->type};
-	const struct optim *optim = model_optim(model, index);
+	const struct optim *optim = changed->at[group_of(model, index)];
 	float *slots[OPTIM_SLOTS_MAX];
 
 	*packed += n;
@@ -409,14 +417,16 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 static void apply_step(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
 	const struct layout_block *b = model_block(model, commit->block);
+	struct changed changed;
 	uint32_t packed = 0, run;
 
+	model_changed(model, commit->block, &changed);
 	for (uint32_t i = 0; i < b->segment_count; i += run) {
 		run = 1;
 		if (!commit_has(commit->present, i))
 			continue;
 		run = run_length(model, commit, b, i);
-		apply_run(model, isa, commit, i, run, &packed);
+		apply_run(model, isa, commit, &changed, i, run, &packed);
 	}
 }
 
@@ -438,8 +448,11 @@ static void apply_verdict(struct model *model, const struct commit *commit)
 
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
+	if (commit->kind == COMMIT_SETTINGS) {
+		changes_add(&model->changes, commit->change, commit->passed);
+		return;
+	}
 	uint64_t *version = &model->versions[commit->block - model->owned.first];
-
 	assert(model_owns(model, commit->block));
 	if (commit->kind == COMMIT_INIT)
 		apply_init(model, commit);
@@ -486,5 +499,6 @@ uint64_t model_hash(const struct model *model)
 		XXH3_64bits_update(&state, model->carries, model->segment_count * sizeof(*model->carries));
 	XXH3_64bits_update(&state, &model->scaler, sizeof(model->scaler));
 	XXH3_64bits_update(&state, &model->skips, sizeof(model->skips));
+	XXH3_64bits_update(&state, model->changes.list, model->changes.count * sizeof(model->changes.list[0]));
 	return XXH3_64bits_digest(&state);
 }

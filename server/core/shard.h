@@ -71,6 +71,10 @@ struct shard {
 	bool cut_last;        /* the daemon is stopping: what is saved stays as it is */
 	uint8_t *cut_saved;   /* [blocks] while cutting */
 	uint8_t *cut_free;    /* [blocks] those whose commits go on */
+	/* a change of settings that is being agreed on */
+	bool setting;
+	struct change set; /* no block goes past set.from */
+	uint64_t set_passed;
 };
 
 /* Takes *model.  NULL without memory: *model is still the caller's. */

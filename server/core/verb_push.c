@@ -81,12 +81,17 @@ static bool cut_holds(const struct shard *shard, uint32_t block)
 	        model_version(shard->model, block) >= shard->cut_version);
 }
 
+static bool set_holds(const struct shard *shard, uint32_t block)
+{
+	return shard->setting && model_version(shard->model, block) >= shard->set.from;
+}
+
 void shard_run(struct engine *engine, struct shard *shard, uint32_t block)
 {
 	struct commit commit;
 
 	for (;;) {
-		gate_hold(shard->gate, block, cut_holds(shard, block));
+		gate_hold(shard->gate, block, cut_holds(shard, block) || set_holds(shard, block));
 		if (!gate_next(shard->gate, block, &commit))
 			return;
 		own_commit(engine, shard, &commit);
@@ -94,6 +99,12 @@ void shard_run(struct engine *engine, struct shard *shard, uint32_t block)
 		gate_committed(shard->gate, block);
 		shard_advance(engine, shard, block);
 	}
+}
+
+void shard_run_all(struct engine *engine, struct shard *shard)
+{
+	for (uint32_t i = 0; i < shard->model->owned.count; i++)
+		shard_run(engine, shard, shard->model->owned.first + i);
 }
 
 /* ---- INIT --------------------------------------------------------------- */

@@ -85,6 +85,8 @@ struct wait *call_wait(struct call *call);
 
 /* Applies what the gate can commit of a block; those who waited for it are ready. */
 void shard_run(struct engine *engine, struct shard *shard, uint32_t block);
+/* The same of all blocks: what was held back has come already, and no message asks again. */
+void shard_run_all(struct engine *engine, struct shard *shard);
 /* The first weights are complete: looks anew at what pulls miss. */
 void shard_begin(struct engine *engine, struct shard *shard);
 /* Others are to give the first weights anew: who has not been answered waits for these. */

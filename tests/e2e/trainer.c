@@ -215,7 +215,17 @@ static void set_hypers(struct optim *optim, const struct plan *plan)
 		                           sizeof(why)), 0);
 }
 
-/* One step of all ranks: the mean in rank order, then the rule. */
+static void change_hypers(struct optim *optim, const struct plan *plan, uint64_t step)
+{
+	char why[256];
+
+	for (uint32_t i = 0; i < plan->change_count; i++) {
+		if (plan->changes[i].from == step)
+			assert_int_equal(optim_set(optim, plan->changes[i].name, &plan->changes[i].value, 1, why,
+			                           sizeof(why)), 0);
+	}
+}
+
 static void set_schedule(struct schedule *schedule)
 {
 	char why[256];
@@ -231,6 +241,7 @@ static void set_schedule(struct schedule *schedule)
 	}
 }
 
+/* One step of all ranks: the mean in rank order, then the rule. */
 static void reference_step(const struct optim *optim, const struct plan *plan, uint64_t step,
                            struct optim_carry *carry, float *weights, float *const *slots, float *sum,
                            float *gradient)
@@ -272,8 +283,10 @@ void trainer_assert_exact(const float *weights, const struct plan *plan, uint64_
 			arrays[i][j] = optim_slot_initial(&optim, i - 3);
 	}
 	trainer_first_weights(arrays[0]);
-	for (uint64_t step = 0; step < steps; step++)
+	for (uint64_t step = 0; step < steps; step++) {
+		change_hypers(&optim, plan, step);
 		reference_step(&optim, plan, step, &carry, arrays[0], arrays + 3, arrays[1], arrays[2]);
+	}
 	uint64_t differing = 0, first = 0;
 	for (uint64_t i = elements; i-- > 0;) {
 		if (memcmp(&weights[i], &arrays[0][i], sizeof(float)) != 0) {

@@ -27,6 +27,13 @@ struct plan {
 	const optd_half *halves;  /* by rank: what it pushes is of this type, if that is not 0;
 	                             NULL: all push float32 */
 	double clip_norm, clip_norm_type, clip_tensor_norm; /* as optd_open_options has them */
+	/* What the reference sets from a step on; the test has the model do it. */
+	uint32_t change_count;
+	struct plan_change {
+		uint64_t from;
+		const char *name;
+		double value;
+	} changes[4];
 };
 
 struct trainer {

@@ -19,6 +19,7 @@ const char *sample_name(enum sample which)
 	        "hello", "welcome", "open", "opened", "open_refused", "init", "init_done", "push",
 	        "push_bf16", "push_folded", "push_ok", "pull", "pull_ok", "push_pull", "push_pull_f16", "push_pull_ok", "waiting",
 	        "close_step", "status", "status_ok", "save", "save_ok", "drop", "goodbye",
+	        "set", "set_ok",
 	};
 
 	return names[which];
@@ -328,6 +329,26 @@ static struct msg make_admin(enum sample which)
 	}
 }
 
+static struct msg make_set(enum sample which)
+{
+	struct msg msg = common(MSG_SET, which == SAMPLE_SET_OK, OPTD_OK);
+
+	if (which == SAMPLE_SET_OK) {
+		msg.version = 9381;
+		msg.version_max = 9382;
+		return msg;
+	}
+	msg.set = (struct msg_set){.model = text("fashion"),
+	                           .tensors = text("*.bias"),
+	                           .id = UINT64_C(0xfedcba9876543211),
+	                           .act = MSG_SET_PROMISE,
+	                           .has_from = true,
+	                           .from = 9400,
+	                           .hyper_count = 2,
+	                           .hypers = {{text("lr"), {0.01}, 1}, {text("betas"), {0.9, 0.99}, 2}}};
+	return msg;
+}
+
 struct msg sample_make(enum sample which)
 {
 	if (which <= SAMPLE_OPEN_REFUSED)
@@ -338,5 +359,5 @@ struct msg sample_make(enum sample which)
 		return make_pull(which);
 	if (which <= SAMPLE_CLOSE_STEP)
 		return make_step(which);
-	return make_admin(which);
+	return which >= SAMPLE_SET ? make_set(which) : make_admin(which);
 }

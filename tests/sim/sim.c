@@ -74,6 +74,7 @@ static void turn(struct sim *sim)
 	}
 	for (uint32_t i = 0; i < sim->daemons * sim->lanes; i++)
 		net_send_kept(sim, i);
+	set_turn(sim);
 	if (sim->now_ms < FAULTS_MS && rng_one_in(&sim->rng, sim->fault_every_ms))
 		net_fault(sim);
 	sim->now_ms++;

@@ -179,6 +179,7 @@ static void train_reference(const struct sim *sim, struct reference *reference)
 	               sim->first_weights);
 	reference->average = sim->settings.average;
 	reference_groups(sim, reference);
+	set_reference(sim, reference);
 	if (plan_clips(sim))
 		reference_clip(reference, &sim->settings.clip, sim->layout);
 	reference_scale(reference, &sim->settings.loss_scale);

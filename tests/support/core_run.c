@@ -203,6 +203,7 @@ static void choose_settings(struct run *run)
 	run->settings.step_timeout_ms = 1000;
 	run->weighted = rng_one_in(rng, 3);
 	choose_policy(run, rng_one_in(rng, 3));
+	run->changing = rng_one_in(rng, 2);
 	do {
 		run->daemons = 1 + rng_below(rng, 3);
 		run->lanes = 1 + rng_below(rng, 3);
@@ -289,7 +290,6 @@ static void record(void *user, const struct model *model, const struct commit *c
 {
 	const struct run_tap *tap = user;
 	struct run *run = tap->run;
-	const struct layout_block *b = layout_block(model->layout, commit->block);
 
 	if (run->commit_count == run->commit_room) {
 		run->commit_room = run->commit_room * 2 + 64;
@@ -299,6 +299,11 @@ static void record(void *user, const struct model *model, const struct commit *c
 	struct run_commit *kept = &run->commits[run->commit_count++];
 	kept->engine = tap->engine;
 	kept->commit = *commit;
+	if (commit->kind == COMMIT_SETTINGS) {
+		kept->commit.change = copy_of(commit->change, sizeof(*commit->change));
+		return;
+	}
+	const struct layout_block *b = layout_block(model->layout, commit->block);
 	kept->commit.contributors = copy_of(commit->contributors,
 	                                    commit->contributor_count * sizeof(*commit->contributors));
 	kept->commit.present = copy_of(commit->present, (b->segment_count + 7) / 8);
@@ -456,6 +461,7 @@ void run_deinit(struct run *run)
 		free((void *)(uintptr_t)run->commits[i].commit.values);
 		free((void *)(uintptr_t)run->commits[i].commit.factors);
 		free((void *)(uintptr_t)run->commits[i].commit.scalars);
+		free((void *)(uintptr_t)run->commits[i].commit.change);
 	}
 	free(run->commits);
 	free(run->taps);

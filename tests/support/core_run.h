@@ -5,7 +5,7 @@
  * with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
  * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
  * and rank the tensors it has gradients for, in float32 or in one of the shorter types; in sync
- * perhaps a limit on the norm.  Pushes are cut into messages at
+ * perhaps a limit on the norm, and now and then a change of settings.  Pushes are cut into messages at
  * random, arrive in a random order between ranks, and now and then twice; what lanes tell
  * each other arrives in a random order as well.  The reference sees the same steps.
  */
@@ -23,6 +23,8 @@ struct run_commit {
 	uint32_t engine;
 	struct commit commit; /* all it points to is owned */
 };
+
+enum run_set { RUN_SET_NONE, RUN_SET_BEGUN, RUN_SET_AGREED };
 
 struct run {
 	uint64_t seed;
@@ -49,6 +51,7 @@ struct run {
 	/* In which type each sends them in a step; where not float32, these are their bits. */
 	enum dtype types[RUN_WORKERS];
 	uint16_t *halves[RUN_WORKERS];
+	const struct asked *asked; /* the push whose answer is to be checked, or NULL */
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
 	double scales[RUN_WORKERS]; /* of their losses; 0: not given */
@@ -57,6 +60,9 @@ struct run {
 	uint64_t zeroed;   /* elements that must have counted as 0, over all steps */
 	uint32_t skipped;  /* steps */
 	uint32_t steps;
+	bool changing; /* settings change while it goes on */
+	enum run_set setting;
+	uint32_t changes; /* made so far */
 	struct reference reference;
 	/* With record set before run_start: every commit, in order. */
 	bool record;
@@ -74,6 +80,14 @@ void run_step(struct run *run);
 /* Asserts that the engines hold what the reference holds. */
 void run_compare(const struct run *run);
 void run_deinit(struct run *run);
+
+/* Reads what an engine has to say. */
+void run_answers(struct run *run, uint32_t engine);
+/* Between two messages: now and then takes a change of settings a bit further.  ahead: the
+ * reference takes messages before the engines do, so it must know at once. */
+void run_set_turn(struct run *run, bool ahead);
+/* Takes the one at hand to its end, which may be that it is withdrawn. */
+void run_set_finish(struct run *run);
 
 /* The group that has a tensor, or NULL, as libc's own fnmatch finds it. */
 const struct group *run_group(const struct run *run, uint32_t tensor);

@@ -119,7 +119,9 @@ static void fill_queue(struct run *run, struct queue *queue, uint32_t engine, ui
 	for (uint32_t i = 0; i < owned.count; i++) {
 		uint32_t block = owned.first + i;
 		enum fill fill = block_fill(run, rank, block, mask);
-		bool full = letter != NULL && letter->msg.part_count == 5;
+		/* Of an answer, which is float32. */
+		uint64_t room = LIMIT_MESSAGE_BYTES / sizeof(float) - layout_block(run->layout, block)->count;
+		bool full = letter != NULL && (letter->msg.part_count == 5 || letter->count > room);
 		if (letter == NULL || closing != (fill == FILL_NONE) || full || rng_one_in(&run->rng, 3)) {
 			closing = fill == FILL_NONE;
 			letter = add_letter(run, queue, rank, closing);
@@ -235,13 +237,13 @@ static void check_told(const struct run *run, const struct msg *head)
 	assert_true(head->next_loss_scale == (double)run->reference.scale);
 }
 
-static void read_some(struct run *run, const struct asked *asked)
+static void read_some(struct run *run)
 {
 	for (uint32_t i = 0; i < run->out.count; i++) {
 		const struct msg *head = &run->out.entries[i].head;
-		if (is_direct(run) && head->status == OPTD_OK && head->verb == MSG_PUSH_PULL) {
+		if (is_direct(run) && run->asked != NULL && head->status == OPTD_OK && head->verb == MSG_PUSH_PULL) {
 			assert_int_equal(head->request, run->requests);
-			expect_answer(run, asked, &run->out.entries[i]);
+			expect_answer(run, run->asked, &run->out.entries[i]);
 		}
 		/* What a duplicate replaced has its answer, too. */
 		if (head->status < 0 && head->status != OPTD_CANCELLED)
@@ -254,12 +256,12 @@ static void read_some(struct run *run, const struct asked *asked)
 	outbox_clear(&run->out);
 }
 
-static void read_answers(struct run *run, uint32_t engine, const struct asked *asked)
+void run_answers(struct run *run, uint32_t engine)
 {
 	struct lane_message *told;
 
 	do
-		read_some(run, asked);
+		read_some(run);
 	while (engine_answer(run->engines[engine], NULL, &run->out));
 	while ((told = outbox_take_told(&run->out)) != NULL) {
 		/* One for each shard. */
@@ -276,7 +278,7 @@ static void hear(struct run *run)
 
 	run->told[index] = run->told[--run->told_count];
 	engine_hear(run->engines[to], told, 0, &run->out);
-	read_answers(run, to, NULL);
+	run_answers(run, to);
 }
 
 static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter, bool again)
@@ -297,7 +299,9 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	engine_handle(run->engines[engine], rank, &PRINCIPAL_ANONYMOUS, &msg, payload, &none, 0,
 	              &run->out);
 	buf_drop(payload);
-	read_answers(run, engine, &asked);
+	run->asked = run->changing ? NULL : &asked;
+	run_answers(run, engine);
+	run->asked = NULL;
 }
 
 /* In async the reference takes each block's tensors when they arrive. */
@@ -346,11 +350,13 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 		}
 		if (queue->next == queue->count)
 			continue;
+		run_set_turn(run, apply);
 		if (apply)
 			reference_take(run, rank, &queue->letters[queue->next]);
 		deliver(run, e, rank, &queue->letters[queue->next++], false);
 		left--;
 	}
+	run_set_finish(run);
 }
 
 /* An element, by what it is in the type that this rank sends. */
@@ -437,7 +443,7 @@ static void choose_gradients(struct run *run)
 	choose_giants(run);
 }
 
-static void step_reference_sync(struct run *run)
+static void judge_sync(struct run *run)
 {
 	struct reference_part parts[RUN_WORKERS];
 
@@ -445,8 +451,8 @@ static void step_reference_sync(struct run *run)
 		parts[rank] = (struct reference_part){run->gradients[rank], run->has[rank],
 		                                      run->weighted ? run->samples[rank] : 0,
 		                                      run->scales[rank], (run->poisoned >> rank & 1) != 0};
-	reference_step(&run->reference, parts, run->settings.workers,
-	               run->settings.reduce == MSG_MEAN);
+	reference_judge(&run->reference, parts, run->settings.workers,
+	                run->settings.reduce == MSG_MEAN);
 }
 
 static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
@@ -460,8 +466,13 @@ static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
 	uint32_t offset = rng_below(&run->rng, run->settings.workers);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		uint32_t rank = (i + offset) % run->settings.workers;
-		reference_take_all(run, rank);
+		/* Which settings its updates have is known afterwards, where they change; else it
+		 * goes first, and answers can be checked. */
+		if (!run->changing)
+			reference_take_all(run, rank);
 		deliver_ranks(run, queues, rank, rank + 1, false);
+		if (run->changing)
+			reference_take_all(run, rank);
 	}
 }
 
@@ -481,9 +492,13 @@ void run_step(struct run *run)
 	if (run->settings.mode == MSG_ASYNC) {
 		deliver_async(run, queues);
 	} else {
-		step_reference_sync(run);
+		judge_sync(run);
 		run->skipped += run->poisoned != 0 || run->reference.skipped_sum;
+		if (!run->changing)
+			reference_finish(&run->reference);
 		deliver_ranks(run, queues, 0, run->settings.workers, false);
+		if (run->changing)
+			reference_finish(&run->reference);
 	}
 	run->steps++;
 	assert_int_equal(run->answered - before, run->requests - sent);
