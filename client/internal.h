@@ -98,9 +98,10 @@ struct call {
 	enum call_state state;
 
 	const struct route *route;
-	const float *source; /* the array of an item-less call */
+	enum dtype type;    /* of what is pushed */
+	const void *source; /* the array of an item-less call */
 	float *target;
-	const float *const *sources; /* by item */
+	const void *const *sources; /* by item */
 	float *const *targets;
 	bool whole;    /* route is that of the whole model */
 	bool in_place; /* an answer overwrites the gradient it answers */
@@ -331,6 +332,12 @@ void call_notice(optd_client *client, struct lane *lane, const struct inflight_r
 
 /* ---- verdict.c -------------------------------------------------------- */
 
+/* An array that is pushed. */
+struct pushed {
+	const void *values;
+	enum dtype type; /* DTYPE_COUNT: the program named none that there is */
+};
+
 /* Where a call's gradient is not finite, as far as it has been looked through. */
 struct verdict {
 	bool poisoned;
@@ -339,8 +346,8 @@ struct verdict {
 
 /* Looks through the gradient of the whole model, or of one tensor, as its policy has it.
  * OPTD_NOT_FINITE, or 0 and what was found. */
-int verdict_check(optd_model *model, const float *gradient, struct verdict *verdict);
-int verdict_check_tensor(optd_model *model, uint32_t tensor, const float *gradient, struct verdict *verdict);
+int verdict_check(optd_model *model, struct pushed gradient, struct verdict *verdict);
+int verdict_check_tensor(optd_model *model, uint32_t tensor, struct pushed gradient, struct verdict *verdict);
 /* A push is made: what its messages say of the gradient. */
 void verdict_mark(struct call *call, struct verdict verdict);
 /* Its step is known: one that was pushed as not finite before stays so, since servers may
@@ -367,7 +374,7 @@ void inplace_spoil(optd_model *model, struct call *call);
 /* The step is done, or the program has decided. */
 void inplace_forget(optd_model *model);
 /* Refuses a gradient in such an array. */
-int inplace_check(optd_model *model, const float *gradient, uint64_t count);
+int inplace_check(optd_model *model, const void *gradient, uint64_t bytes);
 
 /* ---- check.c ---------------------------------------------------------- */
 
@@ -399,7 +406,9 @@ void average_describe(const struct msg_average *average, char *text, size_t text
 /* ---- finite.c --------------------------------------------------------- */
 
 /* Index of the first element that is NaN or infinite, or `count`. */
-uint64_t finite_check(const float *values, uint64_t count);
+uint64_t finite_check(const void *values, enum dtype type, uint64_t count);
+/* What that element is: "nan" or "-inf". */
+const char *finite_name(const void *values, enum dtype type, uint64_t index);
 
 /* ---- set.c ------------------------------------------------------------ */
 

@@ -185,9 +185,7 @@ static int has_matches(const struct optim_rule *rule)
 
 static int is_served(const struct optim_rule *rule)
 {
-	struct optim optim;
-	defaults(rule, &optim);
-	return optim_rule_class(rule) == OPTIM_ELEMENTWISE && !optim_replies(&optim);
+	return optim_rule_class(rule) == OPTIM_ELEMENTWISE;
 }
 
 /* ---- printing ------------------------------------------------------------ */

@@ -248,7 +248,8 @@ typedef struct optd_scaler {
  * exists, or has the default named here.  What is given and differs from what the
  * model has is OPTD_CONFLICT with both values. */
 typedef struct optd_open_options {
-	const char *optimizer; /* "adam", "sgd", ...: optim/README.md has all; default sgd */
+	const char *optimizer; /* "adam", "sgd", ...: optim/README.md has all; default sgd; easgd
+	                          is OPTD_HYPER in sync with several workers */
 	const char *match;     /* "torch2" (default), "torch1", "numpy" */
 	const optd_hyper *hypers;
 	uint32_t hyper_count;
@@ -354,10 +355,30 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_INVALID, and nothing is sent, until the step was pushed from another array, or
  * optd_resume_model has said that the array has a gradient again.  Use two arrays to
  * be able to make a call again.
- * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model. */
+ * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model.
+ *
+ * Under easgd (optim/README.md) gradient is this worker's weights, and weights are its new
+ * ones, of its own; optd_pull has the model's, the centre.  Where the server has applied the
+ * push and only the answer was lost, what comes is an elastic step towards the centre as it
+ * is by then, which the push does not move again. */
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
+
+/* Gradients of two bytes an element, as training in mixed precision has them, or to push
+ * half the bytes: PyTorch's bfloat16 (the upper half of a float32) and float16 (IEEE 754
+ * binary16), as bits in the machine's order of bytes, little-endian.  The server makes them
+ * float32, which rounds nothing, before anything is computed; weights are float32 always. */
+typedef enum optd_half { OPTD_BF16 = 1, OPTD_F16 = 2 } optd_half;
+
+/* As optd_push_pull and optd_push, from such a gradient: `elements` of one of these types,
+ * aligned to 2 bytes.  Each call, and each worker of a step, may have another type, but a
+ * call made again after a timeout is the same step, as it is there.  NaN and Inf of the type
+ * are what they are in float32 (nonfinite of optd_open_options).  gradient and weights may not overlap: OPTD_INVALID.  float16 ends at
+ * 65504 and has nothing below 6e-8.  OPTD_UNSUPPORTED: the server is too old. */
+OPTD_API int optd_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient, float *weights);
+OPTD_API int optd_push_half(optd_model *model, optd_half type, const uint16_t *gradient);
+
 /* The weights as they are, once they have seen at least min_version updates.  Of a model
  * that has none yet it waits for the first ones; if nobody gives them in time (the client's
  * timeout or the model's step_timeout) it ends with OPTD_TIMEOUT, which says so. */
@@ -381,6 +402,18 @@ OPTD_API int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t
                              uint64_t min_version);
 OPTD_API int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count,
                                      uint64_t min_version);
+
+/* Likewise of gradients of two bytes an element, all of one type in a call. */
+typedef struct optd_half_part {
+	uint32_t tensor;
+	const uint16_t *gradient;
+	float *weights; /* unused when only pushing; none may overlap a gradient */
+} optd_half_part;
+
+OPTD_API int optd_push_pull_parts_half(optd_model *model, optd_half type, const optd_half_part *parts,
+                                       uint32_t count);
+OPTD_API int optd_push_parts_half(optd_model *model, optd_half type, const optd_half_part *parts,
+                                  uint32_t count);
 
 /* Versions the last completed pull or push_pull of this model brought: the lowest and
  * the highest over its blocks.  Equal in sync unless pulls raced with steps. */
@@ -442,6 +475,10 @@ OPTD_API void optd_model_close(optd_model **model);
  * until it is done.  A model's pushes are done in the order they were started. */
 OPTD_API int optd_start_push_pull(optd_model *model, const float *gradient, float *weights, optd_ticket *ticket);
 OPTD_API int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket);
+OPTD_API int optd_start_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient,
+                                       float *weights, optd_ticket *ticket);
+OPTD_API int optd_start_push_half(optd_model *model, optd_half type, const uint16_t *gradient,
+                                  optd_ticket *ticket);
 OPTD_API int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 OPTD_API int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 

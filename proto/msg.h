@@ -304,11 +304,11 @@ struct msg {
 	double next_loss_scale; /* where the server keeps one; 0: it does not */
 	uint32_t part_count;
 	struct msg_part parts[LIMIT_PARTS];
-	enum dtype dtype;
+	enum dtype dtype; /* of what a PUSH or PUSH_PULL pushes; else float32 */
 	enum msg_place place;
 	uint64_t checksum; /* XXH3 of the payload; 0 with an empty one */
 	uint64_t payload_bytes;
-	const void *payload; /* decoded: aligned to 4 bytes or NULL */
+	const void *payload; /* decoded: aligned to its elements or NULL */
 	struct msg_text text; /* replies: what a person should read */
 	union {
 		struct msg_hello hello;

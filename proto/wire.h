@@ -32,7 +32,7 @@ void wire_arena_free(struct wire_arena *arena);
  * payload_bytes and against what the parts can have and, if `check` is set, its
  * checksum.  Fields that mean nothing for the verb are passed on unread.
  *
- * A payload of elements must be aligned to 4 bytes.  ZeroMQ promises no
+ * A payload of elements must be aligned to their size.  ZeroMQ promises no
  * alignment: who received it copies it first where it is not (an OPEN's layout
  * and a STATUS may lie anywhere); a misaligned one is OPTD_INTERNAL.
  *

@@ -169,6 +169,20 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 	return rc;
 }
 
+/* Where the entry says it all: what it leaves open is looked at when the model is made. */
+static int check_answers(struct reader *reader, const struct config_model *model, const yaml_node_t *mapping)
+{
+	const struct model_settings settings = {
+		.optim = model->optimizer, .groups = model->groups, .mode = model->mode, .workers = model->workers,
+		.clip = model->clip
+	};
+	char reason[200];
+
+	if (!model->optimizer_given || settings_answers(&settings, reason, sizeof(reason)) == 0)
+		return 0;
+	return reader_refuse(reader, reader_line(mapping), "models.optimizer: %s", reason);
+}
+
 /* The average may stand before the optimizer or behind it. */
 static int check_fit(struct reader *reader, const struct config_model *model, const yaml_node_t *mapping)
 {
@@ -209,7 +223,7 @@ static int read_model(struct reader *reader, struct config_model *model, const y
 		rc = check_fit(reader, model, mapping);
 	if (rc == 0 && model->name[0] == '\0')
 		rc = reader_refuse(reader, reader_line(mapping), "models: this entry has no name");
-	return rc;
+	return rc == 0 ? check_answers(reader, model, mapping) : rc;
 }
 
 int reader_models(struct reader *reader, const yaml_node_t *list)

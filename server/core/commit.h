@@ -54,9 +54,10 @@ struct commit {
 	 * changes.  With `empty`. */
 	bool skipped;
 	uint32_t skipped_rank, skipped_tensor_plus_one;
-	/* float32 values, one an element of the block; `packed`: of the present
+	/* Values of the type, one an element of the block; `packed`: of the present
 	 * segments only, one after the other. */
-	const float *values;
+	const void *values;
+	enum dtype type; /* COMMIT_INIT: DTYPE_F32 */
 	bool packed;
 	float factor; /* each value is multiplied with it first; of sums 1 */
 	const float *factors; /* in place of it, one for each segment of the block; or NULL */

@@ -115,6 +115,16 @@ static uint32_t most(const struct groups *groups, const struct optim *own,
 	return highest;
 }
 
+const struct optim *groups_answering(const struct groups *groups, const struct optim *own)
+{
+	for (uint32_t i = 0; i <= groups->count; i++) {
+		const struct optim *optim = groups_optim(groups, own, i);
+		if (optim != NULL && optim_replies(optim))
+			return optim;
+	}
+	return NULL;
+}
+
 uint32_t groups_slot_count(const struct groups *groups, const struct optim *own)
 {
 	return most(groups, own, optim_slot_count);

@@ -245,10 +245,15 @@ static void changed_of(const struct model *model, uint32_t block, struct changed
 	           model_version(model, block), out);
 }
 
+/* As the model was made: for what changes do not touch, such as the rule.  NULL: frozen. */
+static const struct optim *optim_made(const struct model *model, uint32_t index)
+{
+	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
+}
+
 bool model_has_gradient(const struct model *model, uint32_t index)
 {
-	const struct optim *optim =
-	        groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
+	const struct optim *optim = optim_made(model, index);
 	return optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
 }
 
@@ -309,6 +314,40 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
 	return count;
 }
 
+static uint32_t segment_index(const struct model *model, uint32_t block, uint32_t i)
+{
+	return model_block(model, block)->first_segment + i - model->first_segment;
+}
+
+bool model_answers(const struct model *model, uint32_t block, uint32_t i)
+{
+	const struct optim *optim = optim_made(model, segment_index(model, block, i));
+
+	return optim != NULL && optim_replies(optim);
+}
+
+void model_answer(const struct model *model, enum optim_isa isa, uint32_t block, uint32_t i,
+                  struct optim_gradient x, float *out)
+{
+	uint32_t index = segment_index(model, block, i);
+	const struct layout_segment *s = layout_segment(model->layout, model->first_segment + index);
+	const float *weights = model->weights + model_offset(model, block) + s->offset;
+	struct optim_carry carry = carry_of(model, index);
+	struct optim_scalars scalars;
+	struct changed changed;
+
+	if (!model_answers(model, block, i))
+		return;
+	if (x.values == NULL) {
+		memcpy(out, weights, s->count * sizeof(float));
+		return;
+	}
+	changed_of(model, block, &changed);
+	const struct optim *optim = changed.at[group_of(model, index)];
+	optim_scalars(optim, model->updates[index] + 1, &carry, &scalars);
+	optim_reply(optim, isa, &scalars, weights, x, out, s->count);
+}
+
 static void apply_init(struct model *model, const struct commit *commit)
 {
 	uint32_t index = commit->block - model->owned.first;
@@ -357,8 +396,8 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	const struct layout_segment *last = layout_segment(model->layout, b->first_segment + i + run - 1);
 	uint32_t n = last->offset + last->count - first->offset;
 	uint64_t base = model_offset(model, commit->block) + first->offset;
-	struct optim_gradient g = {commit->values + (commit->packed ? *packed : first->offset),
-	                           factor_of(commit, i)};
+	struct optim_gradient g = {dtype_at(commit->values, commit->type, commit->packed ? *packed : first->offset),
+	                           factor_of(commit, i), commit->type};
 	const struct optim *optim = changed->at[group_of(model, index)];
 	float *slots[OPTIM_SLOTS_MAX];
 

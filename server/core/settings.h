@@ -21,6 +21,10 @@ int settings_make(const struct engine_options *options, const struct engine_pres
  * one that optim/ has and the engine does not serve yet. */
 int settings_served(const struct optim *optim, char *why, size_t why_bytes);
 
+/* Whether they are collected in a step, where a rule answers each worker by itself: OPTD_HYPER
+ * and a sentence. */
+int settings_answers(const struct model_settings *settings, char *why, size_t why_bytes);
+
 /* What a model of this mode does about gradients that are not finite if nobody says. */
 enum msg_nonfinite settings_nonfinite_of(enum msg_mode mode);
 

@@ -281,7 +281,7 @@ static bool rank_counts(struct call *call, struct shard *shard, uint32_t rank)
 	struct engine *engine = call->engine;
 	const struct model *model = shard->model;
 	uint64_t left = engine_left(engine);
-	uint64_t need = shard_rank_bytes(model->layout, model->place, engine_window(engine));
+	uint64_t need = shard_rank_bytes(&model->settings, model->layout, model->place, engine_window(engine));
 	bool came_back = rank < model->seats && model->seen[rank] != NULL;
 	uint32_t ever = 0;
 	char later[ENGINE_SHORT_BYTES];

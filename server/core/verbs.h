@@ -98,6 +98,8 @@ void shard_commit(struct engine *engine, struct shard *shard, struct commit *com
 uint64_t call_elements(struct call *call);
 /* Likewise, and that the payload holds just these elements. */
 bool call_payload_fits(struct call *call);
+/* Whether a message takes the weights of so many elements; refuses where it does not. */
+bool call_answer_fits(struct call *call, uint64_t elements);
 /* Whether there is neither NaN nor Inf in it; or a refusal that says where. */
 bool call_finite(struct call *call);
 

@@ -358,7 +358,8 @@ static void update(struct replay *replay, uint32_t step)
 			slots[i] = replay->slots[i] + begin;
 		if (optim_replies(&replay->optim))
 			optim_reply(&replay->optim, replay->isa, &scalars, replay->w + begin,
-			            g + begin, replay->reply + begin, count);
+			            (struct optim_gradient){ g + begin, 1.0f, DTYPE_F32 },
+			            replay->reply + begin, count);
 		optim_step(&replay->optim, replay->isa, &scalars, replay->w + begin, slots,
 		           g + begin, count);
 	}

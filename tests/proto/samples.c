@@ -17,7 +17,7 @@ const char *sample_name(enum sample which)
 {
 	static const char *const names[SAMPLE_COUNT] = {
 	        "hello", "welcome", "open", "opened", "open_refused", "init", "init_done", "push",
-	        "push_folded", "push_ok", "pull", "pull_ok", "push_pull", "push_pull_ok", "waiting",
+	        "push_bf16", "push_folded", "push_ok", "pull", "pull_ok", "push_pull", "push_pull_f16", "push_pull_ok", "waiting",
 	        "close_step", "status", "status_ok", "save", "save_ok", "drop", "goodbye",
 	        "set", "set_ok",
 	};
@@ -242,7 +242,9 @@ static struct msg make_step(enum sample which)
 
 	switch (which) {
 	case SAMPLE_PUSH:
+	case SAMPLE_PUSH_BF16:
 		msg = common(MSG_PUSH, false, OPTD_OK);
+		msg.dtype = which == SAMPLE_PUSH ? DTYPE_F32 : DTYPE_BF16;
 		msg.weight = 128;
 		msg.base_version = 9379;
 		msg.loss_scale = 0.75;
@@ -263,9 +265,11 @@ static struct msg make_step(enum sample which)
 		msg.next_loss_scale = 32768;
 		return msg;
 	case SAMPLE_PUSH_PULL:
+	case SAMPLE_PUSH_PULL_F16:
 	case SAMPLE_PUSH_PULL_OK:
 		msg = common(MSG_PUSH_PULL, which == SAMPLE_PUSH_PULL_OK, OPTD_OK);
 		msg.version_max = msg.version = which == SAMPLE_PUSH_PULL_OK ? 9381 : 0;
+		msg.dtype = which == SAMPLE_PUSH_PULL_F16 ? DTYPE_F16 : DTYPE_F32;
 		add_blocks(&msg, 0, 1);
 		add_payload(&msg, elements, sizeof(elements));
 		return msg;

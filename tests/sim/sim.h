@@ -109,7 +109,7 @@ struct worker {
 	struct route *some;        /* this step's */
 	const struct route *call;  /* whichever is under way */
 	uint32_t *tensors;         /* [tensor_count] chosen in this step */
-	const float **items;       /* [tensor_count] their gradients */
+	const void **items;       /* [tensor_count] their gradients */
 	float *weights, *gradient; /* [elements] */
 	double scale;  /* of its next loss, as the lead says; 0: there is none */
 	double stated; /* of the step under way */

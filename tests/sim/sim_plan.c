@@ -29,7 +29,7 @@ static void plan_optim(struct sim *sim, struct optim *optim)
 		rule = optim_rule(rng_below(&sim->rng, optim_rule_count()));
 		if (optim_init(optim, rule, OPTIM_TORCH2, why, sizeof(why)) < 0)
 			abort();
-	} while (settings_served(optim, why, sizeof(why)) < 0);
+	} while (settings_served(optim, why, sizeof(why)) < 0 || optim_replies(optim));
 	optim_set(optim, "lr", half, 1, why, sizeof(why));
 	optim_set(optim, "momentum", half, 1, why, sizeof(why));
 }

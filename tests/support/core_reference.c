@@ -47,6 +47,7 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->elements = reference->begin[tensor_count];
 	reference->weights = zeros(reference->elements, sizeof(float));
 	reference->sum = zeros(reference->elements, sizeof(float));
+	reference->answers = zeros(reference->elements, sizeof(float));
 	memcpy(reference->weights, weights, reference->elements * sizeof(float));
 	reference->averaged = zeros(tensor_count, sizeof(uint64_t));
 	reference->averages = zeros(reference->elements, sizeof(float));
@@ -68,12 +69,41 @@ void reference_deinit(struct reference *reference)
 	free(reference->carries);
 	free(reference->weights);
 	free(reference->sum);
+	free(reference->answers);
 	free(reference->averages);
 	free(reference->averaged);
 	free(reference->optims);
 	free(reference->gave);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(reference->slots[i]);
+}
+
+/* easgd is the one that there is. */
+/* Its settings for the offer at hand; NULL: it is frozen. */
+static const struct optim *optim_now(const struct reference *reference, uint32_t tensor, struct optim *room)
+{
+	if (reference->optims[tensor] == NULL)
+		return NULL;
+	*room = *reference->optims[tensor];
+	for (uint32_t i = 0; i < reference->sets[tensor].count; i++) {
+		const struct reference_set *set = &reference->sets[tensor].list[i];
+		if (set->from <= reference->offers[tensor])
+			memcpy(room->values[set->hyper], set->values, sizeof(set->values));
+	}
+	return room;
+}
+
+void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out)
+{
+	struct optim room;
+	const struct optim *optim = optim_now(reference, tensor, &room);
+	const float *w = reference->weights + reference->begin[tensor];
+
+	assert_string_equal(optim_rule_name(optim->rule), "easgd");
+	for (uint64_t i = 0; i < reference->begin[tensor + 1] - reference->begin[tensor]; i++) {
+		float e = (float)optim->values[0][0] * (x[i] - w[i]);
+		out[i] = x[i] - e;
+	}
 }
 
 void reference_scale(struct reference *reference, const struct msg_loss_scale *scaling)
@@ -139,20 +169,6 @@ void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, 
 	memcpy(sets->list[i].values, values, sizeof(sets->list[i].values));
 }
 
-/* Its settings for the offer at hand; NULL: it is frozen. */
-static const struct optim *optim_now(const struct reference *reference, uint32_t tensor, struct optim *room)
-{
-	if (reference->optims[tensor] == NULL)
-		return NULL;
-	*room = *reference->optims[tensor];
-	for (uint32_t i = 0; i < reference->sets[tensor].count; i++) {
-		const struct reference_set *set = &reference->sets[tensor].list[i];
-		if (set->from <= reference->offers[tensor])
-			memcpy(room->values[set->hyper], set->values, sizeof(set->values));
-	}
-	return room;
-}
-
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
 {
 	uint64_t begin = reference->begin[tensor];
@@ -165,6 +181,8 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 		return;
 	optim_scalars(optim, ++reference->updates[tensor], &reference->carries[tensor],
 	              &scalars);
+	if (optim_replies(optim))
+		reference_answer(reference, tensor, gradient, reference->answers + begin);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = reference->slots[i] + begin;
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots,

@@ -46,6 +46,9 @@ struct reference {
 	bool skipped;     /* the last step updates nothing, */
 	bool skipped_sum; /* since it was one of those that overflowed */
 	float *sum;
+	/* [elements] what the last update of a tensor answers, where its rule answers each
+	 * worker by itself. */
+	float *answers;
 	/* The loss scale, after every step; 0: there is none. */
 	float scale;
 	uint32_t tracker;
@@ -88,6 +91,9 @@ void reference_step(struct reference *reference, const struct reference_part *pa
 void reference_judge(struct reference *reference, const struct reference_part *parts, uint32_t count,
                      bool mean);
 void reference_finish(struct reference *reference);
+
+/* What such a rule answers to x, without an update: a tensor's elements. */
+void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out);
 
 /* One rank's push in async, of one tensor. */
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor);

@@ -83,7 +83,10 @@ static void choose_optim(struct rng *rng, struct optim *optim)
 	char why[256];
 
 	for (;;) {
-		const struct optim_rule *rule = optim_rule(rng_below(rng, optim_rule_count()));
+		/* One that answers each worker by itself is not like the others. */
+		const struct optim_rule *rule = rng_one_in(rng, 12)
+		                                        ? optim_find("easgd")
+		                                        : optim_rule(rng_below(rng, optim_rule_count()));
 		enum optim_match match = (enum optim_match)rng_below(rng, OPTIM_MATCH_COUNT);
 		if (optim_init(optim, rule, match, why, sizeof(why)) < 0 ||
 		    settings_served(optim, why, sizeof(why)) < 0)
@@ -144,7 +147,8 @@ static void choose_clip(struct run *run)
 	struct msg_clip *clip = &run->settings.clip;
 	struct rng *rng = &run->rng;
 
-	if (run->settings.mode != MSG_SYNC || rng_one_in(rng, 2))
+	if (run->settings.mode != MSG_SYNC || rng_one_in(rng, 2) ||
+	    groups_answering(&run->settings.groups, &run->settings.optim) != NULL)
 		return;
 	*(rng_one_in(rng, 2) ? &clip->norm : &clip->tensor_norm) = limits[rng_below(rng, 5)];
 	clip->norm_type = types[rng_below(rng, 7)];
@@ -191,6 +195,11 @@ static void choose_settings(struct run *run)
 	run->settings.mode = rng_one_in(rng, 3) ? MSG_ASYNC : MSG_SYNC;
 	run->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
 	run->settings.workers = 1 + rng_below(rng, RUN_WORKERS);
+	/* Who is answered by himself is not waited for. */
+	if (groups_answering(&run->settings.groups, &run->settings.optim) != NULL && rng_one_in(rng, 3))
+		run->settings.workers = 1;
+	else if (groups_answering(&run->settings.groups, &run->settings.optim) != NULL)
+		run->settings.mode = MSG_ASYNC;
 	run->settings.step_timeout_ms = 1000;
 	run->weighted = rng_one_in(rng, 3);
 	choose_policy(run, rng_one_in(rng, 3));
@@ -216,6 +225,7 @@ void run_init(struct run *run, uint64_t seed)
 		run->weights[i] = rng_float(&run->rng);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		run->gradients[i] = new_array(elements, sizeof(float));
+		run->halves[i] = new_array(elements, sizeof(uint16_t));
 		run->has[i] = new_array(run->tensor_count, sizeof(bool));
 	}
 	reference_init(&run->reference, &run->settings.optim, run->counts, run->tensor_count,
@@ -297,7 +307,7 @@ static void record(void *user, const struct model *model, const struct commit *c
 	kept->commit.contributors = copy_of(commit->contributors,
 	                                    commit->contributor_count * sizeof(*commit->contributors));
 	kept->commit.present = copy_of(commit->present, (b->segment_count + 7) / 8);
-	kept->commit.values = copy_of(commit->values, value_count(model, commit) * sizeof(float));
+	kept->commit.values = copy_of(commit->values, value_count(model, commit) * dtype_bytes(commit->type));
 	kept->commit.factors = copy_of(commit->factors, b->segment_count * sizeof(float));
 	kept->commit.scalars =
 	        copy_of(commit->scalars, commit->scalars_count * sizeof(*commit->scalars));
@@ -457,6 +467,7 @@ void run_deinit(struct run *run)
 	free(run->taps);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		free(run->gradients[i]);
+		free(run->halves[i]);
 		free(run->has[i]);
 	}
 	free(run->weights);

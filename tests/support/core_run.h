@@ -3,14 +3,11 @@
  *
  * From one seed come a layout (from a few scalars to tensors of several blocks,
  * with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
- * lane an engine), workers, and for each step and rank the tensors it has
- * gradients for; in sync perhaps a limit on the norm, and now and then a change of
- * settings.  Pushes are cut into messages at
+ * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
+ * and rank the tensors it has gradients for, in float32 or in one of the shorter types; in sync
+ * perhaps a limit on the norm, and now and then a change of settings.  Pushes are cut into messages at
  * random, arrive in a random order between ranks, and now and then twice; what lanes tell
  * each other arrives in a random order as well.  The reference sees the same steps.
- * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
- * and rank the tensors it has gradients for.  Pushes are cut into messages at random, arrive in a random order
- * between ranks, and now and then twice.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -51,6 +48,9 @@ struct run {
 	uint64_t requests, answered, duplicates;
 	float *weights; /* first ones */
 	float *gradients[RUN_WORKERS];
+	/* In which type each sends them in a step; where not float32, these are their bits. */
+	enum dtype types[RUN_WORKERS];
+	uint16_t *halves[RUN_WORKERS];
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
 	double scales[RUN_WORKERS]; /* of their losses; 0: not given */
