@@ -202,6 +202,10 @@ static void make_row(const struct wire_model_status *s, const char *endpoint, st
 		.refused = s->refused,
 		.saved_version = s->saved_version,
 		.average = text_copy(s->average, text->average, sizeof(text->average)),
+		.last_norm = s->last_norm,
+		.last_factor = s->last_factor,
+		.clipped = s->clipped,
+		.overflowed = s->overflowed,
 	};
 }
 

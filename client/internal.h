@@ -14,6 +14,7 @@
  *     init.c     first weights
  *     check.c    what the wire would refuse
  *     average.c  an average of the weights: what is said of it
+ *     clip.c     clipping by a norm
  *     admin.c    status, lanes, save, drop, goodbye
  *     error.c    sentences
  *
@@ -343,6 +344,11 @@ int average_check(optd_client *client, const char *model, const optd_open_option
 bool average_keep(struct keep *keep, const optd_open_options *options, struct msg_average *out);
 /* "ema decay=0.999 ...", or "". */
 void average_describe(const struct msg_average *average, char *text, size_t text_bytes);
+/* ---- clip.c ----------------------------------------------------------- */
+
+int check_clip(optd_client *client, const char *model, const optd_open_options *options);
+/* A server that does not know clipping passes over it, and would train without. */
+int check_clip_known(optd_model *model);
 
 /* ---- finite.c --------------------------------------------------------- */
 

@@ -84,6 +84,8 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 	const struct msg_opened *opened = &lead->slots[model->slot].opened;
 	note_info(model, opened);
 	rc = check_settings_known(model);
+	if (rc == 0)
+		rc = check_clip_known(model);
 	if (rc < 0)
 		return rc;
 	if (opened->elements != layout_elements(model->layout))
@@ -119,6 +121,7 @@ static void adopt_settings(optd_model *model, const struct msg_opened *lead)
 		open->group_count = rule->group_count;
 		open->groups = rule->groups;
 		open->average = rule->average;
+		open->clip = rule->clip;
 		open->whole_settings = true;
 	}
 }

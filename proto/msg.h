@@ -127,6 +127,13 @@ struct msg_average {
 	struct msg_hyper hypers[LIMIT_AVERAGE_HYPERS];
 };
 
+/* What a model holds the norm of a step's gradient to; 0: not given. */
+struct msg_clip {
+	double norm;        /* of all tensors together */
+	double norm_type;   /* 1 or more, or INFINITY for the largest element */
+	double tensor_norm; /* of each tensor */
+};
+
 struct msg_open {
 	struct msg_text model;
 	uint32_t daemon, daemons; /* place of this server in the worker's list */
@@ -146,6 +153,7 @@ struct msg_open {
 	enum msg_reduce reduce;
 	uint32_t workers;
 	uint32_t step_timeout_ms; /* 0: not given */
+	struct msg_clip clip;
 	uint32_t hyper_count;
 	struct msg_hyper hypers[LIMIT_HYPERS];
 	uint32_t schedule_count; /* 0: take the model's */
@@ -153,8 +161,8 @@ struct msg_open {
 	uint32_t group_count;    /* 0: take the model's, but see whole_settings */
 	const struct msg_group *groups;
 	struct msg_average average; /* no kind: take the model's, but see whole_settings */
-	bool whole_settings; /* no schedule, groups and average but these: where none is, the
-	                        model must have none */
+	bool whole_settings; /* no schedule, groups, clipping and average but these: where none is,
+	                        the model must have none */
 };
 
 enum msg_model_state {
@@ -196,6 +204,7 @@ struct msg_rule {
 	uint32_t group_count;
 	const struct msg_group *groups;
 	struct msg_average average; /* no kind: the model has none */
+	struct msg_clip clip;
 };
 
 struct msg_named {

@@ -63,6 +63,11 @@ uint32_t wire_groups_count(const struct msg *msg);
 int wire_average_read(const Optd__V1__Average *in, struct msg_average *out, const struct refusal *why);
 /* Its message, laid out in `room`; NULL for none. */
 Optd__V1__Average *wire_average_write(const struct msg_average *in, struct wire_average *room);
+/* What OPEN and OPENED say of clipping (wire_norms.c). */
+struct msg_clip wire_norms_of_open(const Optd__V1__Open *in);
+struct msg_clip wire_norms_of_opened(const Optd__V1__Opened *in);
+void wire_norms_to_open(const struct msg_clip *in, Optd__V1__Open *out);
+void wire_norms_to_opened(const struct msg_clip *in, Optd__V1__Opened *out);
 
 /* ---- shared by wire_body.c and wire_group.c ---- */
 

@@ -133,6 +133,8 @@ static int check_open_settings(const struct msg_open *open, const struct refusal
 		rc = check_schedule(open->schedule, open->schedule_count, why);
 	if (rc == 0)
 		rc = check_average(&open->average, why);
+	if (rc == 0)
+		rc = wire_check_norms(&open->clip, why);
 	return rc == 0 ? check_groups(open->groups, open->group_count, why) : rc;
 }
 
@@ -175,6 +177,8 @@ static int check_rule(const struct msg_rule *rule, const struct refusal *why)
 		rc = check_schedule(rule->schedule, rule->schedule_count, why);
 	if (rc == 0)
 		rc = check_average(&rule->average, why);
+	if (rc == 0)
+		rc = wire_check_norms(&rule->clip, why);
 	return rc == 0 ? check_groups(rule->groups, rule->group_count, why) : rc;
 }
 

@@ -103,6 +103,11 @@ void engine_handle(struct engine *engine, uint32_t peer, const struct principal 
                    const struct msg *request, struct buf *payload, struct layout **layout,
                    uint64_t now_ms, struct outbox *out);
 
+/* Hears what another lane of the daemon has put into its outbox for this one.  Takes the
+ * message. */
+void engine_hear(struct engine *engine, struct lane_message *message, uint64_t now_ms,
+                 struct outbox *out);
+
 /* The connection is gone: its ranks are free, its waiting requests forgotten. */
 void engine_peer_gone(struct engine *engine, uint32_t peer, struct outbox *out);
 
@@ -158,7 +163,9 @@ void engine_set_unread(struct engine *engine, uint64_t bytes);
 int engine_cut_begin(struct shard *shard, uint64_t version, bool last);
 /* Another lane is further on: blocks below this version go on until they reach it. */
 void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version);
-/* A step stands still: the blocks not yet saved are to be saved as they are. */
+/* A step stands still: the blocks not yet saved are to be saved as they are.  Where a step
+ * is decided as a whole, all blocks stand still at one version, or reach the cut soon: then
+ * nothing changes. */
 void engine_cut_force(struct shard *shard);
 
 enum engine_cut { ENGINE_CUT_BLOCK, ENGINE_CUT_WAIT, ENGINE_CUT_DONE };

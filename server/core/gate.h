@@ -10,6 +10,10 @@
  * In async, and in sync with a single worker, there is nothing to collect: a
  * contribution becomes a commit as it is, straight from the bytes that arrived.
  *
+ * Where a step is decided as a whole (the norm of its gradient is clipped), a block that
+ * has everything has collected the step and waits for the decision: collect, decide,
+ * apply.  Who decides is server/core/lead.h's business.
+ *
  * A block may be held (a checkpoint is being written): contributions are taken
  * in as always and commits wait.
  *
@@ -99,6 +103,19 @@ uint64_t gate_version(const struct gate *gate, uint32_t block, uint32_t rank);
 bool gate_next(struct gate *gate, uint32_t block, struct commit *commit);
 /* The commit was applied: the block begins its next step. */
 void gate_committed(struct gate *gate, uint32_t block);
+
+/* Whether steps are decided as a whole, and if so: the first that is not; whether all
+ * blocks have collected it; and its part of each segment of the shard, 0 where it has none. */
+struct lane_message;
+bool gate_decides(const struct gate *gate);
+uint64_t gate_step(const struct gate *gate);
+bool gate_collected(const struct gate *gate);
+const double *gate_step_parts(const struct gate *gate);
+/* The decision on that step: its blocks can be committed.  Borrows the message until all
+ * blocks have been. */
+void gate_decided(struct gate *gate, const struct lane_message *decision);
+/* A block that has not collected it, or UINT32_MAX. */
+uint32_t gate_uncollected(const struct gate *gate);
 
 /* Who waits for a block's step with what this rank has given it, or NULL: at most one,
  * since a resend takes its place.  GATE_HAS only. */

@@ -35,5 +35,12 @@ int settings_read_average(const struct msg_open *open, struct average *average, 
 int settings_compare_average(const struct msg_open *open, const struct model_settings *has, char *why,
                              size_t why_bytes);
 void settings_tell_average(const struct average *average, struct msg_average *out);
+/* What a model that is about to be made clips, of what its config says and the worker;
+ * the mode is known.  OPTD_HYPER and why. */
+int settings_read_clip(const struct msg_open *open, struct model_settings *settings, char *why,
+                       size_t why_bytes);
+/* Whether what a worker names is what the model has: OPTD_CONFLICT with both. */
+int settings_compare_clip(const struct msg_open *open, const struct model_settings *has, char *why,
+                          size_t why_bytes);
 
 #endif

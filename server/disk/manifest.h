@@ -45,11 +45,6 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest);
  * no sense, and which text that is. */
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes);
 
-/* Of format 4: whether all of its keys are those of what was read of it, about, which has its
- * layout by now.  OPTD_UNSUPPORTED and the first that is not. */
-int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
-                        size_t why_bytes);
-
 /* 0 when the file's layout, cut here, is the one that was saved. */
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,
                           char *why, size_t why_bytes);

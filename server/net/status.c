@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/settings.h"
 #include "server/net/lane_parts.h"
 
 /* A record holds two names and an optimizer's text, each bounded. */
@@ -19,7 +20,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	char optimizer[512], waiting[256] = "", average[AVERAGE_TEXT_BYTES];
 
 	memset(&status, 0, sizeof(status));
-	groups_text(&model->settings.groups, &model->settings.optim, optimizer, sizeof(optimizer));
+	settings_describe(&model->settings, optimizer, sizeof(optimizer));
 	average_text(&model->settings.average, average, sizeof(average));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
@@ -50,6 +51,10 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.saved_version = shard->saved_version;
 	if (average_is_kept(&model->settings.average))
 		status.average = text_of(average);
+	status.last_norm = shard->counts.last_norm;
+	status.last_factor = shard->counts.last_factor;
+	status.clipped = shard->counts.clipped;
+	status.overflowed = shard->counts.overflowed;
 	return wire_status_encode(&status, buffer, room);
 }
 

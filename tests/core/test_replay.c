@@ -43,6 +43,8 @@ static void replay_runs(enum msg_mode mode)
 	for (uint32_t i = 0; i < runs; i++) {
 		run_init(&run, seed + i);
 		run.record = true;
+		if (mode == MSG_ASYNC)
+			run.settings.clip = run.preset.settings.clip = (struct msg_clip){0};
 		run.settings.mode = mode;
 		run.preset.settings.mode = mode;
 		run_start(&run);

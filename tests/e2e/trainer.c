@@ -105,6 +105,9 @@ optd_open_options trainer_options(const struct plan *plan)
 		                    .mode = plan->mode,
 		                    .workers = plan->workers,
 		                    .step_timeout_ms = plan->step_timeout_ms,
+		                    .clip_norm = plan->clip_norm,
+		                    .clip_norm_type = plan->clip_norm_type,
+		                    .clip_tensor_norm = plan->clip_tensor_norm,
 		                    .run = "e2e" };
 }
 
@@ -219,6 +222,7 @@ static void reference_step(const struct optim *optim, const struct plan *plan, u
 		else
 			optim_fold(OPTIM_ISA_BASE, sum, gradient, share, elements);
 	}
+	trainer_clip(sum, plan);
 	optim_scalars(optim, step + 1, carry, &scalars);
 	optim_step(optim, OPTIM_ISA_BASE, &scalars, weights, slots, sum, elements);
 }

@@ -291,6 +291,10 @@ static struct wire_model_status sample_status(void)
 	        .refused = 4,
 	        .saved_version = 99,
 	        .average = text("swa start=7 every=1"),
+	        .last_norm = 12.5,
+	        .last_factor = 0.08,
+	        .clipped = 100,
+	        .overflowed = 101,
 	};
 }
 
@@ -333,6 +337,9 @@ static void test_a_status_comes_through(void **state)
 	SAME(duplicates);
 	SAME(refused);
 	SAME(saved_version);
+	assert_true(b.last_norm == 12.5 && b.last_factor == 0.08);
+	SAME(clipped);
+	SAME(overflowed);
 }
 
 static void test_records_are_read_one_after_the_other(void **state)

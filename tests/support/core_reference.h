@@ -3,7 +3,7 @@
  *
  * It knows tensors and ranks and nothing else: no blocks, segments, shards,
  * versions or messages.  A step takes, for each tensor, what some ranks have for
- * it, reduces that in rank order, and calls the rule over the whole tensor.  What
+ * it, reduces that in rank order, clips it, and calls the rule over the whole tensor.  What
  * the server does in pieces must come out the same, bit for bit.
  */
 #ifndef OPTD_TEST_CORE_REFERENCE_H
@@ -13,6 +13,8 @@
 #include <stdint.h>
 
 #include "optim/optim.h"
+#include "proto/layout.h"
+#include "proto/msg.h"
 #include "server/core/average.h"
 
 struct reference {
@@ -25,7 +27,11 @@ struct reference {
 	uint64_t elements;
 	float *weights;
 	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
-	float *sum; /* of the tensor at hand */
+	float *sum;
+	bool *gave; /* [tensor_count] some rank has something for it in this step */
+	struct msg_clip clip;
+	const struct layout *layout; /* with clip: a norm is added up by its segments */
+	uint64_t clipped, overflowed; /* steps */
 	struct average average; /* how `averages` come about; none: they stay the first weights */
 	uint64_t *averaged; /* [tensor_count] updates that were averaged */
 	float *averages;
@@ -43,6 +49,9 @@ void reference_init(struct reference *reference, const struct optim *optim,
                     const uint64_t *counts, uint32_t tensor_count, const float *weights);
 /* Before any step: this tensor's optimizer, which is kept, or NULL: it is frozen. */
 void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim);
+/* Before any step: what a norm is held to, and the segments, kept, in whose order it is
+ * added up. */
+void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */

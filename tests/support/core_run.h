@@ -4,8 +4,9 @@
  * From one seed come a layout (from a few scalars to tensors of several blocks,
  * with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
  * lane an engine), workers, and for each step and rank the tensors it has
- * gradients for.  Pushes are cut into messages at random, arrive in a random order
- * between ranks, and now and then twice.  The reference sees the same steps.
+ * gradients for; in sync perhaps a limit on the norm.  Pushes are cut into messages at
+ * random, arrive in a random order between ranks, and now and then twice; what lanes tell
+ * each other arrives in a random order as well.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -39,6 +40,8 @@ struct run {
 	struct msg_opened opened[RUN_ENGINES][RUN_WORKERS];
 	struct buf_pool *pool;
 	struct outbox out;
+	struct lane_message *told[RUN_ENGINES]; /* on their way between lanes */
+	uint32_t told_count;
 	uint64_t requests, answered, duplicates;
 	float *weights; /* first ones */
 	float *gradients[RUN_WORKERS];
