@@ -38,6 +38,7 @@ int call_fill(optd_client *client, const struct inflight_request *request, struc
 	msg->source = call->source_of_pull;
 	msg->weight = call->weight;
 	msg->token = call->token;
+	verdict_fill(call, msg);
 	if (!call->route)
 		return 0;
 	const struct route_message *m = &call->route->messages[request->index];
@@ -111,6 +112,8 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 		status = take_weights(call, index, reply);
 	if (status == OPTD_OK && call->seen)
 		note_version(&call->seen[lane->daemon], reply);
+	if (status == OPTD_OK && call->model)
+		verdict_answer(call, lane, reply);
 	if (status == OPTD_OK && call->answer)
 		call->answer(call, index, reply);
 	if (status < 0) {

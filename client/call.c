@@ -110,6 +110,7 @@ static void activate(optd_client *client, struct call *call)
 	if (call->model && is_push(call)) {
 		call->step = call->model->step;
 		call->base_version = call->model->base_version;
+		verdict_begin(call);
 	}
 	if (call->left == 0)
 		call_complete(client, call);
@@ -219,8 +220,8 @@ void call_fail(optd_client *client, struct call *call, int status, const char *t
 int call_result(optd_client *client, const struct call *call)
 {
 	if (call->status < 0)
-		client_fail(client, call->status, "%s", call->error);
-	return call->status;
+		return client_fail(client, call->status, "%s", call->error);
+	return is_push(call) ? verdict_result(call) : call->status;
 }
 
 const char *call_heard(const struct call *call)

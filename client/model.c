@@ -303,6 +303,8 @@ void model_opened(optd_model *model, struct lane *lane, const struct session_eve
 	case SESSION_OPENED:
 		/* The daemon has looked: nothing that was seen is lost. */
 		model->specs[lane->daemon].open.seen_epoch = lane->session.epoch;
+		if (lane == model->client->lanes[0])
+			verdict_opened(model, &reply->opened);
 		if (!model->known_run && lane == model->client->lanes[0])
 			take_lead(model, reply);
 		else if (event->restarted)
@@ -343,6 +345,7 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 		return client_fail(client, OPTD_MODEL_LOST, "%s", model->broken_text);
 	if (model->broken == OPTD_ROLLBACK) {
 		model->broken = 0;
+		model->poison_step_plus_one = 0;
 		model_advance(model, 0);
 		for (uint32_t i = 0; i < client->daemon_count; i++)
 			model->specs[i].open.seen_version = 0;

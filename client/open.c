@@ -86,6 +86,8 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 	rc = check_settings_known(model);
 	if (rc == 0)
 		rc = check_clip_known(model);
+	if (rc == 0)
+		rc = verdict_known(model, opened);
 	if (rc < 0)
 		return rc;
 	if (opened->elements != layout_elements(model->layout))
@@ -120,9 +122,12 @@ static void adopt_settings(optd_model *model, const struct msg_opened *lead)
 		memcpy(open->schedule, rule->schedule, sizeof(open->schedule));
 		open->group_count = rule->group_count;
 		open->groups = rule->groups;
-		open->average = rule->average;
 		open->clip = rule->clip;
+		open->average = rule->average;
 		open->whole_settings = true;
+		if (lead->nonfinite != MSG_NONFINITE_UNSET)
+			open->nonfinite = lead->nonfinite;
+		open->loss_scale = lead->loss_scale;
 	}
 }
 
@@ -151,6 +156,7 @@ static int open_rest(optd_model *model, uint64_t deadline_ms)
 	if (rc < 0)
 		return rc;
 	model_take_steps(model);
+	verdict_settle(model);
 	model->known_run = model->info.run_id;
 	return 0;
 }

@@ -23,41 +23,6 @@ static const struct wanted NEWEST = {0, MSG_WEIGHTS};
 
 /* ---- checks ----------------------------------------------------------- */
 
-static int not_finite(optd_model *model, uint32_t tensor, uint64_t index, float value)
-{
-	const struct layout_tensor *t = layout_tensor(model->layout, tensor);
-	return client_fail(model->client, OPTD_NOT_FINITE,
-	                   "model '%s' on %s: the gradient of tensor '%s' is %g at index %llu of %llu; "
-	                   "nothing was sent",
-	                   model->name, model_endpoint(model), t->name, (double)value,
-	                   (unsigned long long)index, (unsigned long long)t->count);
-}
-
-/* The tensor that holds element `at` of the vector. */
-static uint32_t tensor_at(const struct layout *layout, uint64_t at)
-{
-	uint32_t low = 0, high = layout_tensor_count(layout) - 1;
-	while (low < high) {
-		uint32_t middle = low + (high - low + 1) / 2;
-		if (layout_tensor(layout, middle)->offset <= at)
-			low = middle;
-		else
-			high = middle - 1;
-	}
-	return low;
-}
-
-static int check_gradient(optd_model *model, const float *gradient)
-{
-	uint64_t count = layout_elements(model->layout);
-	uint64_t bad = finite_check(gradient, count);
-	if (bad == count)
-		return 0;
-	uint32_t tensor = tensor_at(model->layout, bad);
-	return not_finite(model, tensor, bad - layout_tensor(model->layout, tensor)->offset,
-	                  gradient[bad]);
-}
-
 static int check_worker(optd_model *model, const char *what)
 {
 	if (model->client->rank != MSG_NO_RANK)
@@ -92,6 +57,7 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 {
 	const struct route *route;
 	bool push = verb != MSG_PULL, pull = verb != MSG_PUSH;
+	struct verdict verdict = {0};
 	int rc = 0;
 	if (push)
 		rc = check_worker(model, "push");
@@ -104,7 +70,7 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 	if (rc == 0 && push)
 		rc = inplace_check(model, gradient, layout_elements(model->layout));
 	if (rc == 0 && push)
-		rc = check_gradient(model, gradient);
+		rc = verdict_check(model, gradient, &verdict);
 	if (rc < 0)
 		return rc;
 	rc = model_route(model, &route);
@@ -121,6 +87,8 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 	call->min_version = wanted.min_version;
 	call->source_of_pull = wanted.source;
 	call->weight = push ? model->weight : 0;
+	if (push)
+		verdict_mark(call, verdict);
 	rc = call_begin(call, NULL, 0);
 	if (rc == 0)
 		*out = call;
@@ -174,6 +142,7 @@ struct some {
 	uint32_t *tensors;
 	const float **sources;
 	float **targets;
+	struct verdict verdict;
 };
 
 static void some_free(struct some *some)
@@ -183,7 +152,8 @@ static void some_free(struct some *some)
 	free(some->targets);
 }
 
-static int check_part(optd_model *model, const optd_part *parts, uint32_t i, enum msg_verb verb)
+static int check_part(optd_model *model, const optd_part *parts, uint32_t i, enum msg_verb verb,
+                      struct verdict *verdict)
 {
 	const optd_part *p = &parts[i];
 	uint32_t total = layout_tensor_count(model->layout);
@@ -203,10 +173,7 @@ static int check_part(optd_model *model, const optd_part *parts, uint32_t i, enu
 	if (verb == MSG_PULL)
 		return 0;
 	int rc = inplace_check(model, p->gradient, t->count);
-	if (rc < 0)
-		return rc;
-	uint64_t bad = finite_check(p->gradient, t->count);
-	return bad < t->count ? not_finite(model, p->tensor, bad, p->gradient[bad]) : 0;
+	return rc < 0 ? rc : verdict_check_tensor(model, p->tensor, p->gradient, verdict);
 }
 
 static int some_make(optd_model *model, const optd_part *parts, uint32_t count, enum msg_verb verb,
@@ -218,7 +185,7 @@ static int some_make(optd_model *model, const optd_part *parts, uint32_t count, 
 	if (!some->tensors || !some->sources || !some->targets)
 		return client_fail(model->client, OPTD_NO_MEMORY, "out of memory");
 	for (uint32_t i = 0; i < count; i++) {
-		int rc = check_part(model, parts, i, verb);
+		int rc = check_part(model, parts, i, verb, &some->verdict);
 		if (rc < 0)
 			return rc;
 		some->tensors[i] = parts[i].tensor;
@@ -255,6 +222,8 @@ static int run_route(optd_model *model, enum msg_verb verb, const struct some *s
 	call->min_version = wanted.min_version;
 	call->source_of_pull = wanted.source;
 	call->weight = verb != MSG_PULL ? model->weight : 0;
+	if (verb != MSG_PULL)
+		verdict_mark(call, some->verdict);
 	rc = call_begin(call, some->tensors, count);
 	return rc < 0 ? rc : call_finish(client, call, deadline_ms);
 }

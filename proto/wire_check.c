@@ -76,7 +76,7 @@ static int check_numbers(const struct msg *msg, const struct refusal *why)
 		return refuse(why, OPTD_MALFORMED, "weight %g is not a number from 0 to 2^53", msg->weight);
 	if (!msg->reply && msg->status != OPTD_OK)
 		return refuse(why, OPTD_MALFORMED, "a request with status %" PRId32, msg->status);
-	return 0;
+	return wire_finite_check(msg, why);
 }
 
 static int check_kinds(const struct msg *msg, const struct refusal *why)

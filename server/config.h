@@ -62,6 +62,8 @@ struct config_model {
 	enum msg_reduce reduce;   /* MSG_REDUCE_UNSET: not given */
 	uint32_t step_timeout_ms; /* 0: not given */
 	struct msg_clip clip;     /* 0: not given */
+	enum msg_nonfinite nonfinite;     /* MSG_NONFINITE_UNSET: not given */
+	struct msg_loss_scale loss_scale; /* complete, when given */
 	uint32_t line;            /* of the file */
 };
 
@@ -111,6 +113,7 @@ enum config_type {
 	CONFIG_STRING,
 	CONFIG_ENUM,
 	CONFIG_ENDPOINTS, /* one, or a list */
+	CONFIG_LOSS_SCALE, /* {init_scale, growth_factor, backoff_factor, growth_interval} */
 	CONFIG_OPTIMIZER, /* a name, or {name, match, hyper-parameters, schedule, groups} */
 	CONFIG_AVERAGE,   /* a kind, or {kind, settings} */
 };

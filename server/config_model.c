@@ -196,6 +196,8 @@ static int read_model(struct reader *reader, struct config_model *model, const y
 		knob = config_knob_find(path);
 		if (!knob)
 			rc = reader_unknown(reader, key, SECTION);
+		else if (knob->type == CONFIG_LOSS_SCALE)
+			rc = reader_loss_scale(reader, key, value, &model->loss_scale);
 		else if (knob->type == CONFIG_OPTIMIZER)
 			rc = read_optimizer(reader, model, key, value);
 		else if (knob->type == CONFIG_AVERAGE)

@@ -120,6 +120,9 @@ static void print_value(FILE *out, const struct config_knob *knob, const void *b
 	case CONFIG_ENDPOINTS:
 		print_endpoints(out, field);
 		break;
+	case CONFIG_LOSS_SCALE:
+		config_print_loss_scale(out, field);
+		break;
 	case CONFIG_OPTIMIZER:
 	case CONFIG_AVERAGE:
 		break;
@@ -209,6 +212,8 @@ static bool model_gives(const struct config_model *model, const struct config_kn
 {
 	if (knob->type == CONFIG_OPTIMIZER)
 		return model->optimizer_given;
+	if (knob->type == CONFIG_LOSS_SCALE)
+		return model->loss_scale.given;
 	if (knob->type == CONFIG_AVERAGE)
 		return average_is_kept(&model->average);
 	if (knob->type == CONFIG_STRING)
@@ -290,10 +295,10 @@ static void print_model_memory(const struct config *config, const struct config_
                                FILE *out)
 {
 	uint32_t slots = model->optimizer_given ? groups_slot_count(&model->groups, &model->optimizer) : 0;
-	uint32_t averages = average_is_kept(&model->average);
 	/* A single worker's pushes are applied as they come: nothing is collected, unless a norm is
 	 * clipped. */
 	bool sync = model->mode != MSG_ASYNC && (model->workers != 1 || clipping_on(&model->clip));
+	uint32_t averages = average_is_kept(&model->average);
 	char window[VALUE_TEXT_BYTES], total[VALUE_TEXT_BYTES];
 	uint64_t lane_window = config->window_bytes * config->lanes;
 

@@ -156,7 +156,9 @@ static void fill_presets(struct daemon *daemon)
 		                     .reduce = model->reduce,
 		                     .workers = model->workers,
 		                     .step_timeout_ms = model->step_timeout_ms,
-		                     .clip = model->clip},
+		                     .clip = model->clip,
+		                     .nonfinite = model->nonfinite,
+		                     .loss_scale = model->loss_scale},
 		};
 	}
 }

@@ -49,7 +49,9 @@ static struct model_settings settings_of(const struct checkpoint *about)
 	                               .reduce = about->reduce,
 	                               .workers = about->workers,
 	                               .step_timeout_ms = about->step_timeout_ms,
-	                               .clip = about->clip};
+	                               .clip = about->clip,
+	                               .nonfinite = about->nonfinite,
+	                               .loss_scale = about->loss_scale};
 }
 
 static struct model *make_model(const struct checkpoint *about, struct model_place place)
@@ -69,6 +71,8 @@ static struct model *make_model(const struct checkpoint *about, struct model_pla
 	model->restored = true;
 	model->created_s = about->created_s;
 	model->history = about->history;
+	if (about->loss_scale.given)
+		model->scaler = about->scaler;
 	model->born_ms = (int64_t)(uv_hrtime() / 1000000) - (age_ms > 0 ? age_ms : 0);
 	return model;
 }

@@ -138,6 +138,7 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 		model_free(model);
 		return NULL;
 	}
+	scaler_begin(&model->scaler, &settings->loss_scale);
 	find_groups(model, *layout);
 	begin_state(model, *layout);
 	model->layout = *layout;
@@ -319,7 +320,7 @@ static void apply_init(struct model *model, const struct commit *commit)
 
 static float factor_of(const struct commit *commit, uint32_t i)
 {
-	return commit->factors != NULL ? commit->factors[i] : 1.0f;
+	return commit->factors != NULL ? commit->factors[i] : commit->factor;
 }
 
 /* Segments that follow one another, are both updated, and have group, scalars and factor in
@@ -388,6 +389,22 @@ static void apply_step(struct model *model, enum optim_isa isa, const struct com
 	}
 }
 
+/* The first of a step's blocks counts for all of them here: a worker whose gradient is not
+ * finite says so of each. */
+static void apply_verdict(struct model *model, const struct commit *commit)
+{
+	struct model_skips *skips = &model->skips;
+
+	if (commit->skipped && commit->version > skips->version) {
+		skips->count++;
+		skips->version = commit->version;
+		skips->rank = commit->skipped_rank;
+		skips->tensor_plus_one = commit->skipped_tensor_plus_one;
+	}
+	if (model->settings.loss_scale.given && commit->version > model->scaler.steps)
+		scaler_update(&model->scaler, &model->settings.loss_scale, commit->skipped);
+}
+
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
 	uint64_t *version = &model->versions[commit->block - model->owned.first];
@@ -399,6 +416,8 @@ void model_apply(struct model *model, enum optim_isa isa, const struct commit *c
 		apply_step(model, isa, commit);
 	assert(commit->version == *version + (commit->kind == COMMIT_STEP ? 1 : 0));
 	*version = commit->version;
+	if (commit->kind == COMMIT_STEP)
+		apply_verdict(model, commit);
 	for (uint32_t i = 0; i < commit->contributor_count; i++) {
 		const struct commit_contributor *from = &commit->contributors[i];
 		if (from->rank < model->seats && model->seen[from->rank] != NULL)
@@ -434,5 +453,7 @@ uint64_t model_hash(const struct model *model)
 	XXH3_64bits_update(&state, model->updates, model->segment_count * sizeof(uint64_t));
 	if (model->carries != NULL)
 		XXH3_64bits_update(&state, model->carries, model->segment_count * sizeof(*model->carries));
+	XXH3_64bits_update(&state, &model->scaler, sizeof(model->scaler));
+	XXH3_64bits_update(&state, &model->skips, sizeof(model->skips));
 	return XXH3_64bits_digest(&state);
 }

@@ -18,6 +18,7 @@
 #include "server/core/commit.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
+#include "server/core/scaler.h"
 
 struct model_settings {
 	struct optim optim; /* of tensors that no group has */
@@ -28,6 +29,8 @@ struct model_settings {
 	uint32_t workers; /* ranks of a step in sync; in async only a hint */
 	uint32_t step_timeout_ms;
 	struct msg_clip clip; /* server/core/clipping.h */
+	enum msg_nonfinite nonfinite;
+	struct msg_loss_scale loss_scale;
 };
 
 /* Where a lane stands among those that share a model. */
@@ -64,6 +67,14 @@ struct model {
 	 * NULL for ranks never seated.  In sync the versions say the same. */
 	uint64_t **seen;
 	uint32_t seats;
+	struct scaler scaler; /* the same on all lanes: each sees the same steps skipped */
+	/* Steps of which blocks here were skipped, since the daemon started, and the last. */
+	struct model_skips {
+		uint64_t count;
+		uint64_t version; /* that it made; 0: there was none */
+		uint32_t rank;    /* the lowest whose gradient was not finite */
+		uint32_t tensor_plus_one; /* the first that was not; 0: nobody said */
+	} skips;
 	bool restored;
 	struct history history; /* of its restores */
 	struct model_source {

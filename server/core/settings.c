@@ -111,8 +111,7 @@ static void append(char *why, size_t why_bytes, const char *text)
 	snprintf(why + used, why_bytes - used, "%s", text);
 }
 
-static int conflict(char *why, size_t why_bytes, const char *what, const char *given,
-                    const char *has)
+int settings_conflict(char *why, size_t why_bytes, const char *what, const char *given, const char *has)
 {
 	snprintf(why, why_bytes, "%s: this worker says %s, the model has %s; say the same, leave it out, or name another model",
 	         what, given, has);
@@ -125,7 +124,7 @@ static int conflict_number(char *why, size_t why_bytes, const char *what, uint32
 	char a[16], b[16];
 	snprintf(a, sizeof(a), "%u", given);
 	snprintf(b, sizeof(b), "%u", has);
-	return conflict(why, why_bytes, what, a, b);
+	return settings_conflict(why, why_bytes, what, a, b);
 }
 
 static int compare_rule(const struct msg_open *open, const struct optim *has, char *why,
@@ -137,9 +136,9 @@ static int compare_rule(const struct msg_open *open, const struct optim *has, ch
 	settings_name(open->optimizer, name, sizeof(name));
 	settings_name(open->match, match, sizeof(match));
 	if (open->optimizer.size > 0 && strcmp(name, rule) != 0)
-		return conflict(why, why_bytes, "optimizer", name, rule);
+		return settings_conflict(why, why_bytes, "optimizer", name, rule);
 	if (open->match.size > 0 && strcmp(match, optim_match_name(has->match)) != 0)
-		return conflict(why, why_bytes, "match", match, optim_match_name(has->match));
+		return settings_conflict(why, why_bytes, "match", match, optim_match_name(has->match));
 	return OPTD_OK;
 }
 
@@ -195,16 +194,18 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
                      size_t why_bytes)
 {
 	if (open->mode != MSG_MODE_UNSET && open->mode != has->mode)
-		return conflict(why, why_bytes, "mode", mode_name(open->mode), mode_name(has->mode));
+		return settings_conflict(why, why_bytes, "mode", mode_name(open->mode), mode_name(has->mode));
 	if (open->reduce != MSG_REDUCE_UNSET && open->reduce != has->reduce)
-		return conflict(why, why_bytes, "reduce", reduce_name(open->reduce),
-		                reduce_name(has->reduce));
+		return settings_conflict(why, why_bytes, "reduce", reduce_name(open->reduce),
+		                         reduce_name(has->reduce));
 	if (open->workers != 0 && open->workers != has->workers)
 		return conflict_number(why, why_bytes, "workers", open->workers, has->workers);
 	if (open->step_timeout_ms != 0 && open->step_timeout_ms != has->step_timeout_ms)
 		return conflict_number(why, why_bytes, "step_timeout in ms", open->step_timeout_ms,
 		                       has->step_timeout_ms);
 	int rc = settings_compare_clip(open, has, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_compare_finite(open, has, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = compare_optim(open, &has->optim, why, why_bytes);
 	if (rc == OPTD_OK)
@@ -270,6 +271,8 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 	}
 	rc = settings_read_clip(open, settings, why, why_bytes);
 	if (rc == OPTD_OK)
+		rc = settings_make_finite(open, settings, why, why_bytes);
+	if (rc == OPTD_OK)
 		rc = settings_compare(open, settings, why, why_bytes);
 	if (rc == OPTD_CONFLICT)
 		append(why, why_bytes, "; it is not made yet, the server's config says so (models)");
@@ -332,6 +335,6 @@ void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 	for (uint32_t i = 0; i < out->hyper_count; i++)
 		settings_tell_hyper(optim, i, &out->hypers[i]);
 	out->schedule_count = settings_tell_schedule(&optim->schedule, out->schedule);
-	settings_tell_average(&settings->average, &out->average);
 	out->clip = settings->clip;
+	settings_tell_average(&settings->average, &out->average);
 }

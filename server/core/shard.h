@@ -45,6 +45,7 @@ struct shard_counts {
 	 * because their norm was not finite. */
 	double last_norm, last_factor;
 	uint64_t clipped, overflowed;
+	uint64_t zeroed; /* elements */
 };
 
 struct shard {

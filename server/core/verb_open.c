@@ -403,6 +403,9 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	o->reduce = model->settings.reduce;
 	o->workers = model->settings.workers;
 	o->step_timeout_ms = model->settings.step_timeout_ms;
+	o->nonfinite = model->settings.nonfinite;
+	o->loss_scale = model->settings.loss_scale;
+	o->loss_scale_now = (double)model->scaler.scale;
 	o->elements = layout_elements(model->layout);
 	o->tensors = layout_tensor_count(model->layout);
 	if (call->request->rank != MSG_NO_RANK) {

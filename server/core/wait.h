@@ -36,6 +36,7 @@ struct wait {
 	enum msg_source source; /* pulls; of a push it is the weights */
 	uint32_t unfolded;    /* blocks whose bytes are still held */
 	bool folded_told;
+	uint64_t zeroed; /* elements of this push that counted as 0 */
 	uint64_t since_ms, told_ms;
 	uint64_t payload_bytes; /* of weights in the answer */
 	uint32_t bytes; /* that this takes */

@@ -43,6 +43,7 @@
 #include "server/core/average.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
+#include "server/core/scaler.h"
 
 /* What a checkpoint says about its model, beside the arrays. */
 struct checkpoint {
@@ -58,6 +59,9 @@ struct checkpoint {
 	uint32_t workers;
 	uint32_t step_timeout_ms;
 	struct msg_clip clip;
+	enum msg_nonfinite nonfinite;
+	struct msg_loss_scale loss_scale;
+	struct scaler scaler; /* where that stands */
 	uint32_t seats; /* ranks that optd.seen speaks of; 0 in sync */
 	uint32_t daemon, daemons;
 	struct history history;

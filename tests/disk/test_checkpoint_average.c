@@ -274,7 +274,9 @@ static void test_a_key_that_is_not_known_is_refused_by_name(void **state)
 {
 	(void)state;
 	refuses("\"average.start\":\"9007199254740991\"", "\"xx\":\"y\",\"average.start\":\"9007199\"", OPTD_UNSUPPORTED,
-	        "it has 'xx', which this version does not know");
+	        "this version does not know 'xx': a later version of optd");
+	refuses("\"average.start\":\"9007199254740991\"", "\"x\\n\":\"\",\"average.start\":\"9007199\"", OPTD_UNSUPPORTED,
+	        "(unprintable)");
 	refuses("\"average.start\":\"9007199254740991\"", "\"average.start\":\"9007199254740990\"", OPTD_OK, "");
 }
 

@@ -130,7 +130,7 @@ static void add_groups(struct checkpoint *about)
 }
 
 /* A checkpoint to begin with: a few tensors, an optimizer by number, zeros; the last third
- * with groups, every fourth with an average, some in sync with a limit on a norm. */
+ * with groups, some with a limit on a norm, a policy, a loss scale, or an average. */
 static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 {
 	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam", "nadam", "asgd" };
@@ -153,10 +153,16 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 	must(optim_init(&about.optim, optim_find(optimizers[number % 7]), OPTIM_TORCH2, why, sizeof why) == 0);
 	if (number >= 14)
 		add_groups(&about);
-	if (number % 4 == 1)
-		must(average_begin(&about.average, number % 8 == 1 ? "ema" : "swa", why, sizeof why) == 0);
 	if (number % 6 == 1)
 		about.clip = (struct msg_clip){ .norm = 0.5, .norm_type = number % 4 == 1 ? 2 : INFINITY };
+	if (number % 4 == 2)
+		about.nonfinite = MSG_ZERO;
+	if (number % 4 == 3) {
+		about.loss_scale = (struct msg_loss_scale){ true, 1024, 2, 0.5, 10 };
+		about.scaler = (struct scaler){ 512, 3, 7 };
+	}
+	if (number % 4 == 1)
+		must(average_begin(&about.average, number % 8 == 1 ? "ema" : "swa", why, sizeof why) == 0);
 	must(checkpoint_write(dir, &about, &part, 1, why, sizeof why) == 0);
 	checkpoint_name(about.model, name);
 	snprintf(path, sizeof path, "%s/models/%s", dir, name);

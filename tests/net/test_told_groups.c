@@ -73,7 +73,9 @@ static int opened_bytes(const struct model_settings *settings, const struct sett
 	                                 .lease_ms = UINT32_MAX, .state = MSG_MODEL_GRANTED, .created = true,
 	                                 .restored = true, .age_s = UINT64_MAX, .mode = MSG_ASYNC,
 	                                 .reduce = MSG_SUM, .workers = LIMIT_WORKERS, .step_timeout_ms = UINT32_MAX,
-	                                 .optimizer = name, .elements = LIMIT_ELEMENTS, .tensors = LIMIT_TENSORS};
+	                                 .optimizer = name, .elements = LIMIT_ELEMENTS, .tensors = LIMIT_TENSORS,
+	                                 .nonfinite = MSG_SKIP_STEP, .loss_scale = {true, 1, 2, 0.5, UINT32_MAX},
+	                                 .loss_scale_now = 1};
 	settings_tell(settings, &msg.rule);
 	msg.rule.groups = told->groups;
 	msg.rule.group_count = settings->groups.count;
@@ -99,8 +101,8 @@ static int open_bytes(const struct model_settings *settings, const struct settin
 	                             .workers = LIMIT_WORKERS, .step_timeout_ms = UINT32_MAX, .wants_init = true,
 	                             .hyper_count = rule.hyper_count, .schedule_count = rule.schedule_count,
 	                             .group_count = settings->groups.count, .groups = told->groups,
-	                             .average = rule.average,
-	                             .whole_settings = true, .clip = rule.clip};
+	                             .clip = rule.clip, .whole_settings = true, .nonfinite = MSG_SKIP_STEP,
+	                             .average = rule.average, .loss_scale = {true, 1, 2, 0.5, UINT32_MAX}};
 	memcpy(msg.open.hypers, rule.hypers, sizeof(rule.hypers));
 	memcpy(msg.open.schedule, rule.schedule, sizeof(rule.schedule));
 	return wire_encode(&msg, header, sizeof(header));
@@ -120,8 +122,8 @@ static void test_groups_that_fit_are_told_whole(void **state)
 		memset(&settings, 0, sizeof(settings));
 		assert_int_equal(optim_init(&settings.optim, optim_find("adam"), OPTIM_TORCH2, why, sizeof(why)), 0);
 		choose_schedule(&rng, &settings.optim.schedule);
-		choose_average(&rng, &settings.average);
 		settings.clip = (struct msg_clip){0.1, 3, 0.1}; /* more than a model has */
+		choose_average(&rng, &settings.average);
 		settings.groups.count = 1 + rng_below(&rng, LIMIT_GROUPS);
 		for (uint32_t i = 0; i < settings.groups.count; i++)
 			choose_group(&rng, &settings.groups.list[i], &settings.optim);

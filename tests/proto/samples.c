@@ -145,6 +145,8 @@ static void fill_open(struct msg *msg)
 	                    .hypers = {{.name = text("decay"), .values = {0.75}, .count = 1},
 	                               {.name = text("every"), .values = {10}, .count = 1}}},
 	        .whole_settings = true,
+	        .nonfinite = MSG_SKIP_STEP,
+	        .loss_scale = {.given = true, .growth_factor = 4, .growth_interval = 77},
 	};
 }
 
@@ -169,6 +171,9 @@ static void fill_opened(struct msg *msg)
 	        .optimizer = text("sgd"),
 	        .elements = UINT64_C(1) << 40,
 	        .tensors = 12,
+	        .nonfinite = MSG_ZERO,
+	        .loss_scale = {true, 1024, 2, 0.25, 500},
+	        .loss_scale_now = 4096,
 	};
 	msg->rule = (struct msg_rule){
 	        .name = text("adam"),
@@ -239,6 +244,7 @@ static struct msg make_step(enum sample which)
 		msg = common(MSG_PUSH, false, OPTD_OK);
 		msg.weight = 128;
 		msg.base_version = 9379;
+		msg.loss_scale = 0.75;
 		add_blocks(&msg, 2, 3);
 		add_masked(&msg, 5, mask_low, sizeof(mask_low));
 		add_masked(&msg, 9, mask_high, sizeof(mask_high));
@@ -250,6 +256,10 @@ static struct msg make_step(enum sample which)
 		msg = common(MSG_PUSH, true, OPTD_OK);
 		msg.version = 9381;
 		msg.version_max = 9382;
+		msg.skipped_rank_plus_one = 3;
+		msg.skipped_tensor_plus_one = 12;
+		msg.zeroed = 9;
+		msg.next_loss_scale = 32768;
 		return msg;
 	case SAMPLE_PUSH_PULL:
 	case SAMPLE_PUSH_PULL_OK:
@@ -264,6 +274,8 @@ static struct msg make_step(enum sample which)
 		return msg;
 	default:
 		msg = common(MSG_CLOSE_STEP, false, OPTD_OK);
+		msg.verdict = MSG_POISONED;
+		msg.poison_tensor_plus_one = LIMIT_TENSORS;
 		add_blocks(&msg, 0, 2);
 		add_blocks(&msg, 4000000, 100);
 		return msg;

@@ -131,6 +131,8 @@ static int decode_with(enum sample which, const void *bytes, size_t size)
 	memcpy(body.bytes, reply ? opened : open, body.size);
 	raw_bytes(&body, reply ? 26 : 25, bytes, size);
 	memset(reply ? &msg.rule.average : &msg.open.average, 0, sizeof(msg.open.average));
+	if (reply) /* half of it would be left when the body comes again */
+		msg.opened.loss_scale = (struct msg_loss_scale){.given = false};
 	msg.checksum = msg.payload_bytes > 0 ? wire_checksum(msg.payload, msg.payload_bytes) : 0;
 	raw.size = (size_t)wire_encode(&msg, raw.bytes, LIMIT_HEADER_BYTES);
 	raw_bytes(&raw, reply ? FIELD_OPENED : FIELD_OPEN, body.bytes, body.size);

@@ -290,11 +290,11 @@ static struct wire_model_status sample_status(void)
 	        .duplicates = 3,
 	        .refused = 4,
 	        .saved_version = 99,
-	        .average = text("swa start=7 every=1"),
 	        .last_norm = 12.5,
 	        .last_factor = 0.08,
 	        .clipped = 100,
 	        .overflowed = 101,
+	        .average = text("swa start=7 every=1"),
 	};
 }
 

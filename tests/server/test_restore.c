@@ -104,9 +104,7 @@ static void start(struct fixture *fixture, uint64_t memory_bytes, uint32_t model
 	}
 }
 
-static const struct average none;
-
-/* A checkpoint of three blocks at these versions, with an average or without. */
+/* A checkpoint of three blocks at these versions. */
 static void write_versions(const struct fixture *fixture, const char *name, const uint64_t counts[BLOCKS],
                            enum msg_mode mode, struct msg_clip clip, struct average kept)
 {
@@ -138,9 +136,14 @@ static void write_versions(const struct fixture *fixture, const char *name, cons
 	layout_free(layout);
 }
 
+static void write_with(const struct fixture *fixture, const char *name, struct average kept)
+{
+	write_versions(fixture, name, (const uint64_t[]){ 5, 6, 7 }, MSG_ASYNC, (struct msg_clip){ 0 }, kept);
+}
+
 static void write_file(const struct fixture *fixture, const char *name)
 {
-	write_versions(fixture, name, (const uint64_t[]){ 5, 6, 7 }, MSG_ASYNC, (struct msg_clip){ 0 }, none);
+	write_with(fixture, name, (struct average){ .start = 0 });
 }
 
 static int restore(struct fixture *fixture)
@@ -206,7 +209,7 @@ static void test_lanes_share_the_average_that_a_file_has(void **state)
 		average[i] = (float)i;
 	assert_int_equal(average_begin(&swa, "swa", why, sizeof(why)), OPTD_OK);
 	swa.start = 3;
-	write_versions(fixture, "a", (const uint64_t[]){ 5, 6, 7 }, MSG_ASYNC, (struct msg_clip){ 0 }, swa);
+	write_with(fixture, "a", swa);
 	start(fixture, MEMORY, 1);
 	if (restore(fixture) != 1)
 		fail_msg("%s", fixture->why);
@@ -245,7 +248,7 @@ static void test_a_model_that_clips_goes_on_with_the_step_of_its_file(void **sta
 	struct fixture *fixture = *state;
 
 	write_versions(fixture, "a", (const uint64_t[]){ 6, 6, 6 }, MSG_SYNC,
-	               (struct msg_clip){ .norm = 0.5, .norm_type = 1 }, none);
+	               (struct msg_clip){ .norm = 0.5, .norm_type = 1 }, (struct average){ .start = 0 });
 	start(fixture, MEMORY, 1);
 	assert_int_equal(restore(fixture), 1);
 	assert_true(model_of(fixture, 1)->settings.clip.norm == 0.5);
@@ -260,7 +263,7 @@ static void test_half_a_step_of_a_model_that_clips_is_refused(void **state)
 	struct fixture *fixture = *state;
 
 	write_versions(fixture, "a", (const uint64_t[]){ 6, 6, 7 }, MSG_SYNC,
-	               (struct msg_clip){ .norm = 0.5, .norm_type = 2 }, none);
+	               (struct msg_clip){ .norm = 0.5, .norm_type = 2 }, (struct average){ .start = 0 });
 	start(fixture, MEMORY, 1);
 	assert_int_equal(restore(fixture), OPTD_CORRUPT);
 	assert_non_null(strstr(fixture->why, "a.safetensors: model 'a' clips a norm, and has blocks at versions 6 to 7"));

@@ -7,6 +7,9 @@
  * gradients for; in sync perhaps a limit on the norm.  Pushes are cut into messages at
  * random, arrive in a random order between ranks, and now and then twice; what lanes tell
  * each other arrives in a random order as well.  The reference sees the same steps.
+ * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
+ * and rank the tensors it has gradients for.  Pushes are cut into messages at random, arrive in a random order
+ * between ranks, and now and then twice.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -47,6 +50,11 @@ struct run {
 	float *gradients[RUN_WORKERS];
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
+	double scales[RUN_WORKERS]; /* of their losses; 0: not given */
+	bool scaled;
+	uint32_t poisoned; /* a mask of ranks whose gradient is not finite */
+	uint64_t zeroed;   /* elements that must have counted as 0, over all steps */
+	uint32_t skipped;  /* steps */
 	uint32_t steps;
 	struct reference reference;
 	/* With record set before run_start: every commit, in order. */
@@ -57,6 +65,8 @@ struct run {
 };
 
 void run_init(struct run *run, uint64_t seed);
+/* Another mode than the seed's, before run_start. */
+void run_set_mode(struct run *run, enum msg_mode mode);
 void run_start(struct run *run);
 /* One step of every rank, in the engines and in the reference. */
 void run_step(struct run *run);
