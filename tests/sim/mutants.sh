@@ -71,7 +71,7 @@ mutants() {
 	scale-rounded-early|core/test_reference|server/core/gate_fold.c|s/(float)(share \/ c->loss_scale)/(float)share \/ (float)c->loss_scale/
 	zeroed-before-it-is-due|core/test_verdict|server/core/verb_push.c|s/	switch (gate_standing(gate, push->block, push->rank, push->step)) {/	push->wait->zeroed += verdict_zero(call, push);\n&/
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
-	average-of-the-weights-before-the-update|sim/test_cluster|server/core/model.c|/^static void apply_run/,/^}/{ /^\toptim_step(/d; s/^\tfor (uint32_t end = index + run/\toptim_step(optim, isa, \&scalars->scalars, model->weights + base, slots, values, n);\n&/ }
+	average-of-the-weights-before-the-update|sim/test_cluster|server/core/model.c|/^static void apply_run/,/^}/{ /^\toptim_step_from(/d; s/^\tfor (uint32_t end = index + run/\toptim_step_from(optim, isa, \&scalars->scalars, model->weights + base, slots, g, n);\n&/ }
 	average-moved-twice|core/test_reference|server/core/model.c|s/^\tif (model->average != NULL) .* while they are in the cache .*$/\tfor (int i = 0; model->average != NULL \&\& i < 2; i++)/
 	average-begins-late|core/test_reference|server/core/average.c|s/updates <= average->start/updates <= average->start + 1/
 	average-shared-with-weights|core/test_average|server/core/share.c|s/ && copy->key.source == key.source//
