@@ -28,6 +28,7 @@ struct optctl {
 	int json; /* status */
 	int yes;  /* drop: do not ask */
 	int markdown; /* rules */
+	int average;  /* export */
 	const char *group; /* set; NULL: the model's own optimizer */
 	int has_from;      /* set */
 	uint64_t from;

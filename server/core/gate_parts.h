@@ -6,6 +6,7 @@
  *     gate_decide.c  what is decided about a step as a whole
  *     gate_commit.c  handing out what is complete
  *     gate_wait.c    who is told of what
+ *     gate_poison.c  steps that are skipped
  */
 #ifndef OPTD_CORE_GATE_PARTS_H
 #define OPTD_CORE_GATE_PARTS_H
@@ -25,6 +26,9 @@ struct contribution {
 	uint64_t incarnation;
 	uint64_t step;
 	double weight;
+	double loss_scale;
+	bool poisoned; /* only where direct; values are NULL */
+	uint32_t poison_tensor_plus_one;
 	const float *values; /* NULL: nothing */
 	struct parcel *parcel;
 	struct wait *wait;
@@ -45,6 +49,9 @@ struct gate_block {
 	struct contribution *waiting;
 	uint32_t came;      /* ranks that contributed or had nothing */
 	uint32_t next_rank; /* all lower ones are folded */
+	/* The lowest rank that poisoned the step; 0: none has.  Nothing is folded then, and
+	 * no contribution kept. */
+	uint32_t poison_rank_plus_one, poison_tensor_plus_one;
 	bool held;
 	bool weighed; /* whether it is weighted has been decided */
 	bool weighted;
@@ -86,9 +93,13 @@ struct contribution *gate_waiting(const struct gate *gate, uint32_t block, uint3
 
 /* Puts a contribution where it is to be folded, or committed: by rank, or by arrival. */
 void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c);
+/* Whether all have come, and what they brought is folded or not needed. */
+bool gate_complete(const struct gate *gate, const struct gate_block *b);
 /* Folds what can be: weights are known when everyone has come; without weights, a rank
  * can be folded as soon as all lower ones are. */
 void gate_fold(struct gate *gate, uint32_t block);
+/* The step of the block is to be skipped: lets go of all that waits for it. */
+void gate_poison(struct gate *gate, struct gate_block *b, const struct gate_push *push);
 /* Lets go of a contribution's bytes. */
 void gate_discard(struct gate *gate, struct contribution *c);
 /* The most segments that a block of the run has. */

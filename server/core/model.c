@@ -16,7 +16,7 @@ static struct layout_run place_run(const struct layout *layout, struct model_pla
 	                    place.lanes);
 }
 
-_Static_assert(LIMIT_ELEMENTS < UINT64_MAX / sizeof(float) / (2 + OPTIM_SLOTS_MAX),
+_Static_assert(LIMIT_ELEMENTS < UINT64_MAX / sizeof(float) / (3 + OPTIM_SLOTS_MAX),
                "no model's bytes overflow");
 
 static uint64_t carry_bytes(const struct model_settings *settings)
@@ -24,11 +24,16 @@ static uint64_t carry_bytes(const struct model_settings *settings)
 	return groups_carry_count(&settings->groups, &settings->optim) > 0 ? sizeof(struct optim_carry) : 0;
 }
 
+uint32_t model_vector_count(const struct model_settings *settings)
+{
+	return 1 + groups_slot_count(&settings->groups, &settings->optim) + average_is_kept(&settings->average);
+}
+
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place)
 {
 	struct layout_run run = place_run(layout, place);
-	uint64_t vectors = 1 + groups_slot_count(&settings->groups, &settings->optim);
+	uint64_t vectors = model_vector_count(settings);
 	uint64_t segments = layout_run_segments(layout, run);
 	uint64_t vector = mem_bytes(layout_run_elements(layout, run) * sizeof(float));
 	uint64_t tables = mem_bytes(run.count * sizeof(uint64_t)) + mem_bytes(run.count) +
@@ -54,6 +59,8 @@ static bool model_allocate(struct model *model)
 			return false;
 	}
 	return take(&model->weights, model->elements, sizeof(float)) &&
+	       take(&model->average, average_is_kept(&model->settings.average) ? model->elements : 0,
+	            sizeof(float)) &&
 	       take(&model->versions, model->owned.count, sizeof(uint64_t)) &&
 	       take(&model->ready, model->owned.count, 1) &&
 	       take(&model->updates, model->segment_count, sizeof(uint64_t)) &&
@@ -137,6 +144,7 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 		model_free(model);
 		return NULL;
 	}
+	scaler_begin(&model->scaler, &settings->loss_scale);
 	find_groups(model, *layout);
 	begin_state(model, *layout);
 	model->layout = *layout;
@@ -151,6 +159,7 @@ void model_free(struct model *model)
 	for (uint32_t i = 0; i < model->slot_count; i++)
 		mem_free(model->slots[i], model->elements * sizeof(float));
 	mem_free(model->weights, model->elements * sizeof(float));
+	mem_free(model->average, model->elements * sizeof(float));
 	mem_free(model->versions, model->owned.count * sizeof(uint64_t));
 	mem_free(model->ready, model->owned.count);
 	mem_free(model->updates, model->segment_count * sizeof(uint64_t));
@@ -307,6 +316,9 @@ static void apply_init(struct model *model, const struct commit *commit)
 
 	memcpy(model->weights + model_offset(model, commit->block), commit->values,
 	       b->count * sizeof(float));
+	if (model->average != NULL)
+		memcpy(model->average + model_offset(model, commit->block), commit->values,
+		       b->count * sizeof(float));
 	if (!model->ready[index])
 		model->ready_count++;
 	model->ready[index] = 1;
@@ -314,7 +326,7 @@ static void apply_init(struct model *model, const struct commit *commit)
 
 static float factor_of(const struct commit *commit, uint32_t i)
 {
-	return commit->factors != NULL ? commit->factors[i] : 1.0f;
+	return commit->factors != NULL ? commit->factors[i] : commit->factor;
 }
 
 /* Segments that follow one another, are both updated, and have group, scalars and factor in
@@ -359,6 +371,9 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	for (uint32_t s = 0; s < model->slot_count; s++)
 		slots[s] = model->slots[s] + base;
 	optim_step_from(optim, isa, &scalars->scalars, model->weights + base, slots, g, n);
+	if (model->average != NULL) /* while they are in the cache */
+		average_update(&model->settings.average, isa, scalars->t, model->average + base,
+		               model->weights + base, n);
 	for (uint32_t end = index + run; index < end; index++) {
 		model->updates[index]++;
 		if (model->carries != NULL)
@@ -382,6 +397,22 @@ static void apply_step(struct model *model, enum optim_isa isa, const struct com
 	}
 }
 
+/* The first of a step's blocks counts for all of them here: a worker whose gradient is not
+ * finite says so of each. */
+static void apply_verdict(struct model *model, const struct commit *commit)
+{
+	struct model_skips *skips = &model->skips;
+
+	if (commit->skipped && commit->version > skips->version) {
+		skips->count++;
+		skips->version = commit->version;
+		skips->rank = commit->skipped_rank;
+		skips->tensor_plus_one = commit->skipped_tensor_plus_one;
+	}
+	if (model->settings.loss_scale.given && commit->version > model->scaler.steps)
+		scaler_update(&model->scaler, &model->settings.loss_scale, commit->skipped);
+}
+
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
 	if (commit->kind == COMMIT_SETTINGS) {
@@ -396,6 +427,8 @@ void model_apply(struct model *model, enum optim_isa isa, const struct commit *c
 		apply_step(model, isa, commit);
 	assert(commit->version == *version + (commit->kind == COMMIT_STEP ? 1 : 0));
 	*version = commit->version;
+	if (commit->kind == COMMIT_STEP)
+		apply_verdict(model, commit);
 	for (uint32_t i = 0; i < commit->contributor_count; i++) {
 		const struct commit_contributor *from = &commit->contributors[i];
 		if (from->rank < model->seats && model->seen[from->rank] != NULL)
@@ -424,11 +457,15 @@ uint64_t model_hash(const struct model *model)
 	XXH3_64bits_update(&state, model->weights, model->elements * sizeof(float));
 	for (uint32_t i = 0; i < model->slot_count; i++)
 		XXH3_64bits_update(&state, model->slots[i], model->elements * sizeof(float));
+	if (model->average != NULL)
+		XXH3_64bits_update(&state, model->average, model->elements * sizeof(float));
 	XXH3_64bits_update(&state, model->versions, model->owned.count * sizeof(uint64_t));
 	XXH3_64bits_update(&state, model->ready, model->owned.count);
 	XXH3_64bits_update(&state, model->updates, model->segment_count * sizeof(uint64_t));
 	if (model->carries != NULL)
 		XXH3_64bits_update(&state, model->carries, model->segment_count * sizeof(*model->carries));
+	XXH3_64bits_update(&state, &model->scaler, sizeof(model->scaler));
+	XXH3_64bits_update(&state, &model->skips, sizeof(model->skips));
 	XXH3_64bits_update(&state, model->changes.list, model->changes.count * sizeof(model->changes.list[0]));
 	return XXH3_64bits_digest(&state);
 }

@@ -265,9 +265,9 @@ static int read_vector(const struct checkpoint_file *file, struct digest *digest
 	return rc;
 }
 
-/* Reads a block to w and slots and checks it. */
+/* Reads a block to w and states, which are its slots and average, and checks it. */
 static int read_block(const struct checkpoint_file *file, struct digest *digest, uint32_t number,
-                      float *w, float *const *slots, char *why, size_t why_bytes)
+                      float *w, float *const *states, char *why, size_t why_bytes)
 {
 	const struct plan *plan = file->plan;
 	const struct layout_block *block = layout_block(file->layout, number);
@@ -276,8 +276,8 @@ static int read_block(const struct checkpoint_file *file, struct digest *digest,
 
 	digest_reset(digest);
 	rc = read_vector(file, digest, number, 0, w, why, why_bytes);
-	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++)
-		rc = read_vector(file, digest, number, 1 + i, slots[i], why, why_bytes);
+	for (uint32_t i = 0; rc == OPTD_OK && i < plan_state_count(plan); i++)
+		rc = read_vector(file, digest, number, 1 + i, states[i], why, why_bytes);
 	if (rc < 0)
 		return rc;
 	value = digest_value(digest);
@@ -293,15 +293,15 @@ static int check_blocks(const struct checkpoint_file *file, char *why, size_t wh
 {
 	const struct plan *plan = file->plan;
 	struct digest *digest = digest_new();
-	/* Room for the largest block and its slots; one more, never none. */
+	/* Room for the largest block and its states; one more, never none. */
 	size_t room = plan->element_count < LIMIT_BLOCK_ELEMENTS ? plan->element_count : LIMIT_BLOCK_ELEMENTS;
-	float *scratch = malloc((room + 1) * (1u + plan->slot_count) * sizeof *scratch), *slots[OPTIM_SLOTS_MAX];
+	float *scratch = malloc((room + 1) * (1u + plan_state_count(plan)) * sizeof *scratch), *states[PLAN_STATES_MAX];
 	int rc = digest && scratch ? OPTD_OK : no_memory(why, why_bytes);
 
-	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++)
-		slots[i] = scratch + room * (1u + i);
+	for (uint32_t i = 0; rc == OPTD_OK && i < plan_state_count(plan); i++)
+		states[i] = scratch + room * (1u + i);
 	for (uint32_t i = 0; rc == OPTD_OK && i < plan->owned.count; i++)
-		rc = read_block(file, digest, plan->owned.first + i, scratch, slots, why, why_bytes);
+		rc = read_block(file, digest, plan->owned.first + i, scratch, states, why, why_bytes);
 	digest_free(digest);
 	free(scratch);
 	return rc;
@@ -322,6 +322,9 @@ static int check_file(struct checkpoint_file *file, char *why, size_t why_bytes)
 	if (rc < 0)
 		return rc;
 	file->about.layout = file->layout;
+	rc = manifest_check_keys(file->head, &file->about, why, why_bytes);
+	if (rc < 0)
+		return rc;
 	rc = plan_new(&file->about, shapes_bytes(file), &file->plan);
 	if (rc < 0)
 		return no_memory(why, why_bytes);
@@ -457,7 +460,7 @@ int checkpoint_read(const struct checkpoint_file *file, const struct checkpoint_
 {
 	struct layout_run owned = file->plan->owned;
 	uint32_t at = target->first_block - owned.first;
-	float *slots[OPTIM_SLOTS_MAX];
+	float *states[PLAN_STATES_MAX];
 	struct digest *digest;
 	int rc = OPTD_OK;
 
@@ -475,8 +478,10 @@ int checkpoint_read(const struct checkpoint_file *file, const struct checkpoint_
 		uint64_t offset = layout_block(file->layout, number)->begin -
 		                  layout_block(file->layout, target->first_block)->begin;
 		for (uint32_t s = 0; s < file->plan->slot_count; s++)
-			slots[s] = target->slots[s] + offset;
-		rc = read_block(file, digest, number, target->weights + offset, slots, why, why_bytes);
+			states[s] = target->slots[s] + offset;
+		if (file->plan->average_count > 0)
+			states[file->plan->slot_count] = target->average + offset;
+		rc = read_block(file, digest, number, target->weights + offset, states, why, why_bytes);
 	}
 	digest_free(digest);
 	if (rc == OPTD_OK)

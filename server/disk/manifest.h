@@ -15,17 +15,17 @@
 #include "server/disk/checkpoint.h"
 
 /* The version of a checkpoint's format.  With parameter groups it is another, so that a
- * version that does not know them does not go on without; a reader takes both. */
+ * version that does not know them does not go on without; a reader takes all.  In 4 each
+ * feature that came later has keys of its own, which are there where it is used, and a
+ * reader refuses a key that it does not know. */
 #define MANIFEST_FORMAT "2"
 #define MANIFEST_FORMAT_GROUPS "3"
-/* With settings that not every version knows: each has a key, written only where the model
- * has it, and a reader refuses a key that it does not know. */
 #define MANIFEST_FORMAT_KEYS "4"
 
 /* An optimizer: 16 hyper-parameters, a schedule of four parts with name, end and ten
  * parameters, and a few words.  The model's, those of its groups, and other settings. */
 #define MANIFEST_OPTIMIZER_TEXTS 72u
-#define MANIFEST_TEXTS_MAX (28u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS) + LIMIT_CHANGES)
+#define MANIFEST_TEXTS_MAX (44u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS) + LIMIT_CHANGES)
 
 /* Sixteen numbers with the digits that read back the same, or sixteen marks of a history. */
 #define MANIFEST_VALUE_BYTES 688u
@@ -44,6 +44,11 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest);
  * OPTD_UNSUPPORTED for another format, OPTD_CORRUPT for what is missing or makes
  * no sense, and which text that is. */
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes);
+
+/* Of format 4: whether all of its keys are those of what was read of it, about, which has its
+ * layout by now.  OPTD_UNSUPPORTED and the first that is not. */
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes);
 
 /* A change as a text, "from=120 group=0 lr=0.01 betas=0.9,0.98", and back: OPTD_CORRUPT and
  * what makes no sense of it.  Of about, optimizer and groups are looked at. */

@@ -64,6 +64,7 @@ static void count_vectors(struct plan *plan, const struct checkpoint *about)
 	}
 	plan->slot_count = groups_slot_count(&about->groups, &about->optim);
 	plan->carry_count = groups_carry_count(&about->groups, &about->optim);
+	plan->average_count = average_is_kept(&about->average);
 }
 
 /* The run in elements, segments and tensors. */
@@ -159,10 +160,10 @@ static const char *weight_prefix(const char *name)
 	return reserved ? "optd.weight." : "";
 }
 
-/* Vectors of a file: the weights, each slot, the step, each carry. */
+/* Vectors of a file: the weights, each slot, the average, the step, each carry. */
 static uint32_t vector_count(const struct plan *plan)
 {
-	return 2 + plan->slot_count + plan->carry_count;
+	return 2 + plan_state_count(plan) + plan->carry_count;
 }
 
 /* Whether tensors of a group are in a vector. */
@@ -170,7 +171,9 @@ static bool group_has(const struct plan *plan, uint32_t group, uint32_t vector)
 {
 	if (vector <= plan->slot_count)
 		return vector == 0 || vector <= plan->groups[group].slots;
-	return vector - plan->slot_count <= plan->groups[group].numbers;
+	if (vector <= plan_state_count(plan))
+		return true;
+	return vector - plan_state_count(plan) <= plan->groups[group].numbers;
 }
 
 /* What vector 1 and all after it are called where a group has them. */
@@ -178,9 +181,11 @@ static const char *vector_name(const struct plan *plan, const struct optim *opti
 {
 	if (vector <= plan->slot_count)
 		return optim_slot_name(optim, vector - 1);
-	if (vector == plan->slot_count + 1)
+	if (vector <= plan_state_count(plan))
+		return "average";
+	if (vector == plan_state_count(plan) + 1)
 		return "step";
-	return optim_carry_name(optim, vector - plan->slot_count - 2);
+	return optim_carry_name(optim, vector - plan_state_count(plan) - 2);
 }
 
 static void find_groups(struct plan *plan, const struct checkpoint *about)
@@ -205,7 +210,7 @@ static void add_pieces(struct plan *plan, const struct checkpoint *about)
 			struct safetensors_tensor *piece =
 				vector == 0 ? add_named(plan, weight_prefix(tensor->name), tensor->name, "")
 				            : add_named(plan, "state.", tensor->name, vector_name(plan, optim, vector));
-			if (vector <= plan->slot_count)
+			if (vector <= plan_state_count(plan))
 				set_shape(plan, piece, tensor);
 			else
 				plan->number_count++;
@@ -225,7 +230,7 @@ static uint64_t find_places(struct plan *plan, const struct layout *layout)
 {
 	uint64_t place = 0;
 
-	for (uint32_t vector = 0; vector <= plan->slot_count; vector++) {
+	for (uint32_t vector = 0; vector <= plan_state_count(plan); vector++) {
 		for (uint32_t i = 0; i < plan->owned.count; i++) {
 			struct plan_stretch stretch;
 			plan->places[(size_t)vector * plan->owned.count + i] = place;
@@ -327,7 +332,7 @@ uint64_t checkpoint_head_bytes(const struct checkpoint *about)
 	group_finder_init(&finder, &about->groups);
 	for (uint32_t i = 0; i <= about->groups.count; i++)
 		count_entries(&plan, groups_optim(&about->groups, &about->optim, i), i, &entries[i], &names[i]);
-	last_byte = (plan.element_count * (1u + plan.slot_count) +
+	last_byte = (plan.element_count * (1u + plan_state_count(&plan)) +
 	             plan.piece_count * (1u + (uint64_t)plan.carry_count)) * sizeof(float);
 	for (uint32_t i = 0; i < plan.piece_count; i++) {
 		const struct layout_tensor *tensor = layout_tensor(about->layout, plan.first_tensor + i);
@@ -349,7 +354,7 @@ static int reserve(struct plan *plan, const struct layout *layout)
 	plan->names = malloc(bytes);
 	plan->tensors = calloc(plan->piece_count * copies + 9, sizeof *plan->tensors);
 	plan->group_of = calloc(plan->piece_count + 1u, 1);
-	plan->places = calloc((size_t)plan->owned.count * (1 + plan->slot_count) + 1, sizeof *plan->places);
+	plan->places = calloc((size_t)plan->owned.count * (1 + plan_state_count(plan)) + 1, sizeof *plan->places);
 	return plan->names && plan->tensors && plan->group_of && plan->places ? OPTD_OK : OPTD_NO_MEMORY;
 }
 

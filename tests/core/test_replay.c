@@ -45,8 +45,7 @@ static void replay_runs(enum msg_mode mode)
 		run.record = true;
 		if (mode == MSG_ASYNC)
 			run.settings.clip = run.preset.settings.clip = (struct msg_clip){0};
-		run.settings.mode = mode;
-		run.preset.settings.mode = mode;
+		run_set_mode(&run, mode);
 		run_start(&run);
 		for (uint32_t step = 0; step < 3; step++)
 			run_step(&run);

@@ -15,6 +15,7 @@
 #include "optim/optim.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/average.h"
 
 /* Settings of a tensor's optimizer from an offer on: by from; of the same, as they came. */
 struct reference_sets {
@@ -38,11 +39,20 @@ struct reference {
 	uint64_t elements;
 	float *weights;
 	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
-	float *sum;
 	bool *gave; /* [tensor_count] some rank has something for it in this step */
 	struct msg_clip clip;
 	const struct layout *layout; /* with clip: a norm is added up by its segments */
 	uint64_t clipped, overflowed; /* steps */
+	bool skipped;     /* the last step updates nothing, */
+	bool skipped_sum; /* since it was one of those that overflowed */
+	float *sum;
+	/* The loss scale, after every step; 0: there is none. */
+	float scale;
+	uint32_t tracker;
+	struct msg_loss_scale scaling;
+	struct average average; /* how `averages` come about; none: they stay the first weights */
+	uint64_t *averaged; /* [tensor_count] updates that were averaged */
+	float *averages;
 };
 
 /* What one rank has for a step: gradients of the whole vector, of which those of
@@ -51,6 +61,8 @@ struct reference_part {
 	const float *gradient;
 	const bool *has; /* [tensor_count] */
 	double weight;   /* samples; 0 on all parts: not given */
+	double loss_scale; /* 0: 1 */
+	bool poisoned;   /* not finite: nobody's step counts */
 };
 
 void reference_init(struct reference *reference, const struct optim *optim,
@@ -60,6 +72,8 @@ void reference_group(struct reference *reference, uint32_t tensor, const struct 
 /* Before any step: what a norm is held to, and the segments, kept, in whose order it is
  * added up. */
 void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout);
+/* Before any step: a loss scale that is kept. */
+void reference_scale(struct reference *reference, const struct msg_loss_scale *scaling);
 /* From the offer after `from` others on, hyper-parameter `hyper` has these values. */
 void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, uint32_t hyper,
                    const double *values);
@@ -68,6 +82,12 @@ void reference_deinit(struct reference *reference);
 /* One step of all ranks; parts are in rank order. */
 void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
                     bool mean);
+
+/* Its two halves: what becomes of the step, which is known before settings may change in it,
+ * and its updates. */
+void reference_judge(struct reference *reference, const struct reference_part *parts, uint32_t count,
+                     bool mean);
+void reference_finish(struct reference *reference);
 
 /* One rank's push in async, of one tensor. */
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor);

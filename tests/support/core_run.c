@@ -152,17 +152,48 @@ static void choose_clip(struct run *run)
 	run->lanes = lanes[rng_below(rng, 4)];
 }
 
+/* What is done about NaN and Inf, and the loss scales. */
+static void choose_policy(struct run *run, bool zero)
+{
+	struct model_settings *settings = &run->settings;
+
+	settings->nonfinite = zero ? MSG_ZERO : settings->mode == MSG_SYNC ? MSG_SKIP_STEP : MSG_REJECT;
+	settings->loss_scale = (struct msg_loss_scale){.given = false};
+	run->scaled = rng_one_in(&run->rng, 2);
+	if (run->scaled && settings->nonfinite == MSG_SKIP_STEP)
+		settings->loss_scale = (struct msg_loss_scale){true, 1024.0, 2.0, 0.5, 2};
+}
+
+static void choose_average(struct rng *rng, struct average *average)
+{
+	double start = rng_below(rng, 3), every = 1 + rng_below(rng, 3), warm = rng_below(rng, 2), decay = 0.75;
+	char why[256];
+
+	if (rng_one_in(rng, 3))
+		return;
+	bool ema = rng_one_in(rng, 2);
+	assert_int_equal(average_begin(average, ema ? "ema" : "swa", why, sizeof(why)), 0);
+	assert_int_equal(average_set(average, "start", &start, 1, why, sizeof(why)), 0);
+	assert_int_equal(average_set(average, "every", &every, 1, why, sizeof(why)), 0);
+	if (!ema)
+		return;
+	assert_int_equal(average_set(average, "num_updates", &warm, 1, why, sizeof(why)), 0);
+	assert_int_equal(average_set(average, "decay", &decay, 1, why, sizeof(why)), 0);
+}
+
 static void choose_settings(struct run *run)
 {
 	struct rng *rng = &run->rng;
 
 	choose_optim(rng, &run->settings.optim);
 	choose_groups(run);
+	choose_average(rng, &run->settings.average);
 	run->settings.mode = rng_one_in(rng, 3) ? MSG_ASYNC : MSG_SYNC;
 	run->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
 	run->settings.workers = 1 + rng_below(rng, RUN_WORKERS);
 	run->settings.step_timeout_ms = 1000;
 	run->weighted = rng_one_in(rng, 3);
+	choose_policy(run, rng_one_in(rng, 3));
 	run->changing = rng_one_in(rng, 2);
 	do {
 		run->daemons = 1 + rng_below(rng, 3);
@@ -189,6 +220,7 @@ void run_init(struct run *run, uint64_t seed)
 	}
 	reference_init(&run->reference, &run->settings.optim, run->counts, run->tensor_count,
 	               run->weights);
+	run->reference.average = run->settings.average;
 	for (uint32_t i = 0; i < run->tensor_count; i++) {
 		const struct group *group = run_group(run, i);
 		if (group != NULL)
@@ -200,16 +232,17 @@ void run_init(struct run *run, uint64_t seed)
 
 void run_text(const struct run *run, char *text, size_t bytes)
 {
-	char optim[500];
+	char optim[500], average[AVERAGE_TEXT_BYTES];
 	settings_describe(&run->settings, optim, sizeof(optim));
+	average_text(&run->settings.average, average, sizeof(average));
 	snprintf(text, bytes,
 	         "OPTD_SEED=%llu: %u tensors, %llu elements, %u blocks, %u daemons x %u lanes, %s, "
-	         "%s%s, %u workers, %s",
+	         "%s%s, %u workers, average %s, %s",
 	         (unsigned long long)run->seed, run->tensor_count,
 	         (unsigned long long)layout_elements(run->layout), layout_block_count(run->layout),
 	         run->daemons, run->lanes, run->settings.mode == MSG_SYNC ? "sync" : "async",
 	         run->settings.reduce == MSG_SUM ? "sum" : "mean", run->weighted ? " weighted" : "",
-	         run->settings.workers, optim);
+	         run->settings.workers, average, optim);
 }
 
 /* ---- engines ------------------------------------------------------------ */
@@ -368,8 +401,17 @@ static void give_weights(struct run *run, uint32_t index, uint64_t token)
 	}
 }
 
+void run_set_mode(struct run *run, enum msg_mode mode)
+{
+	run->settings.mode = mode;
+	choose_policy(run, run->settings.nonfinite == MSG_ZERO);
+	run->preset.settings = run->settings;
+}
+
 void run_start(struct run *run)
 {
+	if (run->settings.loss_scale.given)
+		reference_scale(&run->reference, &run->settings.loss_scale);
 	run->pool = buf_pool_new(1u << 24);
 	run->taps = new_array(RUN_ENGINES, sizeof(*run->taps));
 	outbox_init(&run->out);
@@ -463,6 +505,10 @@ static void compare_engine(const struct run *run, uint32_t index)
 		compare_vector(run, slot, model->slots[i], reference->slots[i] + model->begin,
 		               model->elements, model->begin);
 	}
+	assert_int_equal(model->average != NULL, average_is_kept(&run->settings.average) && model->elements > 0);
+	if (model->average != NULL)
+		compare_vector(run, "average", model->average, reference->averages + model->begin,
+		               model->elements, model->begin);
 	for (uint32_t i = 0; i < model->segment_count; i++) {
 		const struct layout_segment *s = layout_segment(run->layout, model->first_segment + i);
 		if (model->updates[i] == reference->updates[s->tensor])
@@ -472,6 +518,13 @@ static void compare_engine(const struct run *run, uint32_t index)
 		         (unsigned long long)model->updates[i],
 		         (unsigned long long)reference->updates[s->tensor], text);
 	}
+	if (model->owned.count > 0 &&
+	    (model->scaler.scale != reference->scale || model->scaler.tracker != reference->tracker))
+		fail_msg("OPTD_SEED=%llu: the loss scale is %g after %u steps, in the reference %g after %u",
+		         (unsigned long long)run->seed, (double)model->scaler.scale, model->scaler.tracker,
+		         (double)reference->scale, reference->tracker);
+	if (model->owned.count > 0)
+		assert_int_equal(model->skips.count, run->skipped);
 	uint64_t version = run->steps;
 	if (run->settings.mode == MSG_ASYNC)
 		version *= run->settings.workers;
@@ -487,6 +540,11 @@ static void compare_engine(const struct run *run, uint32_t index)
 
 void run_compare(const struct run *run)
 {
-	for (uint32_t i = 0; i < run->daemons * run->lanes; i++)
+	uint64_t zeroed = 0;
+
+	for (uint32_t i = 0; i < run->daemons * run->lanes; i++) {
 		compare_engine(run, i);
+		zeroed += engine_find(run->engines[i], "m")->counts.zeroed;
+	}
+	assert_int_equal(zeroed, run->zeroed);
 }

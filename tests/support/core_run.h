@@ -2,12 +2,15 @@
  * Run: a random training run on real engines.
  *
  * From one seed come a layout (from a few scalars to tensors of several blocks,
- * with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
+ * with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
  * lane an engine), workers, and for each step and rank the tensors it has
  * gradients for; in sync perhaps a limit on the norm, and now and then a change of
  * settings.  Pushes are cut into messages at
  * random, arrive in a random order between ranks, and now and then twice; what lanes tell
  * each other arrives in a random order as well.  The reference sees the same steps.
+ * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
+ * and rank the tensors it has gradients for.  Pushes are cut into messages at random, arrive in a random order
+ * between ranks, and now and then twice.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -50,6 +53,11 @@ struct run {
 	float *gradients[RUN_WORKERS];
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
+	double scales[RUN_WORKERS]; /* of their losses; 0: not given */
+	bool scaled;
+	uint32_t poisoned; /* a mask of ranks whose gradient is not finite */
+	uint64_t zeroed;   /* elements that must have counted as 0, over all steps */
+	uint32_t skipped;  /* steps */
 	uint32_t steps;
 	bool changing; /* settings change while it goes on */
 	enum run_set setting;
@@ -63,6 +71,8 @@ struct run {
 };
 
 void run_init(struct run *run, uint64_t seed);
+/* Another mode than the seed's, before run_start. */
+void run_set_mode(struct run *run, enum msg_mode mode);
 void run_start(struct run *run);
 /* One step of every rank, in the engines and in the reference. */
 void run_step(struct run *run);
