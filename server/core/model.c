@@ -244,10 +244,15 @@ void model_changed(const struct model *model, uint32_t block, struct changed *ou
 	           model_version(model, block), out);
 }
 
+/* As the model was made: for what changes do not touch, such as the rule.  NULL: frozen. */
+static const struct optim *optim_made(const struct model *model, uint32_t index)
+{
+	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
+}
+
 bool model_has_gradient(const struct model *model, uint32_t index)
 {
-	const struct optim *optim =
-	        groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
+	const struct optim *optim = optim_made(model, index);
 	return optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
 }
 
@@ -316,8 +321,7 @@ static uint32_t segment_index(const struct model *model, uint32_t block, uint32_
 bool model_answers(const struct model *model, uint32_t block, uint32_t i)
 {
 	/* A change of settings leaves the rule as it is. */
-	const struct optim *optim = groups_optim(&model->settings.groups, &model->settings.optim,
-	                                         group_of(model, segment_index(model, block, i)));
+	const struct optim *optim = optim_made(model, segment_index(model, block, i));
 
 	return optim != NULL && optim_replies(optim);
 }

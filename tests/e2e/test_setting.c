@@ -105,14 +105,14 @@ static void wait_step(struct fixture *fixture, uint64_t step)
 static void change_a_team(struct fixture *fixture, uint32_t daemons, uint32_t lanes)
 {
 	serve(fixture, daemons, lanes);
-	team_start(&fixture->team, fixture->endpoints, &pair, 60);
-	wait_step(fixture, 10);
+	team_start(&fixture->team, fixture->endpoints, &pair, 240);
+	wait_step(fixture, 4);
 	fixture->team.plan.changes[0] =
 	        (struct plan_change){ set(fixture, "lr=0.0005"), "lr", 0.0005 };
 	fixture->team.plan.changes[1] =
-	        (struct plan_change){ set(fixture, "weight_decay=0.01 --from 50"), "weight_decay", 0.01 };
-	assert_int_equal(fixture->team.plan.changes[1].from, 50);
-	assert_in_range(fixture->team.plan.changes[0].from, 10, 50);
+	        (struct plan_change){ set(fixture, "weight_decay=0.01 --from 220"), "weight_decay", 0.01 };
+	assert_int_equal(fixture->team.plan.changes[1].from, 220);
+	assert_in_range(fixture->team.plan.changes[0].from, 4, 220);
 	fixture->team.plan.change_count = 2;
 	team_assert_exact(&fixture->team);
 }

@@ -45,6 +45,9 @@ mutants() {
 	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/model->updates\[first + end\] == model->updates\[first + i\] &&$/true \&\&/
 	groups-share-scalars|core/test_reference|server/core/model.c|s/ && scalars\[i\].group == group / /
 	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/
+	change-a-version-late|sim/test_cluster|server/core/change.c|s/changes->list\[i\].from <= version; i++/changes->list[i].from < version; i++/
+	change-holds-nobody|sim/test_cluster|server/core/verb_push.c|s/return shard->setting \&\& model_version/return false \&\& model_version/
+	held-by-a-change-for-ever|core/test_set|server/core/set.c|/^void engine_set_end/,/^}/s/shard_run_all(engine, shard);/(void)engine;/
 	frozen-counts|sim/test_cluster|server/core/model.c|s/	if (optim == NULL)$/	for (uint32_t e = index; optim == NULL \&\& e < index + run; e++) model->updates[e]++;\n&/
 	half-taken-for-float|core/test_reference|server/core/gate_fold.c|s/dtype_at(values.values, values.type, s->count)/dtype_at(values.values, DTYPE_F32, s->count)/
 	own-answer-from-another-place|core/test_reference|server/core/own.c|s/at += shard_part_elements(shard, \*part, why, sizeof(why));/at += model_block(shard->model, (*part)->first)->count;/

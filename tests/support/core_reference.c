@@ -79,9 +79,24 @@ void reference_deinit(struct reference *reference)
 }
 
 /* easgd is the one that there is. */
+/* Its settings for the offer at hand; NULL: it is frozen. */
+static const struct optim *optim_now(const struct reference *reference, uint32_t tensor, struct optim *room)
+{
+	if (reference->optims[tensor] == NULL)
+		return NULL;
+	*room = *reference->optims[tensor];
+	for (uint32_t i = 0; i < reference->sets[tensor].count; i++) {
+		const struct reference_set *set = &reference->sets[tensor].list[i];
+		if (set->from <= reference->offers[tensor])
+			memcpy(room->values[set->hyper], set->values, sizeof(set->values));
+	}
+	return room;
+}
+
 void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out)
 {
-	const struct optim *optim = reference->optims[tensor];
+	struct optim room;
+	const struct optim *optim = optim_now(reference, tensor, &room);
 	const float *w = reference->weights + reference->begin[tensor];
 
 	assert_string_equal(optim_rule_name(optim->rule), "easgd");
@@ -152,20 +167,6 @@ void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, 
 		sets->list[i] = sets->list[i - 1];
 	sets->list[i] = (struct reference_set){.hyper = hyper, .from = from};
 	memcpy(sets->list[i].values, values, sizeof(sets->list[i].values));
-}
-
-/* Its settings for the offer at hand; NULL: it is frozen. */
-static const struct optim *optim_now(const struct reference *reference, uint32_t tensor, struct optim *room)
-{
-	if (reference->optims[tensor] == NULL)
-		return NULL;
-	*room = *reference->optims[tensor];
-	for (uint32_t i = 0; i < reference->sets[tensor].count; i++) {
-		const struct reference_set *set = &reference->sets[tensor].list[i];
-		if (set->from <= reference->offers[tensor])
-			memcpy(room->values[set->hyper], set->values, sizeof(set->values));
-	}
-	return room;
 }
 
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)

@@ -86,13 +86,14 @@ void reference_deinit(struct reference *reference);
 void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
                     bool mean);
 
-/* What such a rule answers to x, without an update: a tensor's elements. */
-void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out);
 /* Its two halves: what becomes of the step, which is known before settings may change in it,
  * and its updates. */
 void reference_judge(struct reference *reference, const struct reference_part *parts, uint32_t count,
                      bool mean);
 void reference_finish(struct reference *reference);
+
+/* What such a rule answers to x, without an update: a tensor's elements. */
+void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out);
 
 /* One rank's push in async, of one tensor. */
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor);

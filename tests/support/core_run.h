@@ -51,7 +51,6 @@ struct run {
 	/* In which type each sends them in a step; where not float32, these are their bits. */
 	enum dtype types[RUN_WORKERS];
 	uint16_t *halves[RUN_WORKERS];
-	const struct asked *asked; /* the push whose answer is to be checked, or NULL */
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
 	double scales[RUN_WORKERS]; /* of their losses; 0: not given */

@@ -218,8 +218,11 @@ static void expect_answer(const struct run *run, const struct asked *asked, cons
 	assert_int_equal((const char *)got - (const char *)entry->payload->data, entry->head.payload_bytes);
 }
 
+/* While settings change, pushes may be held back, and what they meet is known only then. */
 static bool is_direct(const struct run *run)
 {
+	if (run->changing)
+		return false;
 	return run->settings.mode == MSG_ASYNC || (run->settings.workers == 1 && run->reference.layout == NULL);
 }
 
@@ -237,13 +240,13 @@ static void check_told(const struct run *run, const struct msg *head)
 	assert_true(head->next_loss_scale == (double)run->reference.scale);
 }
 
-static void read_some(struct run *run)
+static void read_some(struct run *run, const struct asked *asked)
 {
 	for (uint32_t i = 0; i < run->out.count; i++) {
 		const struct msg *head = &run->out.entries[i].head;
-		if (is_direct(run) && run->asked != NULL && head->status == OPTD_OK && head->verb == MSG_PUSH_PULL) {
+		if (is_direct(run) && head->status == OPTD_OK && head->verb == MSG_PUSH_PULL) {
 			assert_int_equal(head->request, run->requests);
-			expect_answer(run, run->asked, &run->out.entries[i]);
+			expect_answer(run, asked, &run->out.entries[i]);
 		}
 		/* What a duplicate replaced has its answer, too. */
 		if (head->status < 0 && head->status != OPTD_CANCELLED)
@@ -256,18 +259,23 @@ static void read_some(struct run *run)
 	outbox_clear(&run->out);
 }
 
-void run_answers(struct run *run, uint32_t engine)
+static void read_answers(struct run *run, uint32_t engine, const struct asked *asked)
 {
 	struct lane_message *told;
 
 	do
-		read_some(run);
+		read_some(run, asked);
 	while (engine_answer(run->engines[engine], NULL, &run->out));
 	while ((told = outbox_take_told(&run->out)) != NULL) {
 		/* One for each shard. */
 		assert_true(run->told_count < RUN_ENGINES);
 		run->told[run->told_count++] = told;
 	}
+}
+
+void run_answers(struct run *run, uint32_t engine)
+{
+	read_answers(run, engine, NULL);
 }
 
 /* One of those on their way between lanes arrives. */
@@ -278,7 +286,7 @@ static void hear(struct run *run)
 
 	run->told[index] = run->told[--run->told_count];
 	engine_hear(run->engines[to], told, 0, &run->out);
-	run_answers(run, to);
+	read_answers(run, to, NULL);
 }
 
 static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter, bool again)
@@ -299,9 +307,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	engine_handle(run->engines[engine], rank, &PRINCIPAL_ANONYMOUS, &msg, payload, &none, 0,
 	              &run->out);
 	buf_drop(payload);
-	run->asked = run->changing ? NULL : &asked;
-	run_answers(run, engine);
-	run->asked = NULL;
+	read_answers(run, engine, &asked);
 }
 
 /* In async the reference takes each block's tensors when they arrive. */
@@ -466,8 +472,6 @@ static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
 	uint32_t offset = rng_below(&run->rng, run->settings.workers);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		uint32_t rank = (i + offset) % run->settings.workers;
-		/* Which settings its updates have is known afterwards, where they change; else it
-		 * goes first, and answers can be checked. */
 		if (!run->changing)
 			reference_take_all(run, rank);
 		deliver_ranks(run, queues, rank, rank + 1, false);
