@@ -121,7 +121,7 @@ struct msg_group {
 struct msg_open {
 	struct msg_text model;
 	uint32_t daemon, daemons; /* place of this server in the worker's list */
-	uint64_t layout_hash;     /* of the cut for these settings' rule; 0: attach only,
+	uint64_t layout_hash;     /* see proto/layout.h; 0: attach only,
 	                             without a layout (readers) */
 	uint64_t client;          /* the same for all sessions of one client process */
 	enum msg_resume resume;

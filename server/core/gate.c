@@ -28,7 +28,7 @@ static uint32_t most_segments(const struct layout *layout, struct layout_run run
 uint64_t gate_bytes(const struct model_settings *settings, const struct layout *layout,
                     struct model_place place)
 {
-	struct layout_run run = layout_owned(layout_block_count(layout), place.daemon, place.daemons,
+	struct layout_run run = layout_owned(layout, place.daemon, place.daemons,
 	                                     place.lane, place.lanes);
 	uint64_t blocks = run.count;
 	uint64_t bytes = sizeof(struct gate) + (blocks + 1) * sizeof(struct gate_block) +

@@ -12,7 +12,7 @@
 
 static struct layout_run place_run(const struct layout *layout, struct model_place place)
 {
-	return layout_owned(layout_block_count(layout), place.daemon, place.daemons, place.lane,
+	return layout_owned(layout, place.daemon, place.daemons, place.lane,
 	                    place.lanes);
 }
 

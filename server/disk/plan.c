@@ -37,7 +37,7 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 
 struct layout_run checkpoint_owned(const struct checkpoint *about)
 {
-	return layout_owned(layout_block_count(about->layout), about->daemon, about->daemons, 0, 1);
+	return layout_owned(about->layout, about->daemon, about->daemons, 0, 1);
 }
 
 /* Whether the run has a piece of this tensor.  An empty tensor goes with what

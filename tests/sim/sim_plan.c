@@ -169,7 +169,7 @@ void plan_compare(struct sim *sim)
 	train_reference(sim, &reference);
 	for (uint32_t i = 0; i < sim->daemons * sim->lanes; i++) {
 		if (engine_find(sim->engines[i], "m") == NULL) {
-			struct layout_run run = layout_owned(layout_block_count(sim->layout), i / sim->lanes,
+			struct layout_run run = layout_owned(sim->layout, i / sim->lanes,
 			                                     sim->daemons, i % sim->lanes, sim->lanes);
 			if (run.count > 0)
 				sim_fail(sim, "engine %u has no model", i);
