@@ -96,11 +96,11 @@ static uint32_t shaped_slots(const struct optim *optim, const struct tensor_shap
 {
 	(void)optim;
 	if (!shape->matrix) {
-		out[0] = (struct tensor_slot){ "variance", 0, shape->columns };
+		out[0] = (struct tensor_slot){ "variance", 0, shape->columns, TENSOR_EACH };
 		return 1;
 	}
-	out[0] = (struct tensor_slot){ "row_var", 0, shape->batch * shape->rows };
-	out[1] = (struct tensor_slot){ "col_var", 0, shape->batch * shape->columns };
+	out[0] = (struct tensor_slot){ "row_var", 0, shape->batch * shape->rows, TENSOR_ROWS };
+	out[1] = (struct tensor_slot){ "col_var", 0, shape->batch * shape->columns, TENSOR_COLUMNS };
 	return 2;
 }
 
@@ -110,7 +110,7 @@ static uint32_t paper_shaped_slots(const struct optim *optim, const struct tenso
 	uint32_t count = shaped_slots(optim, shape, out);
 
 	if (optim->values[BETA1][0] > 0)
-		out[count++] = (struct tensor_slot){ "exp_avg", 0, tensor_elements(shape) };
+		out[count++] = (struct tensor_slot){ "exp_avg", 0, tensor_elements(shape), TENSOR_EACH };
 	return count;
 }
 
