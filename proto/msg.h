@@ -116,6 +116,7 @@ struct msg_group {
 	const struct msg_hyper *hypers;
 	uint32_t schedule_count;
 	const struct msg_schedule_part *schedule;
+	bool whole; /* OPENED: its tensors are whole ones; proto/layout.h */
 };
 
 struct msg_open {
@@ -179,6 +180,7 @@ struct msg_opened {
 struct msg_rule {
 	struct msg_text name; /* empty: a daemon before it was there */
 	struct msg_text match;
+	bool whole; /* tensors that no group has are whole ones: proto/layout.h */
 	uint32_t hyper_count;
 	struct msg_hyper hypers[LIMIT_HYPERS];
 	uint32_t schedule_count; /* 0: a constant learning rate */

@@ -146,6 +146,7 @@ static int rule_read(const Optd__V1__Opened *in, struct wire_arena *arena, struc
 {
 	out->name = wire_text(in->rule);
 	out->match = wire_text(in->match);
+	out->whole = in->whole != 0;
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
@@ -310,6 +311,7 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 {
 	Optd__V1__Opened *out = &body->opened;
 
+	out->whole = in->whole;
 	out->rule = wire_clip(in->name, LIMIT_NAME_BYTES);
 	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
 	out->hypers = body->rule.hyper_pointers;
