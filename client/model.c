@@ -268,7 +268,7 @@ static void take_lead(optd_model *model, const struct msg *reply)
 	struct layout *layout = NULL;
 	int rc = wire_layout_decode(model->client->arena, reply->payload, reply->payload_bytes, &layout,
 	                            why, sizeof(why));
-	if (rc == 0 && layout_cut(layout, NULL) == 0)
+	if (rc == 0 && layout_elements(layout) > 0)
 		model->layout = layout;
 	else
 		layout_free(layout);
