@@ -125,12 +125,28 @@ static void put_history(struct manifest *manifest, const struct history *history
 	put_text(manifest, "restores", value);
 }
 
+static uint32_t count_whole(const struct layout *layout)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < layout_tensor_count(layout); i++)
+		count += layout_whole(layout, i);
+	return count;
+}
+
+static const char *format_of(const struct checkpoint *about)
+{
+	if (layout_has_whole(about->layout))
+		return MANIFEST_FORMAT_KEYS;
+	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+}
+
 void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 {
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
 	assert(about->reduce == MSG_MEAN || about->reduce == MSG_SUM);
 	manifest->count = 0;
-	put_text(manifest, "optd.checkpoint", about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT);
+	put_text(manifest, "optd.checkpoint", format_of(about));
 	put_text(manifest, "model", about->model);
 	put_text(manifest, "run", about->run);
 	put(manifest, "run_id", "%016" PRIx64, about->run_id);
@@ -145,6 +161,8 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put(manifest, "daemons", "%" PRIu32, about->daemons);
 	put(manifest, "elements", "%" PRIu64, layout_elements(about->layout));
 	put(manifest, "layout_hash", "%016" PRIx64, layout_hash(about->layout));
+	if (layout_has_whole(about->layout))
+		put(manifest, "whole", "%" PRIu32, count_whole(about->layout));
 	put_history(manifest, &about->history);
 	put(manifest, "epoch", "%" PRIu64, about->epoch);
 	put(manifest, "final", "%d", about->final);
@@ -395,10 +413,12 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
-	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
-	if (!grouped && strcmp(format, MANIFEST_FORMAT) != 0)
+	bool keyed = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
+	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0 ||
+	               (keyed && safetensors_metadata(head, "groups"));
+	if (!grouped && !keyed && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is neither " MANIFEST_FORMAT " nor " MANIFEST_FORMAT_GROUPS);
+		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS " and " MANIFEST_FORMAT_KEYS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
@@ -430,9 +450,48 @@ int manifest_check_layout(const struct safetensors *head, const struct layout *l
 	uint64_t elements = get_number(&reader, "elements", 10, 0, LIMIT_ELEMENTS);
 	uint64_t hash = get_number(&reader, "layout_hash", 16, 0, UINT64_MAX);
 
+	uint64_t whole = 0;
+
+	if (safetensors_metadata(head, "whole"))
+		whole = get_number(&reader, "whole", 10, 1, LIMIT_TENSORS);
+	if (whole != count_whole(layout))
+		refuse(&reader, "'whole' is %" PRIu64 ", and this version has %" PRIu32 " tensors that are", whole,
+		       count_whole(layout));
 	if (elements != layout_elements(layout))
 		refuse(&reader, "'elements' is %" PRIu64 ", the layout has %" PRIu64, elements, layout_elements(layout));
 	if (hash != layout_hash(layout))
 		refuse(&reader, "the layout is cut into other blocks than this version makes");
 	return reader.rc;
+}
+
+static bool has_key(const struct manifest *manifest, const char *key)
+{
+	for (uint32_t i = 0; i < manifest->count; i++)
+		if (strcmp(manifest->texts[i].key, key) == 0)
+			return true;
+	return false;
+}
+
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes)
+{
+	uint32_t count;
+	const struct safetensors_text *texts = safetensors_texts(head, &count);
+	const char *format = safetensors_metadata(head, "optd.checkpoint");
+	struct manifest *manifest;
+	int rc = OPTD_OK;
+
+	/* Those before it have nothing to add. */
+	if (strcmp(format, MANIFEST_FORMAT_KEYS) != 0)
+		return OPTD_OK;
+	manifest = malloc(sizeof *manifest);
+	if (!manifest)
+		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
+	manifest_encode(about, manifest);
+	for (uint32_t i = 0; i < count && rc == OPTD_OK; i++)
+		if (!has_key(manifest, texts[i].key))
+			rc = disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "metadata: '%.100s' is of another version of optd",
+			               texts[i].key);
+	free(manifest);
+	return rc;
 }

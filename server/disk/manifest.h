@@ -15,9 +15,14 @@
 #include "server/disk/checkpoint.h"
 
 /* The version of a checkpoint's format.  With parameter groups it is another, so that a
- * version that does not know them does not go on without; a reader takes both. */
+ * version that does not know them does not go on without; a reader takes all.  The last is
+ * for whatever came after them: a file of it has keys, each only where it is needed, and a
+ * reader refuses one that it does not know.
+ *
+ *     whole   how many tensors of the layout are updated as a whole */
 #define MANIFEST_FORMAT "2"
 #define MANIFEST_FORMAT_GROUPS "3"
+#define MANIFEST_FORMAT_KEYS "4"
 
 /* An optimizer: 16 hyper-parameters, a schedule of four parts with name, end and ten
  * parameters, and a few words.  The model's, those of its groups, and other settings. */
@@ -41,6 +46,11 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest);
  * OPTD_UNSUPPORTED for another format, OPTD_CORRUPT for what is missing or makes
  * no sense, and which text that is. */
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes);
+
+/* 0 when all texts are such as this version would write of what it read, layout and all;
+ * OPTD_UNSUPPORTED and the first that is not. */
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes);
 
 /* 0 when the file's layout, cut here, is the one that was saved. */
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,
