@@ -39,14 +39,15 @@ struct commit {
 	uint64_t number; /* place in this lane's order, from 1 */
 	enum commit_kind kind;
 	uint32_t block;   /* index in the layout */
-	uint64_t version; /* the block's, after this commit */
+	uint32_t more;    /* blocks behind it that it is of as well: those of a whole tensor */
+	uint64_t version; /* of each, after this commit */
 	const struct commit_contributor *contributors;
 	uint32_t contributor_count;
 	/* Segments that get an update: bit i is the block's i-th; NULL: all.
 	 * With `empty`, none: the step had nothing for this block. */
 	const uint8_t *present;
 	bool empty;
-	/* float32 values, one an element of the block; `packed`: of the present
+	/* float32 values, one an element of the blocks; `packed`: of the present
 	 * segments only, one after the other. */
 	const float *values;
 	bool packed;

@@ -280,7 +280,9 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 		        "stays and counts, make the same call again to go on waiting",
 		        (unsigned long long)wait->step, shard->model->name,
 		        (unsigned long long)((now_ms - wait->since_ms) / 1000),
-		        missing[0] != '\0' ? missing : "nobody (a checkpoint is being written)");
+		        missing[0] != '\0' ? missing :
+		        shard->cutting      ? "nobody (a checkpoint is being written)" :
+		                              "nobody (tensors are being updated)");
 	wait_abandon(engine, shard, wait);
 }
 
@@ -294,6 +296,8 @@ static void shard_tick(struct engine *engine, struct shard *shard, uint64_t now_
 		shard->grant.active = false;
 	while ((wait = shard->waits.at) != NULL && out->count < ENGINE_BATCH) {
 		shard->waits.at = wait->next;
+		if (wait->ready && wait_is_busy(wait))
+			continue;
 		if (now_ms - waits_since(engine, wait) >= timeout_ms)
 			wait_expire(engine, shard, wait, now_ms, out);
 		else if (!wait->ready && now_ms - wait->told_ms >= engine->options.notice_ms)

@@ -7,10 +7,18 @@
 #include <string.h>
 
 #include "server/base/mem.h"
+#include "server/core/whole.h"
+
+/* Whether contributions are kept until a step is complete. */
+static bool settings_collect(const struct model_settings *settings)
+{
+	return settings->mode == MSG_SYNC &&
+	       (settings->workers > 1 || whole_any(&settings->groups, &settings->optim));
+}
 
 static bool settings_direct(const struct model_settings *settings)
 {
-	return settings->mode == MSG_ASYNC || settings->workers == 1;
+	return !settings_collect(settings);
 }
 
 /* The most segments that a block of the run has. */
@@ -34,6 +42,8 @@ uint64_t gate_bytes(const struct model_settings *settings, const struct layout *
 	uint64_t bytes = sizeof(struct gate) + (blocks + 1) * sizeof(struct gate_block) +
 	                 (most_segments(layout, run) + 1u) * sizeof(struct commit_scalars);
 
+	if (layout_has_whole(layout))
+		bytes += (blocks + 1) * sizeof(struct gate_tensor);
 	if (settings_direct(settings))
 		return bytes;
 	return bytes + mem_bytes(layout_run_elements(layout, run) * sizeof(float)) +
@@ -46,7 +56,7 @@ uint64_t gate_rank_bytes(const struct layout *layout, struct layout_run run)
 	uint64_t each = sizeof(struct contribution) + sizeof(struct parcel) + 2 * MALLOC_BYTES +
 	                sizeof(struct seat) + 1;
 
-	return sizeof(struct commit_contributor) + run.count * each +
+	return (layout_has_whole(layout) ? 2 : 1) * sizeof(struct commit_contributor) + run.count * each +
 	       layout_run_segments(layout, run) / 8;
 }
 
@@ -59,7 +69,8 @@ static bool gate_allocate(struct gate *gate)
 	gate->contributors = calloc(gate->workers, sizeof(*gate->contributors));
 	gate->scalars =
 	        calloc(most_segments(model->layout, model->owned) + 1u, sizeof(*gate->scalars));
-	if (gate->blocks == NULL || gate->contributors == NULL || gate->scalars == NULL)
+	if (gate->blocks == NULL || gate->contributors == NULL || gate->scalars == NULL ||
+	    !gate_tensors_new(gate))
 		return false;
 	if (gate->direct || blocks == 0)
 		return true;
@@ -101,6 +112,7 @@ void gate_free(struct gate *gate)
 	free(gate->blocks);
 	free(gate->contributors);
 	free(gate->scalars);
+	gate_tensors_free(gate);
 	free(gate);
 }
 
@@ -236,6 +248,7 @@ int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_
 	seat->gave = push->values != NULL;
 	seat->incarnation = (uint32_t)push->incarnation & 0x3fffffffu;
 	gate_fold(gate, push->block);
+	gate_tensor_folded(gate, push->block);
 	return OPTD_OK;
 }
 

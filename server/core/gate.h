@@ -8,7 +8,9 @@
  * contributed or declared that it has nothing, the block can be committed.
  *
  * In async, and in sync with a single worker, there is nothing to collect: a
- * contribution becomes a commit as it is, straight from the bytes that arrived.
+ * contribution becomes a commit as it is, straight from the bytes that arrived.  With
+ * whole tensors a single worker's are collected as well: each is committed when all its
+ * blocks are complete.
  *
  * A block may be held (a checkpoint is being written): contributions are taken
  * in as always and commits wait.
@@ -99,6 +101,15 @@ uint64_t gate_version(const struct gate *gate, uint32_t block, uint32_t rank);
 bool gate_next(struct gate *gate, uint32_t block, struct commit *commit);
 /* The commit was applied: the block begins its next step. */
 void gate_committed(struct gate *gate, uint32_t block);
+
+/* Whole tensors, whose commits take long, come into a queue instead: puts the tensor of
+ * this block there if it is complete, and neither there nor being updated. */
+void gate_due(struct gate *gate, uint32_t block);
+/* The blocks of the first in the queue, or NULL. */
+const struct layout_run *gate_due_first(const struct gate *gate);
+/* Takes it from there.  Fills *commit, good until gate_committed of all its blocks; false
+ * if one of them is held. */
+bool gate_due_take(struct gate *gate, struct commit *commit);
 
 /* Who waits for a block's step with what this rank has given it, or NULL: at most one,
  * since a resend takes its place.  GATE_HAS only. */

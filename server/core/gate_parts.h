@@ -4,6 +4,7 @@
  *     gate.c         making one, and taking contributions in
  *     gate_fold.c    adding them up in rank order
  *     gate_commit.c  handing out what is complete
+ *     gate_tensor.c  likewise whole tensors, all their blocks together
  *     gate_wait.c    who is told of what
  */
 #ifndef OPTD_CORE_GATE_PARTS_H
@@ -45,10 +46,19 @@ struct gate_block {
 	uint32_t came;      /* ranks that contributed or had nothing */
 	uint32_t next_rank; /* all lower ones are folded */
 	bool held;
+	bool counted; /* among its tensor's blocks that are complete */
 	bool weighed; /* whether it is weighted has been decided */
 	bool weighted;
 	enum touched touched; /* segments that hold a sum */
 	uint8_t *mask;        /* with TOUCHED_SOME; kept for the next time */
+};
+
+/* A whole tensor; of a block that is not part of one, nothing but its run. */
+struct gate_tensor {
+	struct layout_run run;
+	uint32_t complete; /* of its blocks; direct: not kept */
+	bool queued;
+	struct gate_tensor *next; /* in the queue of those that are due */
 };
 
 struct gate {
@@ -64,6 +74,11 @@ struct gate {
 	/* What gate_next hands out. */
 	struct commit_contributor *contributors;
 	struct commit_scalars *scalars; /* [segments of a block, at most] */
+	/* Where tensors are whole: [blocks], those of a tensor at its first. */
+	struct gate_tensor *tensors;
+	struct gate_tensor *first_due, *last_due;
+	struct commit_contributor *tensor_contributors; /* of the update under way */
+	struct commit_scalars tensor_scalars;
 };
 
 struct gate_block *gate_block(const struct gate *gate, uint32_t block);
@@ -78,6 +93,12 @@ void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c)
 void gate_fold(struct gate *gate, uint32_t block);
 /* Lets go of a contribution's bytes. */
 void gate_discard(struct gate *gate, struct contribution *c);
+/* gate_tensor.c.  False without memory. */
+bool gate_tensors_new(struct gate *gate);
+void gate_tensors_free(struct gate *gate);
+/* Something of the block was folded; it begins its next step. */
+void gate_tensor_folded(struct gate *gate, uint32_t block);
+void gate_tensor_emptied(struct gate *gate, uint32_t block);
 /* A wait's bytes of one block are folded. */
 void gate_fold_told(struct gate *gate, struct wait *wait);
 

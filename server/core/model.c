@@ -1,5 +1,5 @@
 /* A shard's state and the only function that changes it. */
-#include "server/core/model.h"
+#include "server/core/model_parts.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "server/base/mem.h"
+#include "server/core/whole.h"
 
 static struct layout_run place_run(const struct layout *layout, struct model_place place)
 {
@@ -28,15 +29,22 @@ uint64_t model_bytes(const struct model_settings *settings, const struct layout 
                      struct model_place place)
 {
 	struct layout_run run = place_run(layout, place);
-	uint64_t vectors = 1 + groups_slot_count(&settings->groups, &settings->optim);
+	struct whole_sizes sizes = whole_measure(&settings->groups, &settings->optim, layout, run);
 	uint64_t segments = layout_run_segments(layout, run);
-	uint64_t vector = mem_bytes(layout_run_elements(layout, run) * sizeof(float));
+	uint64_t vectors = mem_bytes(layout_run_elements(layout, run) * sizeof(float)) +
+	                   mem_bytes(sizes.scratch * sizeof(float));
 	uint64_t tables = mem_bytes(run.count * sizeof(uint64_t)) + mem_bytes(run.count) +
 	                  mem_bytes(segments * sizeof(uint64_t)) +
 	                  mem_bytes(segments * carry_bytes(settings)) +
 	                  (settings->groups.count > 0 ? mem_bytes(segments) : 0);
 
-	return sizeof(struct model) + vectors * vector + tables + layout_bytes(layout);
+	for (uint32_t i = 0; i < groups_slot_count(&settings->groups, &settings->optim); i++) {
+		vectors += mem_bytes(sizes.slots[i] * sizeof(float));
+		tables += whole_packed(&settings->groups, &settings->optim) ?
+		                  mem_bytes(segments * sizeof(uint64_t)) :
+		                  0;
+	}
+	return sizeof(struct model) + vectors + tables + layout_bytes(layout);
 }
 
 /* mem_new gives NULL for nothing, which an empty shard has a right to. */
@@ -49,11 +57,16 @@ static bool take(void *slot, uint64_t count, size_t size)
 
 static bool model_allocate(struct model *model)
 {
+	const struct model_settings *settings = &model->settings;
+	bool packed = whole_packed(&settings->groups, &settings->optim);
+
 	for (uint32_t i = 0; i < model->slot_count; i++) {
-		if (!take(&model->slots[i], model->elements, sizeof(float)))
+		if (!take(&model->slots[i], model->slot_elements[i], sizeof(float)) ||
+		    !take(&model->slot_begins[i], packed ? model->segment_count : 0, sizeof(uint64_t)))
 			return false;
 	}
-	return take(&model->weights, model->elements, sizeof(float)) &&
+	return take(&model->scratch, model->scratch_elements, sizeof(float)) &&
+	       take(&model->weights, model->elements, sizeof(float)) &&
 	       take(&model->versions, model->owned.count, sizeof(uint64_t)) &&
 	       take(&model->ready, model->owned.count, 1) &&
 	       take(&model->updates, model->segment_count, sizeof(uint64_t)) &&
@@ -79,15 +92,28 @@ static void find_groups(struct model *model, const struct layout *layout)
 	}
 }
 
+static void find_slots(struct model *model, const struct layout *layout)
+{
+	for (uint32_t s = 0; s < model->slot_count; s++) {
+		uint64_t begin = 0;
+		for (uint32_t i = 0; model->slot_begins[s] != NULL && i < model->segment_count; i++) {
+			model->slot_begins[s][i] = begin;
+			begin += whole_slot(model_optim(model, i), layout, model->first_segment + i, s);
+		}
+	}
+}
+
 /* A segment's state before its first update. */
-static void begin_segment(struct model *model, const struct optim *optim, uint32_t index,
-                          uint64_t begin, uint32_t count)
+static void begin_segment(struct model *model, const struct layout *layout, const struct optim *optim,
+                          uint32_t index, uint64_t begin)
 {
 	for (uint32_t s = 0; s < optim_slot_count(optim); s++) {
 		float initial = optim_slot_initial(optim, s);
+		uint64_t at = model->slot_begins[s] != NULL ? model->slot_begins[s][index] : begin;
+		uint64_t count = whole_slot(optim, layout, model->first_segment + index, s);
 		/* Zero is what fresh memory holds; touching it would only cost time. */
 		for (uint64_t j = 0; initial != 0.0f && j < count; j++)
-			model->slots[s][begin + j] = initial;
+			model->slots[s][at + j] = initial;
 	}
 	if (model->carries != NULL)
 		optim_carry_initial(optim, &model->carries[index]);
@@ -101,7 +127,7 @@ static void begin_state(struct model *model, const struct layout *layout)
 		uint32_t count = layout_segment(layout, model->first_segment + i)->count;
 		const struct optim *optim = model_optim(model, i);
 		if (optim != NULL)
-			begin_segment(model, optim, i, begin, count);
+			begin_segment(model, layout, optim, i, begin);
 		begin += count;
 	}
 }
@@ -126,12 +152,17 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 		model->first_segment = first->first_segment;
 	}
 	model->slot_count = groups_slot_count(&settings->groups, &settings->optim);
+	struct whole_sizes sizes =
+	        whole_measure(&settings->groups, &settings->optim, *layout, model->owned);
+	memcpy(model->slot_elements, sizes.slots, sizeof(sizes.slots));
+	model->scratch_elements = sizes.scratch;
 	model->layout_id = layout_id(*layout, place.daemon, place.daemons, place.lanes);
 	if (!model_allocate(model)) {
 		model_free(model);
 		return NULL;
 	}
 	find_groups(model, *layout);
+	find_slots(model, *layout);
 	begin_state(model, *layout);
 	model->layout = *layout;
 	*layout = NULL;
@@ -142,8 +173,11 @@ void model_free(struct model *model)
 {
 	if (model == NULL)
 		return;
-	for (uint32_t i = 0; i < model->slot_count; i++)
-		mem_free(model->slots[i], model->elements * sizeof(float));
+	for (uint32_t i = 0; i < model->slot_count; i++) {
+		mem_free(model->slots[i], model->slot_elements[i] * sizeof(float));
+		mem_free(model->slot_begins[i], model->segment_count * sizeof(uint64_t));
+	}
+	mem_free(model->scratch, model->scratch_elements * sizeof(float));
 	mem_free(model->weights, model->elements * sizeof(float));
 	mem_free(model->versions, model->owned.count * sizeof(uint64_t));
 	mem_free(model->ready, model->owned.count);
@@ -192,6 +226,14 @@ const struct layout_block *model_block(const struct model *model, uint32_t block
 uint64_t model_offset(const struct model *model, uint32_t block)
 {
 	return model_block(model, block)->begin - model->begin;
+}
+
+uint64_t model_slot_offset(const struct model *model, uint32_t block, uint32_t slot)
+{
+	uint32_t index = model_block(model, block)->first_segment - model->first_segment;
+
+	return model->slot_begins[slot] != NULL ? model->slot_begins[slot][index] :
+	                                          model_offset(model, block);
 }
 
 uint64_t model_version(const struct model *model, uint32_t block)
@@ -338,7 +380,7 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	        scalars_find(model, index, commit->scalars, commit->scalars_count);
 	assert(scalars != NULL);
 	for (uint32_t s = 0; s < model->slot_count; s++)
-		slots[s] = model->slots[s] + base;
+		slots[s] = model->slots[s] + (model->slot_begins[s] != NULL ? model->slot_begins[s][index] : base);
 	optim_step(optim, isa, &scalars->scalars, model->weights + base, slots, values, n);
 	for (uint32_t end = index + run; index < end; index++) {
 		model->updates[index]++;
@@ -361,22 +403,34 @@ static void apply_step(struct model *model, enum optim_isa isa, const struct com
 	}
 }
 
+void model_count(struct model *model, const struct commit *commit)
+{
+	for (uint32_t i = 0; i <= commit->more; i++) {
+		uint32_t block = commit->block + i - model->owned.first;
+		assert(commit->version == model->versions[block] + (commit->kind == COMMIT_STEP ? 1 : 0));
+		model->versions[block] = commit->version;
+		for (uint32_t j = 0; j < commit->contributor_count; j++) {
+			const struct commit_contributor *from = &commit->contributors[j];
+			if (from->rank < model->seats && model->seen[from->rank] != NULL)
+				model->seen[from->rank][block] = from->step + 1;
+		}
+	}
+}
+
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
-	uint64_t *version = &model->versions[commit->block - model->owned.first];
-
 	assert(model_owns(model, commit->block));
+	if (commit->kind == COMMIT_STEP && model_is_whole(model, commit->block)) {
+		model_begin(model, isa, commit);
+		while (!model_go_on(model, UINT64_MAX))
+			continue;
+		return;
+	}
 	if (commit->kind == COMMIT_INIT)
 		apply_init(model, commit);
 	else if (!commit->empty)
 		apply_step(model, isa, commit);
-	assert(commit->version == *version + (commit->kind == COMMIT_STEP ? 1 : 0));
-	*version = commit->version;
-	for (uint32_t i = 0; i < commit->contributor_count; i++) {
-		const struct commit_contributor *from = &commit->contributors[i];
-		if (from->rank < model->seats && model->seen[from->rank] != NULL)
-			model->seen[from->rank][commit->block - model->owned.first] = from->step + 1;
-	}
+	model_count(model, commit);
 }
 
 void model_begin_epoch(struct model *model, uint64_t epoch)
@@ -399,7 +453,7 @@ uint64_t model_hash(const struct model *model)
 	XXH3_64bits_reset(&state);
 	XXH3_64bits_update(&state, model->weights, model->elements * sizeof(float));
 	for (uint32_t i = 0; i < model->slot_count; i++)
-		XXH3_64bits_update(&state, model->slots[i], model->elements * sizeof(float));
+		XXH3_64bits_update(&state, model->slots[i], model->slot_elements[i] * sizeof(float));
 	XXH3_64bits_update(&state, model->versions, model->owned.count * sizeof(uint64_t));
 	XXH3_64bits_update(&state, model->ready, model->owned.count);
 	XXH3_64bits_update(&state, model->updates, model->segment_count * sizeof(uint64_t));

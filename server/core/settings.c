@@ -212,10 +212,6 @@ int settings_served(const struct optim *optim, char *why, size_t why_bytes)
 {
 	const char *name = optim_rule_name(optim->rule);
 
-	if (optim_rule_class(optim->rule) == OPTIM_TENSOR) {
-		snprintf(why, why_bytes, "%s looks at whole tensors, which this version does not serve", name);
-		return OPTD_HYPER;
-	}
 	if (optim_replies(optim)) {
 		snprintf(why, why_bytes, "%s answers each worker its own weights, which this version does not serve",
 		         name);
@@ -320,6 +316,7 @@ void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 
 	out->name = settings_text_of(optim_rule_name(optim->rule));
 	out->match = settings_text_of(optim_match_name(optim->match));
+	out->whole = optim_rule_class(optim->rule) == OPTIM_TENSOR;
 	out->hyper_count = optim_hyper_count(optim->rule);
 	for (uint32_t i = 0; i < out->hyper_count; i++)
 		settings_tell_hyper(optim, i, &out->hypers[i]);

@@ -167,6 +167,7 @@ static void tell_group(const struct group *group, const struct optim *own, struc
 	*out = (struct msg_group){.tensors = settings_text_of(group->tensors), .frozen = group->frozen};
 	if (group->frozen)
 		return;
+	out->whole = optim_rule_class(optim->rule) == OPTIM_TENSOR;
 	if (!same)
 		out->optimizer = settings_text_of(optim_rule_name(optim->rule));
 	if (!same || optim->match != own->match)
@@ -229,11 +230,11 @@ int settings_fit(const struct model_settings *settings, char *why, size_t why_by
 		return OPTD_OK;
 	settings_tell(settings, &rule);
 	settings_tell_groups(settings, &told);
-	bytes = 2 * INNER_BYTES + rule.name.size + rule.match.size + hypers_bytes(rule.hypers, rule.hyper_count) +
+	bytes = 3 * INNER_BYTES + rule.name.size + rule.match.size + hypers_bytes(rule.hypers, rule.hyper_count) +
 	        schedule_bytes(rule.schedule, rule.schedule_count);
 	for (uint32_t i = 0; i < settings->groups.count; i++) {
 		const struct msg_group *g = &told.groups[i];
-		bytes += OUTER_BYTES + 4 * INNER_BYTES + g->tensors.size + g->optimizer.size + g->match.size +
+		bytes += OUTER_BYTES + 5 * INNER_BYTES + g->tensors.size + g->optimizer.size + g->match.size +
 		         hypers_bytes(g->hypers, g->hyper_count) + schedule_bytes(g->schedule, g->schedule_count);
 	}
 	if (bytes <= LIMIT_TOLD_BYTES)

@@ -46,17 +46,21 @@ bool call_payload_fits(struct call *call)
 
 /* ---- commits ------------------------------------------------------------ */
 
-void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit)
+void shard_number(struct engine *engine, struct shard *shard, struct commit *commit)
 {
+	shard->counts.commits++;
 	commit->number = ++engine->commits;
 	if (engine->options.on_commit != NULL)
 		engine->options.on_commit(engine->options.user, shard->model, commit);
-	model_apply(shard->model, engine->options.isa, commit);
-	shard->counts.commits++;
 }
 
-/* Those who waited for this version of the block go on to their next, or are done. */
-static void shard_advance(struct engine *engine, struct shard *shard, uint32_t block)
+void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit)
+{
+	shard_number(engine, shard, commit);
+	model_apply(shard->model, engine->options.isa, commit);
+}
+
+void shard_advance(struct engine *engine, struct shard *shard, uint32_t block)
 {
 	struct wait *wait;
 
@@ -72,7 +76,7 @@ static void shard_advance(struct engine *engine, struct shard *shard, uint32_t b
 	}
 }
 
-static bool cut_holds(const struct shard *shard, uint32_t block)
+bool shard_cut_holds(const struct shard *shard, uint32_t block)
 {
 	return shard->cutting && !shard->cut_free[block - shard->model->owned.first] &&
 	       (shard->model->settings.mode == MSG_ASYNC ||
@@ -83,8 +87,12 @@ void shard_run(struct engine *engine, struct shard *shard, uint32_t block)
 {
 	struct commit commit;
 
+	if (model_is_whole(shard->model, block)) {
+		gate_due(shard->gate, block);
+		return;
+	}
 	for (;;) {
-		gate_hold(shard->gate, block, cut_holds(shard, block));
+		gate_hold(shard->gate, block, shard_cut_holds(shard, block));
 		if (!gate_next(shard->gate, block, &commit))
 			return;
 		shard_commit(engine, shard, &commit);
@@ -172,7 +180,7 @@ static bool init_fits(struct call *call)
 		}
 		for (uint32_t j = 0; j < part->count && !init_repeats(call); j++) {
 			uint64_t version = model_version(model, part->first + j);
-			if (version == 0)
+			if (version == 0 && !model_busy(model, part->first + j))
 				continue;
 			call_refuse(call, OPTD_CONFLICT,
 			            "block %u of model '%s' is at step %llu: first weights come before any push",
@@ -539,8 +547,10 @@ void verb_push(struct call *call)
 	}
 	if (wait->unfolded == 0)
 		gate_tell(shard->gate, wait);
-	if (!watch_next(shard, wait))
-		wait_finish(call->engine, shard, wait, call->out);
-	else
+	if (watch_next(shard, wait))
 		run_blocks(call);
+	else if (wait->verb == MSG_PUSH_PULL && wait_is_busy(wait))
+		ready_add(call->engine, wait);
+	else
+		wait_finish(call->engine, shard, wait, call->out);
 }

@@ -206,6 +206,7 @@ void lane_send(struct lane *lane, struct outbox *out)
 		send_entries(lane, out);
 	while (engine_answer(lane->engine, &room, out));
 	send_kept_soon(lane);
+	work_soon(lane);
 }
 
 static void on_idle(uv_idle_t *idle)

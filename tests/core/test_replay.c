@@ -41,10 +41,8 @@ static void replay_runs(enum msg_mode mode)
 
 	printf("# OPTD_SEED=%llu OPTD_RUNS=%u\n", (unsigned long long)seed, runs);
 	for (uint32_t i = 0; i < runs; i++) {
-		run_init(&run, seed + i);
+		run_init(&run, seed + i, mode);
 		run.record = true;
-		run.settings.mode = mode;
-		run.preset.settings.mode = mode;
 		run_start(&run);
 		for (uint32_t step = 0; step < 3; step++)
 			run_step(&run);

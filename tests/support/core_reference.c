@@ -36,8 +36,11 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->updates = zeros(tensor_count, sizeof(uint64_t));
 	reference->carries = zeros(tensor_count, sizeof(*reference->carries));
 	reference->optims = zeros(tensor_count, sizeof(struct optim *));
-	for (uint32_t i = 0; i < tensor_count; i++)
+	reference->shapes = zeros(tensor_count, sizeof(*reference->shapes));
+	for (uint32_t i = 0; i < tensor_count; i++) {
 		reference->begin[i + 1] = reference->begin[i] + counts[i];
+		reference->shapes[i] = tensor_shape_of(&counts[i], 1);
+	}
 	reference->elements = reference->begin[tensor_count];
 	reference->weights = zeros(reference->elements, sizeof(float));
 	reference->sum = zeros(reference->elements, sizeof(float));
@@ -48,6 +51,11 @@ void reference_init(struct reference *reference, const struct optim *optim,
 		reference_group(reference, i, &reference->optim);
 }
 
+void reference_shape(struct reference *reference, uint32_t tensor, const uint64_t *shape, uint32_t rank)
+{
+	reference->shapes[tensor] = tensor_shape_of(shape, rank);
+}
+
 void reference_deinit(struct reference *reference)
 {
 	free(reference->begin);
@@ -56,8 +64,29 @@ void reference_deinit(struct reference *reference)
 	free(reference->weights);
 	free(reference->sum);
 	free(reference->optims);
+	free(reference->shapes);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(reference->slots[i]);
+}
+
+/* All of it at once. */
+static void update_whole(const struct optim *optim, const struct optim_scalars *scalars,
+                         const struct tensor_shape *shape, float *w, float **slots, const float *g)
+{
+	float *scratch = zeros(tensor_scratch(optim, shape), sizeof(float));
+	struct tensor_update whole = {.optim = optim,
+	                              .isa = OPTIM_ISA_BASE,
+	                              .scalars = scalars,
+	                              .shape = *shape,
+	                              .w = w,
+	                              .slots = slots,
+	                              .g = g,
+	                              .scratch = scratch};
+
+	tensor_begin(&whole);
+	while (!tensor_run(&whole, UINT64_MAX))
+		continue;
+	free(scratch);
 }
 
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
@@ -73,8 +102,12 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 	              &scalars);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = reference->slots[i] + begin;
-	optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots,
-	           gradient, reference->begin[tensor + 1] - begin);
+	if (optim_rule_class(optim->rule) == OPTIM_TENSOR)
+		update_whole(optim, &scalars, &reference->shapes[tensor], reference->weights + begin, slots,
+		             gradient);
+	else
+		optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots, gradient,
+		           reference->begin[tensor + 1] - begin);
 }
 
 static void step_tensor(struct reference *reference, uint32_t tensor,

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "optim/optim.h"
+#include "optim/tensor.h"
 
 struct reference {
 	struct optim optim; /* of tensors that were given no other */
@@ -21,9 +22,11 @@ struct reference {
 	uint64_t *begin;   /* [tensor_count + 1] */
 	uint64_t *updates; /* [tensor_count] */
 	struct optim_carry *carries; /* [tensor_count] */
+	struct tensor_shape *shapes; /* [tensor_count] a row each, unless given */
 	uint64_t elements;
 	float *weights;
-	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
+	/* Zeros where a tensor has none; what is shorter than the tensor is at its begin. */
+	float *slots[OPTIM_SLOTS_MAX];
 	float *sum; /* of the tensor at hand */
 };
 
@@ -39,6 +42,8 @@ void reference_init(struct reference *reference, const struct optim *optim,
                     const uint64_t *counts, uint32_t tensor_count, const float *weights);
 /* Before any step: this tensor's optimizer, which is kept, or NULL: it is frozen. */
 void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim);
+/* Before any step: this tensor's shape, for rules that look at whole tensors. */
+void reference_shape(struct reference *reference, uint32_t tensor, const uint64_t *shape, uint32_t rank);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */

@@ -1,11 +1,12 @@
 /*
  * Run: a random training run on real engines.
  *
- * From one seed come a layout (from a few scalars to tensors of several blocks,
- * with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
+ * From one seed come a layout (from a few scalars to vectors and matrices of several
+ * blocks, with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
  * lane an engine), workers, and for each step and rank the tensors it has
  * gradients for.  Pushes are cut into messages at random, arrive in a random order
- * between ranks, and now and then twice.  The reference sees the same steps.
+ * between ranks, and now and then twice; updates of whole tensors are done in slices of
+ * random sizes between them.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -26,7 +27,10 @@ struct run {
 	uint64_t seed;
 	struct rng rng;
 	uint64_t *counts; /* [tensor_count] elements */
-	bool *scalar;
+	struct run_shape {
+		uint32_t rank;
+		uint64_t sizes[2];
+	} *shapes;
 	uint32_t tensor_count;
 	bool spans; /* a tensor lies in several blocks */
 	struct layout *layout;
@@ -53,7 +57,8 @@ struct run {
 	struct run_tap *taps;
 };
 
-void run_init(struct run *run, uint64_t seed);
+/* mode: MSG_MODE_UNSET for one at random. */
+void run_init(struct run *run, uint64_t seed, enum msg_mode mode);
 void run_start(struct run *run);
 /* One step of every rank, in the engines and in the reference. */
 void run_step(struct run *run);

@@ -157,7 +157,21 @@ static void read_answers(struct run *run, uint32_t engine)
 {
 	do
 		read_some(run);
-	while (engine_answer(run->engines[engine], NULL, &run->out));
+	while (engine_answer(run->engines[engine], NULL, &run->out) ||
+	       engine_answer_kept(run->engines[engine], NULL, &run->out));
+}
+
+/* Slices of whole tensors' updates: some, or all there are. */
+static void work(struct run *run, uint32_t engine, bool all)
+{
+	uint32_t slices = rng_below(&run->rng, 5);
+
+	for (uint32_t i = 0; all || i < slices; i++) {
+		uint64_t budget = 1 + rng_below(&run->rng, rng_one_in(&run->rng, 2) ? 10 : 1000000);
+		if (engine_work(run->engines[engine], budget) == ENGINE_IDLE)
+			break;
+		read_answers(run, engine);
+	}
 }
 
 static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter)
@@ -178,6 +192,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	              &run->out);
 	buf_drop(payload);
 	read_answers(run, engine);
+	work(run, engine, false);
 }
 
 /* In async the reference takes each block's tensors when they arrive. */
@@ -288,6 +303,8 @@ void run_step(struct run *run)
 		step_reference_sync(run);
 		deliver_ranks(run, queues, 0, run->settings.workers, false);
 	}
+	for (uint32_t e = 0; e < run->daemons * run->lanes; e++)
+		work(run, e, true);
 	run->steps++;
 	assert_int_equal(run->answered - before, run->requests - sent);
 	for (uint32_t e = 0; e < RUN_ENGINES; e++) {
