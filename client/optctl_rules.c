@@ -187,7 +187,7 @@ static int is_served(const struct optim_rule *rule)
 {
 	struct optim optim;
 	defaults(rule, &optim);
-	return optim_rule_class(rule) == OPTIM_ELEMENTWISE && !optim_replies(&optim);
+	return !optim_replies(&optim);
 }
 
 /* ---- printing ------------------------------------------------------------ */

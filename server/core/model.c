@@ -40,7 +40,7 @@ uint64_t model_bytes(const struct model_settings *settings, const struct layout 
 
 	for (uint32_t i = 0; i < groups_slot_count(&settings->groups, &settings->optim); i++) {
 		vectors += mem_bytes(sizes.slots[i] * sizeof(float));
-		tables += whole_packed(&settings->groups, &settings->optim) ?
+		tables += whole_any(&settings->groups, &settings->optim) ?
 		                  mem_bytes(segments * sizeof(uint64_t)) :
 		                  0;
 	}
@@ -58,7 +58,7 @@ static bool take(void *slot, uint64_t count, size_t size)
 static bool model_allocate(struct model *model)
 {
 	const struct model_settings *settings = &model->settings;
-	bool packed = whole_packed(&settings->groups, &settings->optim);
+	bool packed = whole_any(&settings->groups, &settings->optim);
 
 	for (uint32_t i = 0; i < model->slot_count; i++) {
 		if (!take(&model->slots[i], model->slot_elements[i], sizeof(float)) ||

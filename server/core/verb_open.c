@@ -121,7 +121,7 @@ static bool limits_allow(struct call *call, const char *name, const struct model
 {
 	const struct engine *engine = call->engine;
 	struct layout *layout = *call->layout;
-	bool packed = whole_packed(&settings->groups, &settings->optim);
+	bool packed = whole_any(&settings->groups, &settings->optim);
 	uint64_t vectors = 1 + (packed ? 0 : groups_slot_count(&settings->groups, &settings->optim));
 	uint64_t elements = layout_elements(layout) / place.daemons / place.lanes;
 	uint64_t least = elements * vectors * sizeof(float);

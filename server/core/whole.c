@@ -6,17 +6,6 @@
 
 #include "proto/status.h"
 
-static bool any(const struct groups *groups, const struct optim *own,
-                bool (*is)(const struct optim *optim))
-{
-	for (uint32_t i = 0; i <= groups->count; i++) {
-		const struct optim *optim = groups_optim(groups, own, i);
-		if (optim != NULL && is(optim))
-			return true;
-	}
-	return false;
-}
-
 static bool looks_at_all(const struct optim *optim)
 {
 	return optim_rule_class(optim->rule) == OPTIM_TENSOR;
@@ -24,12 +13,12 @@ static bool looks_at_all(const struct optim *optim)
 
 bool whole_any(const struct groups *groups, const struct optim *own)
 {
-	return any(groups, own, looks_at_all);
-}
-
-bool whole_packed(const struct groups *groups, const struct optim *own)
-{
-	return any(groups, own, tensor_slots_vary);
+	for (uint32_t i = 0; i <= groups->count; i++) {
+		const struct optim *optim = groups_optim(groups, own, i);
+		if (optim != NULL && looks_at_all(optim))
+			return true;
+	}
+	return false;
 }
 
 /* What a tensor is updated by, or NULL. */
@@ -148,11 +137,11 @@ uint64_t whole_slot(const struct optim *optim, const struct layout *layout, uint
 }
 
 static void measure_segment(const struct optim *optim, const struct layout *layout, uint32_t segment,
-                            bool packed, struct whole_sizes *sizes)
+                            struct whole_sizes *sizes)
 {
 	uint32_t tensor = layout_segment(layout, segment)->tensor;
 
-	for (uint32_t i = 0; packed && i < OPTIM_SLOTS_MAX; i++)
+	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		sizes->slots[i] += whole_slot(optim, layout, segment, i);
 	if (!layout_whole(layout, tensor) || !is_first(layout, segment))
 		return;
@@ -166,19 +155,19 @@ struct whole_sizes whole_measure(const struct groups *groups, const struct optim
                                  const struct layout *layout, struct layout_run run)
 {
 	struct whole_sizes sizes = {.scratch = 0};
-	bool packed = whole_packed(groups, own);
+	bool packed = whole_any(groups, own);
 	struct group_finder finder;
 
 	for (uint32_t i = 0; !packed && i < groups_slot_count(groups, own); i++)
 		sizes.slots[i] = layout_run_elements(layout, run);
-	if (run.count == 0 || !whole_any(groups, own))
+	if (run.count == 0 || !packed)
 		return sizes;
 	group_finder_init(&finder, groups);
 	uint32_t first = layout_block(layout, run.first)->first_segment;
 	for (uint32_t i = 0; i < layout_run_segments(layout, run); i++) {
 		const struct layout_segment *s = layout_segment(layout, first + i);
 		const struct optim *optim = optim_of(&finder, groups, own, layout_tensor(layout, s->tensor));
-		measure_segment(optim, layout, first + i, packed, &sizes);
+		measure_segment(optim, layout, first + i, &sizes);
 	}
 	return sizes;
 }

@@ -19,12 +19,12 @@
 #include "proto/msg.h"
 #include "server/core/group.h"
 
-/* Whether any tensor may be: some rule looks at whole tensors. */
+/* Whether any tensor may be: some rule looks at whole tensors.  Such a rule may have slots
+ * that depend on a tensor's shape, and people put it beside others that have more.  So each
+ * slot of a shard is then packed: what its segments have of it, one after the other
+ * (whole_slot).  Otherwise each slot has as many elements as the weights, and lies as they
+ * do. */
 bool whole_any(const struct groups *groups, const struct optim *own);
-/* Whether a rule has slots that depend on a tensor's shape.  Then each slot of a shard is
- * packed: what its segments have of it, one after the other (whole_slot).  Otherwise each
- * slot has as many elements as the weights, and lies as they do. */
-bool whole_packed(const struct groups *groups, const struct optim *own);
 
 /* layout_cut for these rules. */
 int whole_cut(const struct groups *groups, const struct optim *own, struct layout *layout);
@@ -46,7 +46,7 @@ uint64_t whole_slot(const struct optim *optim, const struct layout *layout, uint
                     uint32_t slot);
 
 /* Elements of each slot of a run of blocks, and floats of working memory for the largest
- * update in it.  Where nothing is packed or whole it takes no time. */
+ * update in it.  Where nothing is whole it takes no time. */
 struct whole_sizes {
 	uint64_t slots[OPTIM_SLOTS_MAX]; /* those beyond groups_slot_count are 0 */
 	uint64_t scratch;

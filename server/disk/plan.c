@@ -62,7 +62,7 @@ static void count_vectors(struct plan *plan, const struct checkpoint *about)
 			plan->groups[i] = (struct plan_group){ optim_slot_count(optim), 1 + optim_carry_count(optim) };
 	}
 	plan->slot_count = groups_slot_count(&about->groups, &about->optim);
-	plan->packed = whole_packed(&about->groups, &about->optim);
+	plan->packed = whole_any(&about->groups, &about->optim);
 	plan->carry_count = groups_carry_count(&about->groups, &about->optim);
 }
 

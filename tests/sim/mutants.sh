@@ -47,6 +47,14 @@ mutants() {
 	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/
 	frozen-counts|sim/test_cluster|server/core/model.c|s/	if (optim == NULL)$/	for (uint32_t e = index; optim == NULL \&\& e < index + run; e++) model->updates[e]++;\n&/
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
+	tensor-without-its-last-block|core/test_reference|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/
+	tensor-without-its-last-block-in-the-sim|sim/test_cluster|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/
+	tensor-read-in-the-middle|core/test_work|server/core/work.c|s/if (!model->update.running)$/if (true)/
+	tensor-saved-in-the-middle|core/test_work|server/core/cut.c|s/if (!busy && (/if ((/
+	held-tensor-commits|core/test_work|server/core/gate_tensor.c|s/if (held(gate, run))$/if (false)/
+	old-sums-for-parts-not-given|core/test_work|server/core/gate_tensor.c|/^static void fill_folded/,/^}/s/== TOUCHED_NONE)$/== TOUCHED_SOME)/
+	tensors-blocks-count-apart|core/test_reference|server/core/model_tensor.c|s/model->updates\[index + i\]++;/model->updates[index]++;/
+	next-async-push-forgotten|core/test_reference|server/core/work.c|s/	gate_due(shard->gate, run.first);$//
 	END
 }
 
