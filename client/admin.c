@@ -201,6 +201,10 @@ static void make_row(const struct wire_model_status *s, const char *endpoint, st
 		.duplicates = s->duplicates,
 		.refused = s->refused,
 		.saved_version = s->saved_version,
+		.last_norm = s->last_norm,
+		.last_factor = s->last_factor,
+		.clipped = s->clipped,
+		.overflowed = s->overflowed,
 	};
 }
 

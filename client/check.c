@@ -183,6 +183,8 @@ int check_open_options(optd_client *client, const char *model, const optd_open_o
 	if (rc == 0)
 		rc = check_groups(client, model, options);
 	if (rc == 0)
+		rc = check_clip(client, model, options);
+	if (rc == 0)
 		rc = check_known(client, (unsigned)options->mode, OPTD_ASYNC, "mode");
 	if (rc == 0)
 		rc = check_known(client, (unsigned)options->reduce, OPTD_SUM, "reduce");

@@ -13,6 +13,7 @@
  *     push.c     the public calls on a model: push, pull, tickets
  *     init.c     first weights
  *     check.c    what the wire would refuse
+ *     clip.c     clipping by a norm
  *     admin.c    status, lanes, save, drop, goodbye
  *     error.c    sentences
  *
@@ -330,6 +331,12 @@ int inplace_check(optd_model *model, const float *gradient, uint64_t count);
 int check_name(optd_client *client, const char *name);
 int check_open_options(optd_client *client, const char *model, const optd_open_options *options);
 int check_version(optd_model *model, uint64_t min_version);
+
+/* ---- clip.c ----------------------------------------------------------- */
+
+int check_clip(optd_client *client, const char *model, const optd_open_options *options);
+/* A server that does not know clipping passes over it, and would train without. */
+int check_clip_known(optd_model *model);
 
 /* ---- finite.c --------------------------------------------------------- */
 

@@ -80,6 +80,8 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 	const struct msg_opened *opened = &lead->slots[model->slot].opened;
 	note_info(model, opened);
 	rc = check_groups_known(model);
+	if (rc == 0)
+		rc = check_clip_known(model);
 	if (rc < 0)
 		return rc;
 	if (opened->elements != layout_elements(model->layout))
@@ -114,6 +116,7 @@ static void adopt_settings(optd_model *model, const struct msg_opened *lead)
 		memcpy(open->schedule, rule->schedule, sizeof(open->schedule));
 		open->group_count = rule->group_count;
 		open->groups = rule->groups;
+		open->clip = rule->clip;
 		open->whole_settings = true;
 	}
 }

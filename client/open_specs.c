@@ -152,6 +152,7 @@ int specs_make(optd_model *model, const optd_open_options *options)
 	spec->open.resume = (enum msg_resume)options->resume;
 	spec->open.workers = options->workers;
 	spec->open.step_timeout_ms = options->step_timeout_ms;
+	spec->open.clip = (struct msg_clip){options->clip_norm, options->clip_norm_type, options->clip_tensor_norm};
 	rc = check_header(model, spec);
 	if (rc < 0)
 		return rc;

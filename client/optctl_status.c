@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +178,16 @@ static void saved_text(const optd_status_row *row, char *text, size_t bytes)
 		         row->version - row->saved_version);
 }
 
+/* Of a model that clips a norm and has made a step. */
+static void print_clipping(const optd_status_row *row)
+{
+	if (row->last_norm == 0 && row->last_factor == 0)
+		return;
+	printf("  clipping    last norm %g, times %g; %" PRIu64 " steps clipped, %" PRIu64
+	       " not finite and skipped\n",
+	       row->last_norm, row->last_factor, row->clipped, row->overflowed);
+}
+
 static void print_model(const optd_status_row *row)
 {
 	char count[OPTCTL_NUMBER_BYTES], size[OPTCTL_NUMBER_BYTES], text[256];
@@ -198,6 +209,7 @@ static void print_model(const optd_status_row *row)
 	else
 		printf("  workers     %u of %u present, %s\n", row->workers_present, row->workers,
 		       mode_name(row));
+	print_clipping(row);
 	saved_text(row, text, sizeof(text));
 	printf("  saved       %s\n", text);
 	printf("  run         %016" PRIx64 "%s\n", row->run_id, row->restored ? ", from a checkpoint" : "");
@@ -225,6 +237,12 @@ static json_t *number(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
+/* JSON has no other numbers than finite ones. */
+static json_t *real(double value)
+{
+	return isfinite(value) ? json_real(value) : json_null();
+}
+
 static void set_numbers(json_t *object, const optd_status_row *row)
 {
 	json_object_set_new(object, "version", number(row->version));
@@ -239,6 +257,10 @@ static void set_numbers(json_t *object, const optd_status_row *row)
 	json_object_set_new(object, "duplicates", number(row->duplicates));
 	json_object_set_new(object, "refused", number(row->refused));
 	json_object_set_new(object, "saved_version", number(row->saved_version));
+	json_object_set_new(object, "last_norm", real(row->last_norm));
+	json_object_set_new(object, "last_factor", real(row->last_factor));
+	json_object_set_new(object, "clipped", number(row->clipped));
+	json_object_set_new(object, "overflowed", number(row->overflowed));
 }
 
 static json_t *model_json(const struct rows *rows, size_t first)

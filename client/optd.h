@@ -242,6 +242,14 @@ typedef struct optd_open_options {
 	                             long a pull for its min_version */
 	optd_resume resume;
 	const char *run;       /* a name all workers of this job share; default none */
+	/* Limits on the norm of a step's reduced gradient, in sync and with one server: of all
+	 * tensors together, as torch.nn.utils.clip_grad_norm_, or of each by itself, as Keras'
+	 * clipnorm; one of them, above 0; 0: none.  Frozen tensors, and those whose optimizer takes
+	 * weights, have no part.  A step whose norm is not finite updates nothing.  In async, or
+	 * with several servers: OPTD_HYPER, OPTD_UNSUPPORTED; there clip before you push. */
+	double clip_norm;
+	double clip_norm_type; /* 1 or more, or INFINITY for the largest element; 0: 2 */
+	double clip_tensor_norm;
 } optd_open_options;
 
 typedef struct optd_model_info {
@@ -410,6 +418,12 @@ typedef struct optd_status_row {
 	uint64_t bytes;
 	uint64_t pushes, pulls, duplicates, refused;
 	uint64_t saved_version;
+	/* Of a model that clips a norm (else 0), since the server started: of its last step the
+	 * norm (each tensor's: the largest; it may be infinite or no number) and the factor that
+	 * its gradient was multiplied with (the smallest; 0: skipped); how many steps were made
+	 * smaller; and how many updated nothing, because their norm was not finite. */
+	double last_norm, last_factor;
+	uint64_t clipped, overflowed;
 } optd_status_row;
 
 /* What a lane has counted since its daemon started. */

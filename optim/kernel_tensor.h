@@ -55,6 +55,17 @@ static inline bool pass_rows(struct tensor_update *update, uint64_t *budget,
 	return pass_over(update, budget, true, visit);
 }
 
+/* The gradient of the piece at hand, times its factor, which takes room. */
+static inline const float *piece_gradient(const struct tensor_update *update, size_t n, float room[PIECE])
+{
+	const float *g = update->g.values + update->at;
+
+	if (update->g.factor == 1.0f)
+		return g;
+	KERNEL(optim_vector).scale(room, g, update->g.factor, n);
+	return room;
+}
+
 static inline double piece_sum_of_squares(double before, const float *x, size_t n)
 {
 	return before + KERNEL(optim_norm).power_sum(x, n, 2);

@@ -135,7 +135,8 @@ static void direct(struct tensor_update *u, size_t n)
 	struct work work = work_of(u, 0);
 	uint64_t row = u->at / u->shape.columns, column = u->at % u->shape.columns;
 	float way[PIECE], *b = u->slots[0] + u->at;
-	const float *s = u->scalars->values, *g = u->g + u->at;
+	float room[PIECE];
+	const float *s = u->scalars->values, *g = piece_gradient(u, n, room);
 
 	assert(n > 0);
 #define LEAD(nesterov) lead(s, way, b, g, n, nesterov)

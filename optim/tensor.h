@@ -62,7 +62,7 @@ struct tensor_update {
 	struct tensor_shape shape;
 	float *w;
 	float *const *slots;
-	const float *g;
+	struct optim_gradient g; /* its factor is taken into account in every pass */
 	float *scratch; /* [tensor_scratch], unspecified at the beginning */
 
 	uint32_t pass;

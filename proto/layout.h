@@ -114,8 +114,8 @@ uint32_t layout_run_segments(const struct layout *layout, struct layout_run run)
 /* Owner `index` of `count` gets this run of [all.first, +all.count).  Runs follow
  * one another, and owner 0 is never empty while there is a block.  Without whole
  * tensors they differ by at most one block.  With some, borders are where the elements
- * are shared equally, moved to the nearest border of a whole tensor or block; then an
- * owner may have none. */
+ * are shared equally, moved to the nearest border of a whole tensor or block, but each
+ * owner has something while anything is left.  So those who have none are the last. */
 struct layout_run layout_share(const struct layout *layout, struct layout_run all, uint32_t index,
                                uint32_t count);
 

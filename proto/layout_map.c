@@ -39,21 +39,32 @@ static uint64_t begin_of(const struct layout *layout, uint32_t block)
 	                                            layout_elements(layout);
 }
 
-/* Where the share of owner `index` begins: the border nearest to its part of the
- * elements, the lower of two, and behind something. */
+/* The border nearest to an element, the lower of two. */
+static uint32_t nearest_border(const struct layout *layout, uint64_t at)
+{
+	struct layout_run unit = layout_unit(layout, block_of(layout, at));
+	uint32_t end = unit.first + unit.count;
+
+	return at - begin_of(layout, unit.first) <= begin_of(layout, end) - at ? unit.first : end;
+}
+
+/* Where the share of owner `index` begins: nearest to its part of the elements, but behind
+ * something of the one before, while there is anything left. */
 static uint32_t border_of(const struct layout *layout, struct layout_run all, uint32_t index,
                           uint32_t count)
 {
 	uint64_t begin = begin_of(layout, all.first), elements = layout_run_elements(layout, all);
+	uint32_t border = all.first, end = all.first + all.count;
 
-	if (index == 0 || index == count || all.count == 0)
-		return index == 0 ? all.first : all.first + all.count;
-	/* At most 2^42 elements and 2^8 owners. */
-	uint64_t at = begin + elements * index / count;
-	struct layout_run unit = layout_unit(layout, block_of(layout, at));
-	uint32_t end = unit.first + unit.count;
-	bool lower = at - begin_of(layout, unit.first) <= begin_of(layout, end) - at;
-	return lower && unit.first > all.first ? unit.first : end;
+	if (index == count)
+		return end;
+	for (uint32_t i = 1; i <= index && border < end; i++) {
+		struct layout_run next = layout_unit(layout, border);
+		/* At most 2^42 elements and 2^8 owners. */
+		uint32_t nearest = nearest_border(layout, begin + elements * i / count);
+		border = nearest > border ? nearest : next.first + next.count;
+	}
+	return border;
 }
 
 struct layout_run layout_share(const struct layout *layout, struct layout_run all, uint32_t index,

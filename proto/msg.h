@@ -119,6 +119,13 @@ struct msg_group {
 	bool whole; /* OPENED: its tensors are whole ones; proto/layout.h */
 };
 
+/* What a model holds the norm of a step's gradient to; 0: not given. */
+struct msg_clip {
+	double norm;        /* of all tensors together */
+	double norm_type;   /* 1 or more, or INFINITY for the largest element */
+	double tensor_norm; /* of each tensor */
+};
+
 struct msg_open {
 	struct msg_text model;
 	uint32_t daemon, daemons; /* place of this server in the worker's list */
@@ -138,14 +145,15 @@ struct msg_open {
 	enum msg_reduce reduce;
 	uint32_t workers;
 	uint32_t step_timeout_ms; /* 0: not given */
+	struct msg_clip clip;
 	uint32_t hyper_count;
 	struct msg_hyper hypers[LIMIT_HYPERS];
 	uint32_t schedule_count; /* 0: take the model's */
 	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
 	uint32_t group_count;    /* 0: take the model's, but see whole_settings */
 	const struct msg_group *groups;
-	bool whole_settings; /* no schedule and no groups but these: where none is, the model must
-	                        have none */
+	bool whole_settings; /* no schedule, groups and clipping but these: where none is, the model
+	                        must have none */
 };
 
 enum msg_model_state {
@@ -187,6 +195,7 @@ struct msg_rule {
 	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
 	uint32_t group_count;
 	const struct msg_group *groups;
+	struct msg_clip clip;
 };
 
 struct msg_named {

@@ -93,9 +93,9 @@ uint32_t safetensors_count(const struct safetensors *head);
 const struct safetensors_tensor *safetensors_tensors(const struct safetensors *head);
 /* The tensor with this name, or NULL. */
 const struct safetensors_tensor *safetensors_find(const struct safetensors *head, const char *name);
-/* All entries of "__metadata__"; writes how many there are. */
-const struct safetensors_text *safetensors_texts(const struct safetensors *head, uint32_t *count);
 /* The text under this key of "__metadata__", or NULL. */
 const char *safetensors_metadata(const struct safetensors *head, const char *key);
+/* All of them; their values are those of safetensors_metadata. */
+const struct safetensors_text *safetensors_texts(const struct safetensors *head, uint32_t *count);
 
 #endif

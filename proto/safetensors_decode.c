@@ -468,16 +468,16 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *head
 	return found ? *found : NULL;
 }
 
-const struct safetensors_text *safetensors_texts(const struct safetensors *head, uint32_t *count)
-{
-	*count = head->metadata_count;
-	return head->metadata;
-}
-
 const char *safetensors_metadata(const struct safetensors *head, const char *key)
 {
 	for (uint32_t i = 0; i < head->metadata_count; i++)
 		if (strcmp(head->metadata[i].key, key) == 0)
 			return head->metadata[i].value;
 	return NULL;
+}
+
+const struct safetensors_text *safetensors_texts(const struct safetensors *head, uint32_t *count)
+{
+	*count = head->metadata_count;
+	return head->metadata;
 }

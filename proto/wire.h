@@ -86,6 +86,10 @@ struct wire_model_status {
 	uint64_t bytes;            /* memory taken on this lane */
 	uint64_t pushes, pulls, duplicates, refused;
 	uint64_t saved_version;    /* lowest version in the newest checkpoint */
+	/* Of a model that clips a norm: of its last step, whose norm may be no number, and how
+	 * many were made smaller, or skipped because their norm was not finite. */
+	double last_norm, last_factor;
+	uint64_t clipped, overflowed;
 };
 
 /* Appends one record at buffer; returns bytes written, 0 if it does not fit. */

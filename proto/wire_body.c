@@ -112,6 +112,7 @@ static int open_read(const Optd__V1__Open *in, struct wire_arena *arena, struct 
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init != 0;
 	out->whole_settings = in->whole_settings != 0;
+	out->clip = wire_norms_of_open(in);
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
@@ -147,6 +148,7 @@ static int rule_read(const Optd__V1__Opened *in, struct wire_arena *arena, struc
 	out->name = wire_text(in->rule);
 	out->match = wire_text(in->match);
 	out->whole = in->whole != 0;
+	out->clip = wire_norms_of_opened(in);
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
@@ -299,6 +301,7 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init;
 	out->whole_settings = in->whole_settings;
+	wire_norms_to_open(&in->clip, out);
 	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	wire_hypers_write(in->hypers, in->hyper_count, &body->rule);
@@ -312,6 +315,7 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 	Optd__V1__Opened *out = &body->opened;
 
 	out->whole = in->whole;
+	wire_norms_to_opened(&in->clip, out);
 	out->rule = wire_clip(in->name, LIMIT_NAME_BYTES);
 	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
 	out->hypers = body->rule.hyper_pointers;

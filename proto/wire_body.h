@@ -51,6 +51,12 @@ void wire_groups_write(const struct msg *msg, struct wire_groups *room, Optd__V1
 /* How many those are. */
 uint32_t wire_groups_count(const struct msg *msg);
 
+/* What OPEN and OPENED say of clipping (wire_norms.c). */
+struct msg_clip wire_norms_of_open(const Optd__V1__Open *in);
+struct msg_clip wire_norms_of_opened(const Optd__V1__Opened *in);
+void wire_norms_to_open(const struct msg_clip *in, Optd__V1__Open *out);
+void wire_norms_to_opened(const struct msg_clip *in, Optd__V1__Opened *out);
+
 /* ---- shared by wire_body.c and wire_group.c ---- */
 
 int wire_hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hyper *out,

@@ -123,6 +123,8 @@ static int check_open_settings(const struct msg_open *open, const struct refusal
 		rc = check_hypers(open->hypers, open->hyper_count, why);
 	if (rc == 0)
 		rc = check_schedule(open->schedule, open->schedule_count, why);
+	if (rc == 0)
+		rc = wire_check_norms(&open->clip, why);
 	return rc == 0 ? check_groups(open->groups, open->group_count, why) : rc;
 }
 
@@ -163,6 +165,8 @@ static int check_rule(const struct msg_rule *rule, const struct refusal *why)
 		rc = check_hypers(rule->hypers, rule->hyper_count, why);
 	if (rc == 0)
 		rc = check_schedule(rule->schedule, rule->schedule_count, why);
+	if (rc == 0)
+		rc = wire_check_norms(&rule->clip, why);
 	return rc == 0 ? check_groups(rule->groups, rule->group_count, why) : rc;
 }
 

@@ -4,6 +4,7 @@
  *     wire.c           headers to struct msg and back
  *     wire_body.c      the body of a header: HELLO, OPEN and their answers
  *     wire_group.c     the part of it about parameter groups
+ *     wire_norms.c     the part of it about clipping
  *     wire_check.c     whether a struct msg from a peer may be believed;
  *                      wire_check_body.c is the part about bodies
  *     wire_arena.c     memory for unpacking
@@ -65,6 +66,8 @@ int wire_check_known(uint32_t value, uint32_t highest, const char *what,
                      const struct refusal *why);
 /* A number that code may add to: at most LIMIT_COUNTER. */
 int wire_check_counter(uint64_t value, const char *what, const struct refusal *why);
+/* What clipping a message may name: finite limits, and any norm that is a number. */
+int wire_check_norms(const struct msg_clip *clip, const struct refusal *why);
 /* The part of wire_check about the body. */
 int wire_check_body(const struct msg *msg, const struct refusal *why);
 

@@ -32,6 +32,10 @@ size_t wire_status_encode(const struct wire_model_status *status, void *buffer, 
 	record.duplicates = status->duplicates;
 	record.refused = status->refused;
 	record.saved_version = status->saved_version;
+	record.last_norm = status->last_norm;
+	record.last_factor = status->last_factor;
+	record.clipped = status->clipped;
+	record.overflowed = status->overflowed;
 	if (wire_record_bytes(&record.base) > buffer_bytes)
 		return 0;
 	return wire_record_put(&record.base, buffer);
@@ -65,6 +69,10 @@ static void status_read(const Optd__V1__ModelStatus *record, struct wire_model_s
 	        .duplicates = record->duplicates,
 	        .refused = record->refused,
 	        .saved_version = record->saved_version,
+	        .last_norm = record->last_norm,
+	        .last_factor = record->last_factor,
+	        .clipped = record->clipped,
+	        .overflowed = record->overflowed,
 	};
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "server/config_value.h"
+#include "server/core/clipping.h"
 
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
@@ -118,6 +119,16 @@ static const struct config_knob knobs[] = {
 	  .about = "how the pushes of a step become one gradient; default: the worker's" },
 	{ "models.step_timeout", CONFIG_DURATION, AT_MODEL(step_timeout_ms),
 	  RANGE(SECOND, 24 * HOUR), .about = "step_timeout of this model; default: step_timeout" },
+	{ "models.clip_norm", CONFIG_REAL, AT_MODEL(clip.norm),
+	  .about =
+	          "sync, one server: what the norm of a step's gradient, all tensors together, is held "
+	          "to, as clip_grad_norm_ of PyTorch; default: the worker's, else no limit" },
+	{ "models.clip_tensor_norm", CONFIG_REAL, AT_MODEL(clip.tensor_norm),
+	  .about = "instead of clip_norm: what the norm of each tensor's gradient is held to, as clipnorm of "
+	           "Keras; default: the worker's, else no limit" },
+	{ "models.clip_norm_type", CONFIG_REAL, AT_MODEL(clip.norm_type), RANGE(1, CONFIG_REAL_INF),
+	  .about = "which norm: 2, 1 or another power, or inf for the largest element; default: the worker's, "
+	           "else 2" },
 };
 
 #define KNOB_COUNT (sizeof(knobs) / sizeof(knobs[0]))
@@ -295,6 +306,8 @@ static int finish_window(const struct config *config, char *why, size_t why_byte
 
 static int finish_models(const struct config *config, char *why, size_t why_bytes)
 {
+	char reason[CONFIG_WHY_BYTES / 2];
+
 	if (config->model_count > config->models_max)
 		return refuse_model(config, &config->models[config->models_max], why, why_bytes,
 		                    "models: %u models are configured and limits.models allows %u",
@@ -306,6 +319,8 @@ static int finish_models(const struct config *config, char *why, size_t why_byte
 			return refuse_model(config, model, why, why_bytes,
 			                    "model %s: workers: %u, and limits.workers allows %u",
 			                    model->name, model->workers, config->workers_max);
+		if (clipping_check(&model->clip, model->mode, reason, sizeof(reason)) < 0)
+			return refuse_model(config, model, why, why_bytes, "model %s: %s", model->name, reason);
 	}
 	return 0;
 }

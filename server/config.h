@@ -59,6 +59,7 @@ struct config_model {
 	uint32_t workers;         /* 0: not given */
 	enum msg_reduce reduce;   /* MSG_REDUCE_UNSET: not given */
 	uint32_t step_timeout_ms; /* 0: not given */
+	struct msg_clip clip;     /* 0: not given */
 	uint32_t line;            /* of the file */
 };
 
@@ -104,11 +105,14 @@ enum config_type {
 	CONFIG_BYTES,
 	CONFIG_MEMORY,   /* bytes, or "80%" of the machine's memory */
 	CONFIG_DURATION, /* held in milliseconds */
+	CONFIG_REAL,     /* above 0, and at least min; where max is CONFIG_REAL_INF also inf */
 	CONFIG_STRING,
 	CONFIG_ENUM,
 	CONFIG_ENDPOINTS, /* one, or a list */
 	CONFIG_OPTIMIZER, /* a name, or {name, match, hyper-parameters, schedule, groups} */
 };
+
+#define CONFIG_REAL_INF UINT64_MAX
 
 /* One row of the table.  Paths that begin with "models." are those of an entry
  * of the list of models, and their offsets are in struct config_model. */

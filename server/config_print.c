@@ -8,6 +8,7 @@
 
 #include "server/config.h"
 #include "server/config_value.h"
+#include "server/core/clipping.h"
 #include "server/core/whole.h"
 
 #define SECTION "models."
@@ -24,6 +25,14 @@ static uint32_t read_u32(const void *field)
 static uint64_t read_u64(const void *field)
 {
 	uint64_t value;
+
+	memcpy(&value, field, sizeof(value));
+	return value;
+}
+
+static double read_real(const void *field)
+{
+	double value;
 
 	memcpy(&value, field, sizeof(value));
 	return value;
@@ -98,6 +107,10 @@ static void print_value(FILE *out, const struct config_knob *knob, const void *b
 	case CONFIG_DURATION:
 		value_duration_text(read_u32(field), text);
 		fputs(read_u32(field) ? text : "off", out);
+		break;
+	case CONFIG_REAL:
+		value_real_text(read_real(field), text);
+		fputs(text, out);
 		break;
 	case CONFIG_STRING:
 		print_string(out, field);
@@ -198,6 +211,8 @@ static bool model_gives(const struct config_model *model, const struct config_kn
 		return model->optimizer_given;
 	if (knob->type == CONFIG_STRING)
 		return true;
+	if (knob->type == CONFIG_REAL)
+		return read_real((const char *)model + knob->offset) != 0;
 	return read_u32((const char *)model + knob->offset) != 0;
 }
 
@@ -307,9 +322,10 @@ static void print_model_memory(const struct config *config, const struct config_
                                FILE *out)
 {
 	/* A single worker's pushes are applied as they come: nothing is collected, but for whole
-	 * tensors. */
+	 * tensors, or where a norm is clipped. */
 	bool whole = model->optimizer_given && whole_any(&model->groups, &model->optimizer);
-	bool sync = model->mode != MSG_ASYNC && (model->workers != 1 || whole);
+	bool sync = model->mode != MSG_ASYNC &&
+	            (model->workers != 1 || whole || clipping_on(&model->clip));
 	uint32_t vectors = 0;
 	char window[VALUE_TEXT_BYTES], total[VALUE_TEXT_BYTES];
 	uint64_t lane_window = config->window_bytes * config->lanes;

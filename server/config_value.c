@@ -116,6 +116,10 @@ void config_knob_allowed(const struct config_knob *knob, char *out, size_t out_b
 		snprintf(out, out_bytes, "a time from %s to %s (ms, s, min or h)%s", min, max,
 		         knob->may_be_off ? ", or off" : "");
 		break;
+	case CONFIG_REAL:
+		snprintf(out, out_bytes, "a number %s%s", knob->min > 0 ? "from 1 on" : "above 0",
+		         knob->max == CONFIG_REAL_INF ? ", or inf" : "");
+		break;
 	case CONFIG_STRING:
 		snprintf(out, out_bytes, "text of %" PRIu64 " to %" PRIu64 " bytes", knob->min,
 		         knob->max);
@@ -241,6 +245,19 @@ static int set_number(const struct config_knob *knob, void *field, const char *t
 	return 0;
 }
 
+static int set_real(const struct config_knob *knob, void *field, const char *text, size_t size, char *why,
+                    size_t why_bytes)
+{
+	double number = INFINITY;
+
+	if (!(knob->max == CONFIG_REAL_INF && strcmp(text, "inf") == 0) && !value_real(text, size, false, &number))
+		return refuse(knob, text, "is not a number, such as 0.5 or 1e-3", why, why_bytes);
+	if (!(number > 0) || number < (double)knob->min)
+		return refuse(knob, text, "is out of range", why, why_bytes);
+	memcpy(field, &number, sizeof(number));
+	return 0;
+}
+
 static int set_bool(const struct config_knob *knob, void *field, const char *text, char *why,
                     size_t why_bytes)
 {
@@ -293,7 +310,7 @@ int value_set(const struct config_knob *knob, void *base, const char *text, size
 			return OPTD_INVALID;
 		}
 	}
-	if (quoted && (knob->type == CONFIG_BOOL || knob->type == CONFIG_INT))
+	if (quoted && (knob->type == CONFIG_BOOL || knob->type == CONFIG_INT || knob->type == CONFIG_REAL))
 		return refuse(knob, text, "stands in quotes", why, why_bytes);
 	switch (knob->type) {
 	case CONFIG_BOOL:
@@ -303,6 +320,8 @@ int value_set(const struct config_knob *knob, void *base, const char *text, size
 	case CONFIG_MEMORY:
 	case CONFIG_DURATION:
 		return set_number(knob, field, text, why, why_bytes);
+	case CONFIG_REAL:
+		return set_real(knob, field, text, size, why, why_bytes);
 	case CONFIG_ENUM:
 		return set_enum(knob, field, text, why, why_bytes);
 	case CONFIG_ENDPOINTS:

@@ -116,6 +116,7 @@ static int open_lanes(struct daemon *daemon)
 		        .message_bytes = (uint32_t)config->message_bytes,
 		        .window_bytes = (uint32_t)config->window_bytes,
 		        .connections = daemon->connections,
+		        .lanes = daemon->lanes,
 		        .admin = saver_admin,
 		        .user = daemon->saver,
 		};
@@ -153,7 +154,8 @@ static void fill_presets(struct daemon *daemon)
 		                     .mode = model->mode,
 		                     .reduce = model->reduce,
 		                     .workers = model->workers,
-		                     .step_timeout_ms = model->step_timeout_ms},
+		                     .step_timeout_ms = model->step_timeout_ms,
+		                     .clip = model->clip},
 		};
 	}
 }

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <uv.h>
 
+#include "server/core/clipping.h"
 #include "server/core/whole.h"
 #include "server/disk/checkpoint.h"
 
@@ -48,7 +49,8 @@ static struct model_settings settings_of(const struct checkpoint *about)
 	                               .mode = about->mode,
 	                               .reduce = about->reduce,
 	                               .workers = about->workers,
-	                               .step_timeout_ms = about->step_timeout_ms};
+	                               .step_timeout_ms = about->step_timeout_ms,
+	                               .clip = about->clip};
 }
 
 static struct model *make_model(const struct checkpoint *about, struct model_place place)
@@ -191,6 +193,26 @@ static int admit(const struct restore *restore, const struct checkpoint *about, 
 	return rc;
 }
 
+/* A step that is decided as a whole is in all blocks or in none: there is nobody to tell
+ * the rest of half a step what was decided. */
+static int check_whole(const struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	const struct checkpoint *about = checkpoint_about(file);
+	uint64_t lowest, highest;
+
+	file_versions(file, &lowest, &highest);
+	if (!clipping_on(&about->clip))
+		return OPTD_OK;
+	if (about->daemons > 1 || lowest != highest) {
+		snprintf(why, why_bytes, "model '%s' clips a norm, and has blocks at versions %llu to %llu on server "
+		         "%u of %u: no optd writes such a file",
+		         about->model, (unsigned long long)lowest, (unsigned long long)highest, about->daemon + 1,
+		         about->daemons);
+		return OPTD_CORRUPT;
+	}
+	return OPTD_OK;
+}
+
 static void say_restored(const struct restore *restore, const struct checkpoint_file *file)
 {
 	const struct checkpoint *about = checkpoint_about(file);
@@ -223,6 +245,8 @@ static int restore_file(void *context, enum checkpoint_entry entry, const char *
 		snprintf(why, sizeof(why), "it holds no block of model '%s'", about->model);
 		rc = OPTD_CORRUPT;
 	}
+	if (rc == OPTD_OK)
+		rc = check_whole(file, why, sizeof(why));
 	if (rc == OPTD_OK)
 		rc = admit(restore, about, why, sizeof(why));
 	for (uint32_t lane = 0; rc == OPTD_OK && lane < restore->lane_count; lane++)

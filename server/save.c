@@ -237,6 +237,7 @@ static void describe(struct saver *saver, const struct shard *shard)
 	        .reduce = model->settings.reduce,
 	        .workers = model->settings.workers,
 	        .step_timeout_ms = model->settings.step_timeout_ms,
+	        .clip = model->settings.clip,
 	        .history = model->history,
 	        .epoch = engine_epoch(lane_engine(saver->options.lanes[0])),
 	        .final = saver->first->last,

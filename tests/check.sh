@@ -62,7 +62,7 @@ short() {
 	step "mutants find their places" tests/run.sh "tests/sim/mutants.sh --stale"
 	step "lint" make FLAVOUR=asan lint
 	step "suite under AddressSanitizer and UndefinedBehaviorSanitizer" suite asan
-	step "lanes under ThreadSanitizer" tsan "base net server client e2e/test_lane"
+	step "lanes under ThreadSanitizer" tsan "base net server client e2e/test_lane e2e/test_clipping"
 	step "random histories" env OPTD_RUNS="${OPTD_RUNS:-200}" make SUITE="core/test_re sim" suite
 	step "warnings of clang" make FLAVOUR=clang all
 	step "fuzzing" make FLAVOUR=fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-15}" fuzz

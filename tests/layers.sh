@@ -16,7 +16,7 @@ proto/wire                  proto/
 proto/safetensors           proto/safetensors|@plain
 proto/                      @plain
 server/base/                server/base/|@plain
-server/core/                server/core/|server/base/|optim/optim\.h|optim/tensor\.h|@plain
+server/core/                server/core/|server/base/|optim/(optim|clip|tensor)\.h|@plain
 server/net/                 server/net/|server/core/|server/base/|server/log\.h|proto/
 server/disk/                server/disk/|server/core/|server/base/|server/log\.h|optim/optim\.h|proto/safetensors|@plain
 server/                     server/|optim/optim\.h|optim/tensor\.h|proto/

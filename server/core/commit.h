@@ -44,13 +44,15 @@ struct commit {
 	const struct commit_contributor *contributors;
 	uint32_t contributor_count;
 	/* Segments that get an update: bit i is the block's i-th; NULL: all.
-	 * With `empty`, none: the step had nothing for this block. */
+	 * With `empty`, none: the step had nothing for this block, or is skipped. */
 	const uint8_t *present;
 	bool empty;
 	/* float32 values, one an element of the blocks; `packed`: of the present
 	 * segments only, one after the other. */
 	const float *values;
 	bool packed;
+	/* What the values of each segment of the block are multiplied with first; NULL: 1. */
+	const float *factors;
 	const struct commit_scalars *scalars; /* one for each t, group and carry of the present */
 	uint32_t scalars_count;
 };

@@ -45,6 +45,10 @@ void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t versi
 void engine_cut_force(struct shard *shard)
 {
 	assert(shard->cutting);
+	/* A block below the cut means that another lane has the decision already, so that
+	 * ours is on its way: without it the file would have half a step. */
+	if (gate_decides(shard->gate))
+		return;
 	shard->cut_version = 0;
 }
 

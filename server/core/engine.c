@@ -202,6 +202,13 @@ void engine_handle(struct engine *engine, uint32_t peer, const struct principal 
 	verb->handle(&call);
 }
 
+void engine_hear(struct engine *engine, struct lane_message *message, uint64_t now_ms,
+                 struct outbox *out)
+{
+	engine->now_ms = now_ms;
+	lead_hear(engine, message, out);
+}
+
 /* ---- time --------------------------------------------------------------- */
 
 static void wait_notice(struct engine *engine, struct shard *shard, struct wait *wait,
@@ -220,6 +227,9 @@ static void wait_notice(struct engine *engine, struct shard *shard, struct wait 
 	else if (count > 0)
 		entry->head.text = outbox_printf(out, "waiting for %u of %u workers: %s", count, workers,
 		                                 missing);
+	else if (gate_collected(shard->gate))
+		entry->head.text = outbox_printf(out, "waiting for other lanes: this one has all of step %llu",
+		                                 (unsigned long long)gate_step(shard->gate));
 	else
 		entry->head.text = outbox_printf(out, "waiting for update %llu of block %u",
 		                                 (unsigned long long)wait->min_version, block);
@@ -248,6 +258,13 @@ static struct msg_text no_room_text(struct engine *engine, const struct shard *s
 	        "step %llu of model '%s' is complete and has this push, but for %llu s there was no "
 	        "room to send its weights: read answers as they come; the same call again gets them",
 	        (unsigned long long)wait->step, shard->model->name, seconds);
+}
+
+static const char *nobody_text(const struct shard *shard)
+{
+	if (gate_collected(shard->gate))
+		return "nobody here (another lane has not all of the step, or a checkpoint is being written)";
+	return shard->cutting ? "nobody (a checkpoint is being written)" : "nobody (tensors are being updated)";
 }
 
 static void wait_expire(struct engine *engine, struct shard *shard, struct wait *wait,
@@ -280,9 +297,7 @@ static void wait_expire(struct engine *engine, struct shard *shard, struct wait 
 		        "stays and counts, make the same call again to go on waiting",
 		        (unsigned long long)wait->step, shard->model->name,
 		        (unsigned long long)((now_ms - wait->since_ms) / 1000),
-		        missing[0] != '\0' ? missing :
-		        shard->cutting      ? "nobody (a checkpoint is being written)" :
-		                              "nobody (tensors are being updated)");
+		        missing[0] != '\0' ? missing : nobody_text(shard));
 	wait_abandon(engine, shard, wait);
 }
 

@@ -111,6 +111,10 @@ void engine_handle(struct engine *engine, uint32_t peer, const struct principal 
 enum engine_worked { ENGINE_IDLE, ENGINE_WORKED, ENGINE_FINISHED /* an update */ };
 enum engine_worked engine_work(struct engine *engine, uint64_t budget);
 bool engine_has_work(const struct engine *engine);
+/* Hears what another lane of the daemon has put into its outbox for this one.  Takes the
+ * message. */
+void engine_hear(struct engine *engine, struct lane_message *message, uint64_t now_ms,
+                 struct outbox *out);
 
 /* The connection is gone: its ranks are free, its waiting requests forgotten. */
 void engine_peer_gone(struct engine *engine, uint32_t peer, struct outbox *out);
@@ -169,7 +173,9 @@ int engine_cut_begin(struct shard *shard, uint64_t version, bool last);
 void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version);
 /* How far a block is, with the update that is under way: what a cut cannot hold back. */
 uint64_t engine_cut_reach(const struct shard *shard, uint32_t block);
-/* A step stands still: the blocks not yet saved are to be saved as they are. */
+/* A step stands still: the blocks not yet saved are to be saved as they are.  Where a step
+ * is decided as a whole, all blocks stand still at one version, or reach the cut soon: then
+ * nothing changes. */
 void engine_cut_force(struct shard *shard);
 
 enum engine_cut { ENGINE_CUT_BLOCK, ENGINE_CUT_WAIT, ENGINE_CUT_DONE };

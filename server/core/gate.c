@@ -7,13 +7,16 @@
 #include <string.h>
 
 #include "server/base/mem.h"
+#include "server/core/clipping.h"
 #include "server/core/whole.h"
 
-/* Whether contributions are kept until a step is complete. */
+/* Whether contributions are kept until a step is complete: those of several workers, of a
+ * tensor that is updated as a whole, or where something is decided about all of the step. */
 static bool settings_collect(const struct model_settings *settings)
 {
 	return settings->mode == MSG_SYNC &&
-	       (settings->workers > 1 || whole_any(&settings->groups, &settings->optim));
+	       (settings->workers > 1 || whole_any(&settings->groups, &settings->optim) ||
+	        clipping_on(&settings->clip));
 }
 
 static bool settings_direct(const struct model_settings *settings)
@@ -21,8 +24,7 @@ static bool settings_direct(const struct model_settings *settings)
 	return !settings_collect(settings);
 }
 
-/* The most segments that a block of the run has. */
-static uint32_t most_segments(const struct layout *layout, struct layout_run run)
+uint32_t gate_most_segments(const struct layout *layout, struct layout_run run)
 {
 	uint32_t most = 0;
 
@@ -40,14 +42,14 @@ uint64_t gate_bytes(const struct model_settings *settings, const struct layout *
 	                                     place.lane, place.lanes);
 	uint64_t blocks = run.count;
 	uint64_t bytes = sizeof(struct gate) + (blocks + 1) * sizeof(struct gate_block) +
-	                 (most_segments(layout, run) + 1u) * sizeof(struct commit_scalars);
+	                 (gate_most_segments(layout, run) + 1u) * sizeof(struct commit_scalars);
 
 	if (layout_has_whole(layout))
 		bytes += (blocks + 1) * sizeof(struct gate_tensor);
 	if (settings_direct(settings))
 		return bytes;
 	return bytes + mem_bytes(layout_run_elements(layout, run) * sizeof(float)) +
-	       blocks * LIMIT_MASK_BYTES;
+	       blocks * LIMIT_MASK_BYTES + gate_decide_bytes(settings, layout, run);
 }
 
 uint64_t gate_rank_bytes(const struct layout *layout, struct layout_run run)
@@ -68,7 +70,7 @@ static bool gate_allocate(struct gate *gate)
 	gate->blocks = calloc(blocks + 1, sizeof(*gate->blocks));
 	gate->contributors = calloc(gate->workers, sizeof(*gate->contributors));
 	gate->scalars =
-	        calloc(most_segments(model->layout, model->owned) + 1u, sizeof(*gate->scalars));
+	        calloc(gate_most_segments(model->layout, model->owned) + 1u, sizeof(*gate->scalars));
 	if (gate->blocks == NULL || gate->contributors == NULL || gate->scalars == NULL ||
 	    !gate_tensors_new(gate))
 		return false;
@@ -76,7 +78,8 @@ static bool gate_allocate(struct gate *gate)
 		return true;
 	gate->sums = mem_new(model->elements * sizeof(float));
 	gate->seats = calloc((size_t)blocks * gate->workers, sizeof(*gate->seats));
-	return gate->sums != NULL && gate->seats != NULL;
+	return gate->sums != NULL && gate->seats != NULL &&
+	       (!clipping_on(&model->settings.clip) || gate_decide_allocate(gate));
 }
 
 struct gate *gate_new(struct model *model, enum optim_isa isa)
@@ -108,6 +111,7 @@ void gate_free(struct gate *gate)
 		free(gate->blocks[i].mask);
 	}
 	mem_free(gate->sums, gate->model->elements * sizeof(float));
+	gate_decide_free(gate);
 	free(gate->seats);
 	free(gate->blocks);
 	free(gate->contributors);

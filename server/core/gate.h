@@ -12,6 +12,10 @@
  * whole tensors a single worker's are collected as well: each is committed when all its
  * blocks are complete.
  *
+ * Where a step is decided as a whole (the norm of its gradient is clipped), a block that
+ * has everything has collected the step and waits for the decision: collect, decide,
+ * apply.  Who decides is server/core/lead.h's business.
+ *
  * A block may be held (a checkpoint is being written): contributions are taken
  * in as always and commits wait.
  *
@@ -110,6 +114,18 @@ const struct layout_run *gate_due_first(const struct gate *gate);
 /* Takes it from there.  Fills *commit, good until gate_committed of all its blocks; false
  * if one of them is held. */
 bool gate_due_take(struct gate *gate, struct commit *commit);
+/* Whether steps are decided as a whole, and if so: the first that is not; whether all
+ * blocks have collected it; and its part of each segment of the shard, 0 where it has none. */
+struct lane_message;
+bool gate_decides(const struct gate *gate);
+uint64_t gate_step(const struct gate *gate);
+bool gate_collected(const struct gate *gate);
+const double *gate_step_parts(const struct gate *gate);
+/* The decision on that step: its blocks can be committed.  Borrows the message until all
+ * blocks have been. */
+void gate_decided(struct gate *gate, const struct lane_message *decision);
+/* A block that has not collected it, or UINT32_MAX. */
+uint32_t gate_uncollected(const struct gate *gate);
 
 /* Who waits for a block's step with what this rank has given it, or NULL: at most one,
  * since a resend takes its place.  GATE_HAS only. */

@@ -34,6 +34,8 @@ bool gate_next(struct gate *gate, uint32_t block, struct commit *commit)
 
 	if (b->held || (gate->direct ? b->waiting == NULL : b->next_rank < gate->workers))
 		return false;
+	if (gate->decide != NULL && !gate_decide_allows(gate, block))
+		return false;
 	memset(commit, 0, sizeof(*commit));
 	commit->kind = COMMIT_STEP;
 	commit->block = block;
@@ -43,6 +45,8 @@ bool gate_next(struct gate *gate, uint32_t block, struct commit *commit)
 		commit_direct(gate, b->waiting, commit);
 	else
 		commit_folded(gate, block, commit);
+	if (gate->decide != NULL)
+		gate_decide_commit(gate, commit);
 	commit->scalars = gate->scalars;
 	if (!commit->empty)
 		commit->scalars_count =

@@ -126,4 +126,6 @@ void gate_fold(struct gate *gate, uint32_t block)
 		b->next_rank++;
 		gate_discard(gate, c);
 	}
+	if (gate->decide != NULL && b->next_rank == gate->workers)
+		gate_decide_collect(gate, block);
 }

@@ -3,6 +3,7 @@
  *
  *     gate.c         making one, and taking contributions in
  *     gate_fold.c    adding them up in rank order
+ *     gate_decide.c  what is decided about a step as a whole
  *     gate_commit.c  handing out what is complete
  *     gate_tensor.c  likewise whole tensors, all their blocks together
  *     gate_wait.c    who is told of what
@@ -61,6 +62,17 @@ struct gate_tensor {
 	struct gate_tensor *next; /* in the queue of those that are due */
 };
 
+/* A step as a whole.  A block that has all contributions of `step` has collected it; one
+ * at the version before has the last decision and has not been committed, since it is
+ * held. */
+struct gate_decide {
+	uint64_t step;      /* all before it are decided */
+	uint32_t collected; /* blocks */
+	double *parts;      /* [segments] of its norms */
+	const struct lane_message *decision; /* on the step before; the lead's to keep */
+	float *factors;     /* [segments of a block, at most] what gate_next hands out */
+};
+
 struct gate {
 	struct model *model;
 	enum optim_isa isa;
@@ -71,6 +83,7 @@ struct gate {
 	struct seat *seats; /* [blocks][workers], where not direct */
 	uint64_t waiting_bytes; /* of all parcels */
 	struct heap folded; /* waits to be told so, by arrival */
+	struct gate_decide *decide; /* NULL: each block commits by itself */
 	/* What gate_next hands out. */
 	struct commit_contributor *contributors;
 	struct commit_scalars *scalars; /* [segments of a block, at most] */
@@ -79,6 +92,7 @@ struct gate {
 	struct gate_tensor *first_due, *last_due;
 	struct commit_contributor *tensor_contributors; /* of the update under way */
 	struct commit_scalars tensor_scalars;
+	float tensor_factor;
 };
 
 struct gate_block *gate_block(const struct gate *gate, uint32_t block);
@@ -93,6 +107,20 @@ void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c)
 void gate_fold(struct gate *gate, uint32_t block);
 /* Lets go of a contribution's bytes. */
 void gate_discard(struct gate *gate, struct contribution *c);
+/* The most segments that a block of the run has. */
+uint32_t gate_most_segments(const struct layout *layout, struct layout_run run);
+
+/* gate_decide.c: what it takes, makes and gives back; nothing for other models. */
+uint64_t gate_decide_bytes(const struct model_settings *settings, const struct layout *layout,
+                           struct layout_run run);
+bool gate_decide_allocate(struct gate *gate);
+void gate_decide_free(struct gate *gate);
+/* The block has all contributions of its step. */
+void gate_decide_collect(struct gate *gate, uint32_t block);
+/* Whether that step is decided. */
+bool gate_decide_allows(const struct gate *gate, uint32_t block);
+/* Adds the decision to a commit. */
+void gate_decide_commit(struct gate *gate, struct commit *commit);
 /* gate_tensor.c.  False without memory. */
 bool gate_tensors_new(struct gate *gate);
 void gate_tensors_free(struct gate *gate);

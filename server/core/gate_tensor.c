@@ -81,6 +81,9 @@ void gate_due(struct gate *gate, uint32_t block)
 	bool complete = gate->direct ? block_complete(gate, block) : tensor->complete == tensor->run.count;
 
 	assert(!gate->direct || tensor->run.count == 1);
+	/* Where steps are decided as a whole, this one has to be. */
+	if (gate->decide != NULL && !gate_decide_allows(gate, block))
+		return;
 	if (tensor->queued || !complete || model_busy(gate->model, block))
 		return;
 	tensor->queued = true;
@@ -148,6 +151,16 @@ static void fill_direct(struct gate *gate, struct layout_run run, struct commit 
 	commit->contributor_count = 1;
 }
 
+/* The factor of its one tensor: others' are found while its update is under way. */
+static void take_decision(struct gate *gate, struct commit *commit)
+{
+	gate_decide_commit(gate, commit);
+	if (commit->factors == NULL)
+		return;
+	gate->tensor_factor = commit->factors[0];
+	commit->factors = &gate->tensor_factor;
+}
+
 bool gate_due_take(struct gate *gate, struct commit *commit)
 {
 	struct gate_tensor *tensor = gate->first_due;
@@ -169,6 +182,8 @@ bool gate_due_take(struct gate *gate, struct commit *commit)
 		fill_direct(gate, run, commit);
 	else
 		fill_folded(gate, run, commit);
+	if (gate->decide != NULL)
+		take_decision(gate, commit);
 	if (!commit->empty)
 		commit->scalars_count = model_scalars(gate->model, run.first, NULL, &gate->tensor_scalars);
 	return true;

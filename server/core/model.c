@@ -275,6 +275,12 @@ const struct optim *model_optim(const struct model *model, uint32_t index)
 	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
 }
 
+bool model_has_gradient(const struct model *model, uint32_t index)
+{
+	const struct optim *optim = model_optim(model, index);
+	return optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
+}
+
 /* What segment `index` of the shard carries; zeros where no rule carries anything. */
 static struct optim_carry carry_of(const struct model *model, uint32_t index)
 {
@@ -342,7 +348,12 @@ static void apply_init(struct model *model, const struct commit *commit)
 	model->ready[index] = 1;
 }
 
-/* Segments that follow one another, are both updated, and have group and scalars in
+static float factor_of(const struct commit *commit, uint32_t i)
+{
+	return commit->factors != NULL ? commit->factors[i] : 1.0f;
+}
+
+/* Segments that follow one another, are both updated, and have group, scalars and factor in
  * common go through one kernel call: thousands of small tensors then cost no more than a
  * large one.  Elementwise rules cannot tell the difference. */
 static uint32_t run_length(const struct model *model, const struct commit *commit,
@@ -352,13 +363,14 @@ static uint32_t run_length(const struct model *model, const struct commit *commi
 
 	while (end < b->segment_count && commit_has(commit->present, end) &&
 	       group_of(model, first + end) == group_of(model, first + i) &&
+	       factor_of(commit, end) == factor_of(commit, i) &&
 	       model->updates[first + end] == model->updates[first + i] &&
 	       carry_equal(carry_of(model, first + end), carry_of(model, first + i)))
 		end++;
 	return end - i;
 }
 
-/* Updates segments [i, i + run) of the block, which have group and scalars in common.
+/* Updates segments [i, i + run) of the block, which have group, scalars and factor in common.
  * Frozen ones only let the values pass. */
 static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit, uint32_t i,
                       uint32_t run, uint32_t *packed)
@@ -369,7 +381,8 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	const struct layout_segment *last = layout_segment(model->layout, b->first_segment + i + run - 1);
 	uint32_t n = last->offset + last->count - first->offset;
 	uint64_t base = model_offset(model, commit->block) + first->offset;
-	const float *values = commit->values + (commit->packed ? *packed : first->offset);
+	struct optim_gradient g = {commit->values + (commit->packed ? *packed : first->offset),
+	                           factor_of(commit, i)};
 	const struct optim *optim = model_optim(model, index);
 	float *slots[OPTIM_SLOTS_MAX];
 
@@ -381,7 +394,7 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	assert(scalars != NULL);
 	for (uint32_t s = 0; s < model->slot_count; s++)
 		slots[s] = model->slots[s] + (model->slot_begins[s] != NULL ? model->slot_begins[s][index] : base);
-	optim_step(optim, isa, &scalars->scalars, model->weights + base, slots, values, n);
+	optim_step_from(optim, isa, &scalars->scalars, model->weights + base, slots, g, n);
 	for (uint32_t end = index + run; index < end; index++) {
 		model->updates[index]++;
 		if (model->carries != NULL)

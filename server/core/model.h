@@ -26,6 +26,7 @@ struct model_settings {
 	enum msg_reduce reduce;
 	uint32_t workers; /* ranks of a step in sync; in async only a hint */
 	uint32_t step_timeout_ms;
+	struct msg_clip clip; /* server/core/clipping.h */
 };
 
 /* Where a lane stands among those that share a model. */
@@ -118,6 +119,10 @@ void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highe
 
 /* What segment `index` of the shard is updated by; NULL: it is frozen. */
 const struct optim *model_optim(const struct model *model, uint32_t index);
+
+/* Whether its gradient counts in the norms that a step is clipped by: frozen tensors and
+ * pushes of values have none. */
+bool model_has_gradient(const struct model *model, uint32_t index);
 
 /* Fills scalars (room for one a segment) with what the present segments of a
  * block need for their next update, frozen ones none; returns how many. */

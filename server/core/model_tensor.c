@@ -43,7 +43,8 @@ static void prepare(struct model *model, enum optim_isa isa)
 	                                   .shape = whole_shape(tensor),
 	                                   .w = model->weights + model_offset(model, u->commit.block),
 	                                   .slots = u->slots,
-	                                   .g = u->commit.values,
+	                                   .g = {u->commit.values,
+	                                         u->commit.factors != NULL ? u->commit.factors[0] : 1.0f},
 	                                   .scratch = model->scratch};
 	tensor_begin(&u->tensor);
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/lane_message.h"
+
 #define CHUNK_BYTES 16384
 /* An entry takes 3 KB: those of an unusual turn are given back. */
 #define KEEP_ENTRIES 128
@@ -46,7 +48,11 @@ void outbox_clear(struct outbox *outbox)
 
 void outbox_deinit(struct outbox *outbox)
 {
+	struct lane_message *message;
+
 	outbox_clear(outbox);
+	while ((message = outbox_take_told(outbox)) != NULL)
+		free(message);
 	free(outbox->texts);
 	free(outbox->entries);
 	outbox_init(outbox);
@@ -78,6 +84,25 @@ struct outbox_entry *outbox_add(struct outbox *outbox, uint32_t peer)
 	entry->head.reply = true;
 	entry->head.rank = MSG_NO_RANK;
 	return entry;
+}
+
+void outbox_tell(struct outbox *outbox, struct lane_message *message)
+{
+	message->next = NULL;
+	if (outbox->told != NULL)
+		outbox->last_told->next = message;
+	else
+		outbox->told = message;
+	outbox->last_told = message;
+}
+
+struct lane_message *outbox_take_told(struct outbox *outbox)
+{
+	struct lane_message *message = outbox->told;
+
+	if (message != NULL)
+		outbox->told = message->next;
+	return message;
 }
 
 static char *text_room(struct outbox *outbox, uint32_t size)

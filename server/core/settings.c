@@ -204,7 +204,9 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 	if (open->step_timeout_ms != 0 && open->step_timeout_ms != has->step_timeout_ms)
 		return conflict_number(why, why_bytes, "step_timeout in ms", open->step_timeout_ms,
 		                       has->step_timeout_ms);
-	int rc = compare_optim(open, &has->optim, why, why_bytes);
+	int rc = settings_compare_clip(open, has, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = compare_optim(open, &has->optim, why, why_bytes);
 	return rc == OPTD_OK ? settings_compare_groups(open, has, why, why_bytes) : rc;
 }
 
@@ -258,7 +260,9 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		         options->workers);
 		return OPTD_TOO_LARGE;
 	}
-	rc = settings_compare(open, settings, why, why_bytes);
+	rc = settings_read_clip(open, settings, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_compare(open, settings, why, why_bytes);
 	if (rc == OPTD_CONFLICT)
 		append(why, why_bytes, "; it is not made yet, the server's config says so (models)");
 	return rc;
@@ -321,4 +325,5 @@ void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 	for (uint32_t i = 0; i < out->hyper_count; i++)
 		settings_tell_hyper(optim, i, &out->hypers[i]);
 	out->schedule_count = settings_tell_schedule(&optim->schedule, out->schedule);
+	out->clip = settings->clip;
 }

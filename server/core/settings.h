@@ -30,6 +30,9 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
  * what to do.  Without groups it can. */
 int settings_fit(const struct model_settings *settings, char *why, size_t why_bytes);
 
+/* All settings of a model's arithmetic in words, for people: groups_text and clipping. */
+void settings_describe(const struct model_settings *settings, char *text, size_t bytes);
+
 /* Copies a text with a NUL behind it; false, and nothing copied, if it does not fit. */
 bool settings_text(struct msg_text text, char *to, size_t room);
 

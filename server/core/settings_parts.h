@@ -29,4 +29,12 @@ int settings_read_groups(const struct msg_open *open, const struct optim *own, s
 int settings_compare_groups(const struct msg_open *open, const struct model_settings *has, char *why,
                             size_t why_bytes);
 
+/* What a model that is about to be made clips, of what its config says and the worker;
+ * the mode is known.  OPTD_HYPER and why. */
+int settings_read_clip(const struct msg_open *open, struct model_settings *settings, char *why,
+                       size_t why_bytes);
+/* Whether what a worker names is what the model has: OPTD_CONFLICT with both. */
+int settings_compare_clip(const struct msg_open *open, const struct model_settings *has, char *why,
+                          size_t why_bytes);
+
 #endif

@@ -15,7 +15,9 @@ struct shard *shard_new(struct model **model, enum optim_isa isa)
 		return NULL;
 	shard->gate = gate_new(*model, isa);
 	shard->watched = calloc((*model)->owned.count + 1, sizeof(*shard->watched));
-	if (shard->gate == NULL || shard->watched == NULL) {
+	if (shard->gate != NULL && gate_decides(shard->gate))
+		shard->lead = lead_new(*model);
+	if (shard->gate == NULL || shard->watched == NULL || (gate_decides(shard->gate) && shard->lead == NULL)) {
 		shard_free(shard);
 		return NULL;
 	}
@@ -35,6 +37,7 @@ void shard_free(struct shard *shard)
 		wait_free(wait);
 	}
 	gate_free(shard->gate);
+	lead_free(shard->lead);
 	model_free(shard->model);
 	free(shard->holders);
 	free(shard->watched);
@@ -84,7 +87,7 @@ uint64_t shard_own_bytes(const struct model_settings *settings, const struct lay
 	uint64_t each = sizeof(struct heap) + 2;
 
 	return model_bytes(settings, layout, place) + gate_bytes(settings, layout, place) +
-	       sizeof(struct shard) + (run_of(layout, place).count + 1) * each;
+	       lead_bytes(settings, layout, place) + sizeof(struct shard) + (run_of(layout, place).count + 1) * each;
 }
 
 uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
@@ -227,6 +230,10 @@ uint32_t shard_missing_text(const struct shard *shard, uint32_t block, char *tex
 	uint32_t ranks[8];
 	uint32_t count = gate_missing(shard->gate, block, ranks, 8);
 	size_t used = 0;
+
+	/* Where a step is decided as a whole, the block may wait for another. */
+	if (count == 0 && gate_decides(shard->gate) && gate_uncollected(shard->gate) != UINT32_MAX)
+		count = gate_missing(shard->gate, gate_uncollected(shard->gate), ranks, 8);
 
 	text[0] = '\0';
 	for (uint32_t i = 0; i < count && i < 8 && used < bytes; i++) {

@@ -13,6 +13,7 @@
 
 #include "server/base/buf.h"
 #include "server/core/gate.h"
+#include "server/core/lead.h"
 #include "server/core/model.h"
 #include "server/core/outbox.h"
 #include "server/core/wait.h"
@@ -40,11 +41,16 @@ struct grant {
 
 struct shard_counts {
 	uint64_t pushes, pulls, duplicates, refused, commits;
+	/* Of a model that clips: of the last step, and steps that were made smaller, or skipped
+	 * because their norm was not finite. */
+	double last_norm, last_factor;
+	uint64_t clipped, overflowed;
 };
 
 struct shard {
 	struct model *model;
 	struct gate *gate;
+	struct lead *lead; /* NULL: no step is decided as a whole */
 	uint32_t handle;
 	bool ready; /* first weights are complete, on all lanes as far as this one knows */
 	struct holder *holders; /* [holder_count], by rank */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "proto/nearest.h"
+#include "server/core/clipping.h"
 #include "server/core/run.h"
 #include "server/core/settings.h"
 #include "server/core/verbs.h"
@@ -178,6 +179,8 @@ static struct shard *create(struct call *call, const char *name)
 		rc = groups_fit(&settings.groups, *call->layout, why, sizeof(why));
 	if (rc == OPTD_OK)
 		rc = whole_check(&settings.groups, &settings.optim, settings.mode, *call->layout, why, sizeof(why));
+	if (rc == OPTD_OK)
+		rc = clipping_check_daemons(&settings.clip, place.daemons, why, sizeof(why));
 	if (rc < 0) {
 		call_refuse(call, rc, "model '%s': %s", name, why);
 		return NULL;
@@ -393,7 +396,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	struct msg_opened *o = &entry->head.opened;
 	char optimizer[LIMIT_NAME_BYTES];
 
-	groups_text(&model->settings.groups, &model->settings.optim, optimizer, sizeof(optimizer));
+	settings_describe(&model->settings, optimizer, sizeof(optimizer));
 	o->model = shard->handle;
 	o->layout = model->layout_id;
 	o->run_id = model->run_id;

@@ -430,6 +430,8 @@ static void run_blocks(struct call *call)
 		for (uint32_t j = 0; j < request->parts[i].count; j++)
 			shard_run(call->engine, call->shard, request->parts[i].first + j);
 	}
+	if (call->shard->lead != NULL)
+		lead_collect(call->engine, call->shard, call->out);
 }
 
 /* A push into weights that are not all there would keep them from being replaced

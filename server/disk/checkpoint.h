@@ -58,6 +58,7 @@ struct checkpoint {
 	enum msg_reduce reduce;
 	uint32_t workers;
 	uint32_t step_timeout_ms;
+	struct msg_clip clip;
 	uint32_t seats; /* ranks that optd.seen speaks of; 0 in sync */
 	uint32_t daemon, daemons;
 	struct history history;

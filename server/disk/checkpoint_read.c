@@ -343,9 +343,6 @@ static int check_file(struct checkpoint_file *file, char *why, size_t why_bytes)
 	if (rc < 0)
 		return rc;
 	file->about.layout = file->layout;
-	rc = manifest_check_keys(file->head, &file->about, why, why_bytes);
-	if (rc < 0)
-		return rc;
 	rc = plan_new(&file->about, shapes_bytes(file), &file->plan);
 	if (rc < 0)
 		return no_memory(why, why_bytes);

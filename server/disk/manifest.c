@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "proto/status.h"
+#include "server/core/clipping.h"
 #include "server/disk/file.h"
 
 /* Where decoding stands: the first refusal is kept, later reads give zeros. */
@@ -19,6 +20,8 @@ struct reader {
 	int rc;
 	char *why;
 	size_t why_bytes;
+	uint32_t count;
+	const char *read[MANIFEST_TEXTS_MAX]; /* the texts that were looked at */
 };
 
 static const char *const modes[] = { [MSG_SYNC] = "sync", [MSG_ASYNC] = "async" };
@@ -112,6 +115,23 @@ static void put_groups(struct manifest *manifest, const struct groups *groups)
 	}
 }
 
+static void put_clip(struct manifest *manifest, const struct msg_clip *clip)
+{
+	if (clip->norm > 0)
+		put_numbers(manifest, "clip_norm", &clip->norm, 1);
+	if (clip->tensor_norm > 0)
+		put_numbers(manifest, "clip_tensor_norm", &clip->tensor_norm, 1);
+	if (clipping_on(clip))
+		put_numbers(manifest, "clip_norm_type", &clip->norm_type, 1);
+}
+
+static const char *format_of(const struct checkpoint *about)
+{
+	if (clipping_on(&about->clip) || layout_has_whole(about->layout))
+		return MANIFEST_FORMAT_KEYS;
+	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+}
+
 /* "3:100,7:2500": in epoch 3 it was restored at version 100. */
 static void put_history(struct manifest *manifest, const struct history *history)
 {
@@ -134,13 +154,6 @@ static uint32_t count_whole(const struct layout *layout)
 	return count;
 }
 
-static const char *format_of(const struct checkpoint *about)
-{
-	if (layout_has_whole(about->layout))
-		return MANIFEST_FORMAT_KEYS;
-	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
-}
-
 void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 {
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
@@ -156,6 +169,7 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
 	put(manifest, "step_timeout_ms", "%" PRIu32, about->step_timeout_ms);
+	put_clip(manifest, &about->clip);
 	put(manifest, "seats", "%" PRIu32, about->seats);
 	put(manifest, "daemon", "%" PRIu32, about->daemon);
 	put(manifest, "daemons", "%" PRIu32, about->daemons);
@@ -191,7 +205,14 @@ static const char *get(struct reader *reader, const char *key)
 
 	if (!value)
 		refuse(reader, "'%s' is missing", key);
+	else if (reader->count < MANIFEST_TEXTS_MAX)
+		reader->read[reader->count++] = value;
 	return value ? value : "";
+}
+
+static bool has(const struct reader *reader, const char *key)
+{
+	return safetensors_metadata(reader->head, key) != NULL;
 }
 
 /* A whole number without sign; base 16 has exactly sixteen digits. */
@@ -374,6 +395,59 @@ static void get_groups(struct reader *reader, const struct optim *own, struct gr
 		get_group(reader, i, own, &groups->list[i]);
 }
 
+/* Above 0, and where it is a norm's type infinity too. */
+static double get_limit(struct reader *reader, const char *key, bool infinite)
+{
+	double value = 0;
+
+	if (!has(reader, key) && !infinite)
+		return 0;
+	if (infinite && strcmp(get(reader, key), "inf") == 0)
+		return INFINITY;
+	if (get_numbers(reader, key, &value, 1) == 1 && !(value > 0))
+		refuse(reader, "'%s' is %g, not above 0", key, value);
+	return value;
+}
+
+static void get_clip(struct reader *reader, struct checkpoint *about)
+{
+	char why[256];
+
+	about->clip.norm = get_limit(reader, "clip_norm", false);
+	about->clip.tensor_norm = get_limit(reader, "clip_tensor_norm", false);
+	if (clipping_on(&about->clip) || has(reader, "clip_norm_type"))
+		about->clip.norm_type = get_limit(reader, "clip_norm_type", true);
+	if (reader->rc == OPTD_OK && clipping_check(&about->clip, about->mode, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
+static bool was_read(const struct reader *reader, const struct safetensors_text *text)
+{
+	/* The format has been looked at, and what is of the layout will be. */
+	if (strcmp(text->key, "optd.checkpoint") == 0 || strcmp(text->key, "elements") == 0 ||
+	    strcmp(text->key, "layout_hash") == 0 || strcmp(text->key, "whole") == 0)
+		return true;
+	for (uint32_t i = 0; i < reader->count; i++) {
+		if (reader->read[i] == text->value)
+			return true;
+	}
+	return false;
+}
+
+/* What a later version has written may change what the model is. */
+static void check_known(struct reader *reader)
+{
+	uint32_t count;
+	const struct safetensors_text *texts = safetensors_texts(reader->head, &count);
+
+	for (uint32_t i = 0; i < count && reader->rc == OPTD_OK; i++) {
+		if (!was_read(reader, &texts[i]))
+			reader->rc = disk_fail(OPTD_UNSUPPORTED, reader->why, reader->why_bytes,
+			                       "another version of optd wrote this checkpoint: it has '%.64s', which "
+			                       "this version does not know", texts[i].key);
+	}
+}
+
 static uint64_t take_digits(const char **at)
 {
 	size_t digits = strspn(*at, "0123456789");
@@ -408,17 +482,17 @@ static void get_history(struct reader *reader, struct history *history, uint64_t
 
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes)
 {
-	struct reader reader = { head, OPTD_OK, why, why_bytes };
+	struct reader reader = { .head = head, .why = why, .why_bytes = why_bytes };
 	const char *format = safetensors_metadata(head, "optd.checkpoint");
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
 	bool keyed = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
-	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0 ||
-	               (keyed && safetensors_metadata(head, "groups"));
-	if (!grouped && !keyed && strcmp(format, MANIFEST_FORMAT) != 0)
+	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0 || (keyed && has(&reader, "groups"));
+	if (!keyed && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS " and " MANIFEST_FORMAT_KEYS);
+		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS
+		                 " and " MANIFEST_FORMAT_KEYS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
@@ -440,13 +514,17 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_history(&reader, &about->history, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
+	if (keyed) {
+		get_clip(&reader, about);
+		check_known(&reader);
+	}
 	return reader.rc;
 }
 
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,
                           char *why, size_t why_bytes)
 {
-	struct reader reader = { head, OPTD_OK, why, why_bytes };
+	struct reader reader = { .head = head, .why = why, .why_bytes = why_bytes };
 	uint64_t elements = get_number(&reader, "elements", 10, 0, LIMIT_ELEMENTS);
 	uint64_t hash = get_number(&reader, "layout_hash", 16, 0, UINT64_MAX);
 
@@ -462,36 +540,4 @@ int manifest_check_layout(const struct safetensors *head, const struct layout *l
 	if (hash != layout_hash(layout))
 		refuse(&reader, "the layout is cut into other blocks than this version makes");
 	return reader.rc;
-}
-
-static bool has_key(const struct manifest *manifest, const char *key)
-{
-	for (uint32_t i = 0; i < manifest->count; i++)
-		if (strcmp(manifest->texts[i].key, key) == 0)
-			return true;
-	return false;
-}
-
-int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
-                        size_t why_bytes)
-{
-	uint32_t count;
-	const struct safetensors_text *texts = safetensors_texts(head, &count);
-	const char *format = safetensors_metadata(head, "optd.checkpoint");
-	struct manifest *manifest;
-	int rc = OPTD_OK;
-
-	/* Those before it have nothing to add. */
-	if (strcmp(format, MANIFEST_FORMAT_KEYS) != 0)
-		return OPTD_OK;
-	manifest = malloc(sizeof *manifest);
-	if (!manifest)
-		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
-	manifest_encode(about, manifest);
-	for (uint32_t i = 0; i < count && rc == OPTD_OK; i++)
-		if (!has_key(manifest, texts[i].key))
-			rc = disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "metadata: '%.100s' is of another version of optd",
-			               texts[i].key);
-	free(manifest);
-	return rc;
 }

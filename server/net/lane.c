@@ -102,6 +102,7 @@ int lane_open(const struct lane_options *options, struct lane **out, char *why, 
 	lane->options = *options;
 	snprintf(lane->listen, sizeof(lane->listen), "%s", options->listen);
 	outbox_init(&lane->out);
+	hearing_init(&lane->hearing);
 	int rc = lane_prepare(lane);
 	if (rc < 0)
 		snprintf(why, why_bytes, "cannot open a socket for lane %u: %s", options->index,
@@ -139,6 +140,7 @@ void lane_free(struct lane **lane_p)
 	*lane_p = NULL;
 	engine_free(lane->engine);
 	outbox_deinit(&lane->out);
+	hearing_deinit(&lane->hearing);
 	peers_deinit(&lane->peers);
 	wire_arena_free(lane->arena);
 	buf_pool_free(lane->pool);
@@ -302,6 +304,23 @@ void lane_post_kept(struct lane *lane, struct mail *mail, void (*run)(void *lane
 	mailbox_post_kept(&lane->mailbox, mail, run, lane, argument);
 }
 
+/* ---- other lanes --------------------------------------------------------- */
+
+static void hear(void *user, struct lane_message *message)
+{
+	struct lane *lane = user;
+
+	/* What a lane that drains would commit is in no checkpoint. */
+	if (lane->draining) {
+		free(message);
+		return;
+	}
+	engine_hear(lane->engine, message, lane_now_ms(), &lane->out);
+	lane_send(lane, &lane->out);
+	if (lane->cutting)
+		cut_turn(lane);
+}
+
 /* ---- thread ------------------------------------------------------------- */
 
 static void *lane_main(void *argument)
@@ -311,6 +330,7 @@ static void *lane_main(void *argument)
 	zsock_close(&lane->zsock);
 	uv_close((uv_handle_t *)&lane->timer, NULL);
 	mailbox_close(&lane->mailbox);
+	hearing_close(&lane->hearing);
 	uv_close((uv_handle_t *)&lane->cut_idle, NULL);
 	uv_close((uv_handle_t *)&lane->kept_check, NULL);
 	uv_close((uv_handle_t *)&lane->kept_idle, NULL);
@@ -327,6 +347,7 @@ int lane_run(struct lane *lane)
 	uv_loop_init(&lane->loop);
 	uv_timer_init(&lane->loop, &lane->timer);
 	mailbox_open(&lane->mailbox, &lane->loop);
+	hearing_open(&lane->hearing, &lane->loop, hear, lane);
 	uv_idle_init(&lane->loop, &lane->cut_idle);
 	uv_check_init(&lane->loop, &lane->kept_check);
 	uv_idle_init(&lane->loop, &lane->kept_idle);

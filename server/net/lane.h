@@ -31,6 +31,8 @@ struct lane_options {
 	uint32_t message_bytes;
 	uint32_t window_bytes;
 	uint32_t connections;
+	/* Kept: all lanes of the daemon by index, itself too, when one runs. */
+	struct lane *const *lanes;
 	/* SAVE and DROP concern all lanes: this is told of them on the lane's thread
 	 * and sees to an answer by lane_answer, later and from any thread.  name is "" for
 	 * all models. */

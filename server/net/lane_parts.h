@@ -7,6 +7,7 @@
 
 #include "proto/wire.h"
 #include "server/net/guard.h"
+#include "server/net/hearing.h"
 #include "server/net/lane.h"
 #include "server/net/mailbox.h"
 #include "server/net/peers.h"
@@ -46,6 +47,7 @@ struct lane {
 	struct zsock zsock;
 	uv_timer_t timer;
 	struct mailbox mailbox;
+	struct hearing hearing; /* of the other lanes */
 	uint32_t round_messages; /* taken since the guard was told of a turn */
 	uint32_t round_ticks;    /* of the timer since then */
 	bool round_done;         /* and every connection was asked */

@@ -201,10 +201,13 @@ static bool takes(void *user, const struct wait *wait)
 void lane_send(struct lane *lane, struct outbox *out)
 {
 	const struct engine_room room = {takes, lane};
+	struct lane_message *message;
 
 	do
 		send_entries(lane, out);
 	while (engine_answer(lane->engine, &room, out));
+	while ((message = outbox_take_told(out)) != NULL)
+		hearing_tell(&lane->options.lanes[message->to]->hearing, message);
 	send_kept_soon(lane);
 	work_soon(lane);
 }

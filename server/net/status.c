@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/settings.h"
 #include "server/net/lane_parts.h"
 
 /* A record holds two names and an optimizer's text, each bounded. */
@@ -19,7 +20,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	char optimizer[512], waiting[256] = "";
 
 	memset(&status, 0, sizeof(status));
-	groups_text(&model->settings.groups, &model->settings.optim, optimizer, sizeof(optimizer));
+	settings_describe(&model->settings, optimizer, sizeof(optimizer));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
 		                   sizeof(waiting));
@@ -47,6 +48,10 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.duplicates = shard->counts.duplicates;
 	status.refused = shard->counts.refused;
 	status.saved_version = shard->saved_version;
+	status.last_norm = shard->counts.last_norm;
+	status.last_factor = shard->counts.last_factor;
+	status.clipped = shard->counts.clipped;
+	status.overflowed = shard->counts.overflowed;
 	return wire_status_encode(&status, buffer, room);
 }
 

@@ -4,7 +4,7 @@
  * in the cache (64 Ki).
  *
  *     bench_kernels [--isa NAME] [--rounds N] [--threads N] [--all] [--tsv]
- *                   [--require RATIO]
+ *                   [--only LABEL] [--require RATIO]
  *
  * The copy-like loop reads g and rewrites each array that the rule rewrites; it
  * is the faster of two, written with 16 and 64 byte vectors.  Both run in the
@@ -13,6 +13,7 @@
  * threads each has an equal part of the arrays.
  *
  * --all: every elementwise rule, not only those of the data path's benchmark.
+ * --only: one of them, by what its line begins with.
  * --tsv: "size threads label ns copy_ns ratio", for programs.
  * --require: exit status 1 when a rule in memory (without --all: adam) is below
  * this ratio.
@@ -54,6 +55,7 @@ struct wishes {
 	enum optim_isa isa;
 	uint32_t rounds, threads;
 	bool all, tsv;
+	const char *only; /* a label, or NULL */
 	double required;
 };
 
@@ -281,6 +283,11 @@ static double measure(const struct arena *arena, const struct contest *contest,
 	return middle;
 }
 
+static bool wanted(const struct wishes *wishes, const char *label)
+{
+	return wishes->only == NULL || strcmp(wishes->only, label) == 0;
+}
+
 static void arena_open(struct arena *arena, size_t n)
 {
 	arena->n = n;
@@ -303,7 +310,7 @@ static double measure_rest(const struct arena *arena, const struct wishes *wishe
 
 		for (size_t j = 0; j < CONTESTS; j++)
 			there = there || strcmp(contests[j].rule, name) == 0;
-		if (there)
+		if (there || !wanted(wishes, name))
 			continue;
 		ratio = measure(arena, &contest, wishes, repeat);
 		lowest = ratio < lowest ? ratio : lowest;
@@ -325,7 +332,11 @@ static double measure_size(size_t n, const struct wishes *wishes, uint32_t repea
 		       "ratio", "range");
 	}
 	for (size_t i = 0; i < CONTESTS; i++) {
-		double ratio = measure(&arena, &contests[i], wishes, repeat);
+		double ratio;
+
+		if (!wanted(wishes, contests[i].label))
+			continue;
+		ratio = measure(&arena, &contests[i], wishes, repeat);
 
 		if ((wishes->all || strcmp(contests[i].label, "adam") == 0) && ratio < judged)
 			judged = ratio;
@@ -340,7 +351,7 @@ static int usage(void)
 {
 	fprintf(stderr,
 	        "usage: bench_kernels [--isa NAME] [--rounds 1..%d] [--threads 1..%d] [--all] [--tsv]"
-	        " [--require RATIO]\n",
+	        " [--only LABEL] [--require RATIO]\n",
 	        ROUNDS_MAX, THREADS_MAX);
 	return 2;
 }
@@ -356,6 +367,8 @@ static bool wish(struct wishes *wishes, const char *name, const char *value)
 		wishes->rounds = (uint32_t)number;
 	else if (strcmp(name, "--threads") == 0 && number >= 1 && number <= THREADS_MAX)
 		wishes->threads = (uint32_t)number;
+	else if (strcmp(name, "--only") == 0)
+		wishes->only = value;
 	else if (strcmp(name, "--require") == 0 && atof(value) > 0)
 		wishes->required = atof(value);
 	else
@@ -365,7 +378,7 @@ static bool wish(struct wishes *wishes, const char *name, const char *value)
 
 int main(int argc, char **argv)
 {
-	struct wishes wishes = { optim_isa_best(), 11, 1, false, false, 0 };
+	struct wishes wishes = { optim_isa_best(), 11, 1, false, false, NULL, 0 };
 	double judged;
 
 	for (int i = 1; i < argc; i++) {

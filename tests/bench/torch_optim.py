@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """ns per parameter of torch.optim on the CPU: a peer for bench_kernels.
 
-    torch_optim.py PARAMETERS THREADS ROUNDS
+    torch_optim.py PARAMETERS THREADS ROUNDS [LABEL]
 
-A line a rule: its label in bench_kernels, a tab, and the median of the faster of
+A line a rule, or of the one with this label: its label in bench_kernels, a tab, and the median of the faster of
 PyTorch's own paths (single-tensor, foreach, and fused where this version has it). The gradient is set
 anew by reference, so only step() is timed.
 """
@@ -54,8 +54,11 @@ def paths(make, hyper):
 
 def main():
     parameters, threads, rounds = (int(word) for word in sys.argv[1:4])
+    only = sys.argv[4:]
     torch.set_num_threads(threads)
     for label, make, hyper in RULES:
+        if only and label not in only:
+            continue
         best = None
         for build in paths(make, hyper):
             parameter = torch.nn.Parameter(torch.ones(parameters))

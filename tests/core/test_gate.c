@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "server/core/gate.h"
+#include "server/core/lane_message.h"
 #include "server/core/wait.h"
 #include "tests/support/core_world.h"
 
@@ -34,6 +35,16 @@ static void fixture_deinit(struct fixture *fixture)
 {
 	gate_free(fixture->gate);
 	model_free(fixture->model);
+}
+
+/* A model whose steps are decided as a whole. */
+static void fixture_init_clip(struct fixture *fixture, uint32_t workers)
+{
+	fixture_init(fixture, MSG_SYNC, workers);
+	gate_free(fixture->gate);
+	fixture->model->settings.clip.norm = 1;
+	fixture->gate = gate_new(fixture->model, OPTIM_ISA_BASE);
+	assert_non_null(fixture->gate);
 }
 
 static int admit(struct fixture *fixture, uint32_t rank, uint64_t step, const float *values)
@@ -180,6 +191,48 @@ static void test_resend_takes_the_contribution_over_from_its_wait(void **state)
 	fixture_deinit(&fixture);
 }
 
+static void test_collected_block_commits_once_its_step_is_decided(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	struct commit commit;
+	struct lane_message decision = {.clipped = true, .factor = 0.5f};
+	fixture_init_clip(&fixture, 1);
+	assert_false(gate_direct(fixture.gate));
+	assert_false(gate_collected(fixture.gate));
+	assert_int_equal(gate_uncollected(fixture.gate), 0);
+	admit(&fixture, 0, 0, SMALL);
+	assert_true(gate_collected(fixture.gate));
+	assert_int_equal(gate_uncollected(fixture.gate), UINT32_MAX);
+	assert_true(gate_step_parts(fixture.gate)[0] == 9 + 3 * 4);
+	assert_false(gate_next(fixture.gate, 0, &commit));
+	gate_decided(fixture.gate, &decision);
+	assert_int_equal(gate_step(fixture.gate), 1);
+	assert_true(gate_next(fixture.gate, 0, &commit));
+	assert_true(commit.factors[0] == 0.5f && commit.factors[2] == 0.5f);
+	model_apply(fixture.model, OPTIM_ISA_BASE, &commit);
+	gate_committed(fixture.gate, 0);
+	assert_false(gate_collected(fixture.gate));
+	assert_false(gate_next(fixture.gate, 0, &commit));
+	fixture_deinit(&fixture);
+}
+
+static void test_skipped_step_commits_nothing_but_its_version(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	struct commit commit;
+	struct lane_message decision = {.skip = true};
+	fixture_init_clip(&fixture, 1);
+	admit(&fixture, 0, 0, SMALL);
+	gate_decided(fixture.gate, &decision);
+	assert_true(gate_next(fixture.gate, 0, &commit));
+	assert_true(commit.empty);
+	assert_int_equal(commit.version, 1);
+	assert_int_equal(commit.contributor_count, 1);
+	fixture_deinit(&fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -190,6 +243,8 @@ int main(void)
 	        cmocka_unit_test(test_held_block_gives_no_commit),
 	        cmocka_unit_test(test_waiting_bytes_are_counted_until_folded),
 	        cmocka_unit_test(test_resend_takes_the_contribution_over_from_its_wait),
+	        cmocka_unit_test(test_collected_block_commits_once_its_step_is_decided),
+	        cmocka_unit_test(test_skipped_step_commits_nothing_but_its_version),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

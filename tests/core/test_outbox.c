@@ -1,7 +1,9 @@
 /* Outbox: entries, texts that stay, payloads that are let go. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "server/core/lane_message.h"
 #include "server/core/outbox.h"
 #include "tests/support/core_world.h"
 
@@ -120,6 +122,24 @@ static void test_clear_lets_go_of_every_payload_once(void **state)
 	outbox_deinit(&out);
 }
 
+static void test_messages_to_lanes_are_taken_in_order_and_outlive_a_clear(void **state)
+{
+	(void)state;
+	struct outbox out;
+	struct lane_message *messages[3];
+	outbox_init(&out);
+	for (uint32_t i = 0; i < 3; i++) {
+		messages[i] = calloc(1, sizeof(*messages[i]));
+		outbox_tell(&out, messages[i]);
+	}
+	outbox_clear(&out);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_ptr_equal(outbox_take_told(&out), messages[i]);
+		free(messages[i]);
+	}
+	outbox_deinit(&out); /* frees what nobody took */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -131,6 +151,7 @@ int main(void)
 	        cmocka_unit_test(test_empty_text_is_no_text),
 	        cmocka_unit_test(test_bytes_are_copied),
 	        cmocka_unit_test(test_clear_lets_go_of_every_payload_once),
+	        cmocka_unit_test(test_messages_to_lanes_are_taken_in_order_and_outlive_a_clear),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@ static void test_engines_equal_the_reference_bit_for_bit(void **state)
 	(void)state;
 	uint64_t seed = rng_seed();
 	uint32_t runs = rng_environment("OPTD_RUNS", RUNS);
+	uint64_t clipped = 0, overflowed = 0;
 	struct run run;
 
 	printf("# OPTD_SEED=%llu OPTD_RUNS=%u\n", (unsigned long long)seed, runs);
@@ -27,8 +28,12 @@ static void test_engines_equal_the_reference_bit_for_bit(void **state)
 		for (uint32_t step = 0; step < steps; step++)
 			run_step(&run);
 		run_compare(&run);
+		clipped += run.reference.clipped;
+		overflowed += run.reference.overflowed;
 		run_deinit(&run);
 	}
+	printf("# %llu steps clipped, %llu overflowed\n", (unsigned long long)clipped,
+	       (unsigned long long)overflowed);
 }
 
 int main(void)

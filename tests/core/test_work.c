@@ -63,7 +63,7 @@ static void update(const char *rule, uint64_t t, float *w, float *slot, const fl
 	optim_scalars(&optim, t, &carry, &scalars);
 	float *scratch = malloc((tensor_scratch(&optim, &shape) + 1) * sizeof(float));
 	struct tensor_update u = {.optim = &optim, .isa = optim_isa_best(), .scalars = &scalars, .shape = shape, .w = w,
-	                          .slots = &slot, .g = g, .scratch = scratch};
+	                          .slots = &slot, .g = {g, 1.0f}, .scratch = scratch};
 	tensor_begin(&u);
 	while (!tensor_run(&u, UINT64_MAX))
 		continue;
@@ -143,7 +143,7 @@ static void test_parts_that_nobody_has_given_count_as_zero(void **state)
 		for (uint64_t i = 0; i < 2 * (uint64_t)LIMIT_BLOCK_ELEMENTS; i++)
 			half[i] = t == 2 && i < LIMIT_BLOCK_ELEMENTS ? 0 : 0.5f * g[i];
 		struct tensor_update u = {.optim = &optim, .scalars = &scalars, .w = w, .slots = slots,
-		                          .shape = tensor_shape_of((uint64_t[]){SIDE, SIDE}, 2), .g = half};
+		                          .shape = tensor_shape_of((uint64_t[]){SIDE, SIDE}, 2), .g = {half, 1.0f}};
 		tensor_begin(&u);
 		while (!tensor_run(&u, 1))
 			continue;

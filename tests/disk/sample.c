@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/safetensors.h"
 #include "proto/status.h"
+#include "server/disk/digest.h"
 
 /* A helper that fails is a broken test, not a result. */
 #define MUST(condition) \
@@ -339,4 +341,26 @@ uint8_t *sample_bytes(const char *path, size_t *size)
 	fclose(file);
 	*size = (size_t)end;
 	return bytes;
+}
+
+void sample_change(uint8_t *bytes, size_t size, const char *from, const char *to)
+{
+	struct digest *digest = digest_new();
+	struct safetensors *head;
+	uint64_t text_bytes, value;
+	char why[256];
+
+	MUST(digest && strlen(from) == strlen(to));
+	MUST(safetensors_text_bytes(bytes, size, 1u << 24, &text_bytes, why, sizeof why) == 0);
+	MUST(safetensors_decode(bytes + 8, text_bytes, size - 8 - text_bytes, 100000, 1000, &head, why, sizeof why) == 0);
+	uint8_t *data = bytes + 8 + text_bytes, *at = memmem(bytes, 8 + text_bytes, from, strlen(from));
+	MUST(at);
+	memcpy(at, to, strlen(to));
+	digest_add(digest, bytes, 8 + text_bytes);
+	digest_add(digest, data + safetensors_find(head, "optd.layout")->begin,
+	           safetensors_find(head, "optd.seal")->begin - safetensors_find(head, "optd.layout")->begin);
+	value = digest_value(digest);
+	memcpy(data + safetensors_find(head, "optd.seal")->begin, &value, sizeof value);
+	digest_free(digest);
+	safetensors_free(head);
 }

@@ -55,5 +55,8 @@ bool sample_same(const struct sample *sample, const struct checkpoint_file *file
 /* The file's path; and its bytes, which the caller frees. */
 void sample_path(const struct sample *sample, const char *dir, char path[512]);
 uint8_t *sample_bytes(const char *path, size_t *size);
+/* Writes `to` over `from`, of the same length, in the head of a file, and the seal that then
+ * fits: as whoever made such a file would have. */
+void sample_change(uint8_t *bytes, size_t size, const char *from, const char *to);
 
 #endif

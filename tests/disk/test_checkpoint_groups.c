@@ -10,7 +10,6 @@
 #include "proto/safetensors.h"
 #include "proto/status.h"
 #include "server/disk/checkpoint.h"
-#include "server/disk/digest.h"
 #include "tests/disk/sample.h"
 #include "tests/support/rng_seed.h"
 
@@ -259,32 +258,16 @@ static void test_every_flipped_bit_is_found(void **state)
 	sample_deinit(&sample);
 }
 
-/* Writes `to` over `from`, of the same length, in the head, and the seal that then fits: as
- * whoever made such a file would have. */
 static int try_with(const char *from, const char *to)
 {
 	struct sample sample;
-	struct safetensors *head;
-	struct digest *digest = digest_new();
-	uint8_t *bytes, *at;
-	uint64_t text_bytes, value;
+	uint8_t *bytes;
 	size_t size;
 
 	sample_grouped(&sample, 7);
 	checkpoint_close(saved(&sample));
-	head = head_of(&bytes, &size);
-	memcpy(&text_bytes, bytes, 8);
-	uint8_t *data = bytes + 8 + text_bytes;
-	at = memmem(bytes, 8 + text_bytes, from, strlen(from));
-	assert_non_null(at);
-	memcpy(at, to, strlen(to));
-	digest_add(digest, bytes, 8 + text_bytes);
-	digest_add(digest, data + safetensors_find(head, "optd.layout")->begin,
-	           safetensors_find(head, "optd.seal")->begin - safetensors_find(head, "optd.layout")->begin);
-	value = digest_value(digest);
-	memcpy(data + safetensors_find(head, "optd.seal")->begin, &value, sizeof value);
-	digest_free(digest);
-	safetensors_free(head);
+	bytes = sample_bytes(path, &size);
+	sample_change(bytes, size, from, to);
 	sample_deinit(&sample);
 	int rc = try(bytes, size);
 	free(bytes);

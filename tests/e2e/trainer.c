@@ -105,6 +105,9 @@ optd_open_options trainer_options(const struct plan *plan)
 		                    .mode = plan->mode,
 		                    .workers = plan->workers,
 		                    .step_timeout_ms = plan->step_timeout_ms,
+		                    .clip_norm = plan->clip_norm,
+		                    .clip_norm_type = plan->clip_norm_type,
+		                    .clip_tensor_norm = plan->clip_tensor_norm,
 		                    .run = "e2e" };
 }
 
@@ -221,7 +224,7 @@ static void step_tensors(const struct optim *optim, const struct optim_scalars *
 		assert_non_null(scratch);
 		struct tensor_update update = { .optim = optim, .isa = optim_isa_best(), .scalars = scalars,
 			                        .shape = shape, .w = weights + at, .slots = own,
-			                        .g = gradient + at, .scratch = scratch };
+			                        .g = { gradient + at, 1.0f }, .scratch = scratch };
 		tensor_begin(&update);
 		while (!tensor_run(&update, UINT64_MAX))
 			continue;
@@ -245,6 +248,7 @@ static void reference_step(const struct optim *optim, const struct plan *plan, u
 		else
 			optim_fold(OPTIM_ISA_BASE, sum, gradient, share, elements);
 	}
+	trainer_clip(sum, plan);
 	optim_scalars(optim, step + 1, carry, &scalars);
 	if (optim_rule_class(optim->rule) == OPTIM_TENSOR)
 		step_tensors(optim, &scalars, weights, slots, sum);

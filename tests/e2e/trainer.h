@@ -22,6 +22,7 @@ struct plan {
 	uint32_t step_timeout_ms; /* 0: the daemon's */
 	uint32_t timeout_ms;      /* of a call; 0: 30 s */
 	bool cosine;              /* with the schedule of trainer_schedule */
+	double clip_norm, clip_norm_type, clip_tensor_norm; /* as optd_open_options has them */
 };
 
 struct trainer {
@@ -43,6 +44,10 @@ extern const optd_schedule trainer_schedule[2];
 optd_open_options trainer_options(const struct plan *plan);
 /* The gradient of a rank at a step. */
 void trainer_gradient(float *gradient, const float *weights, uint64_t step, int32_t rank);
+
+/* What the plan's limits make of a reduced gradient: parts of a norm are of a tensor within
+ * a block, added up in their order (trainer_clip.c). */
+void trainer_clip(float *gradient, const struct plan *plan);
 
 /* Connects, opens model "m", gives it first weights (rank -1 only reads, and waits for a worker to make
  * it), and pulls those it has; the

@@ -6,6 +6,7 @@
  * that mutations get past the seal to settings, layout and tables.  The run
  * begins with checkpoints written by optd; the fuzzer alone would not find one.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,7 +131,7 @@ static void add_groups(struct checkpoint *about)
 }
 
 /* A checkpoint to begin with: a few tensors, an optimizer by number, zeros; the last third
- * with groups.  Two look at whole tensors. */
+ * with groups, some in sync with a limit on a norm.  Two look at whole tensors. */
 static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 {
 	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam", "nadam", "asgd",
@@ -155,6 +156,8 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 		add_groups(&about);
 	must(whole_cut(&about.groups, &about.optim, layout) == 0);
 	part.block_count = layout_block_count(layout);
+	if (number % 6 == 1)
+		about.clip = (struct msg_clip){ .norm = 0.5, .norm_type = number % 4 == 1 ? 2 : INFINITY };
 	must(checkpoint_write(dir, &about, &part, 1, why, sizeof why) == 0);
 	checkpoint_name(about.model, name);
 	snprintf(path, sizeof path, "%s/models/%s", dir, name);

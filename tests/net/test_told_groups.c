@@ -88,7 +88,7 @@ static int open_bytes(const struct model_settings *settings, const struct settin
 	                             .workers = LIMIT_WORKERS, .step_timeout_ms = UINT32_MAX, .wants_init = true,
 	                             .hyper_count = rule.hyper_count, .schedule_count = rule.schedule_count,
 	                             .group_count = settings->groups.count, .groups = told->groups,
-	                             .whole_settings = true};
+	                             .whole_settings = true, .clip = rule.clip};
 	memcpy(msg.open.hypers, rule.hypers, sizeof(rule.hypers));
 	memcpy(msg.open.schedule, rule.schedule, sizeof(rule.schedule));
 	return wire_encode(&msg, header, sizeof(header));
@@ -108,6 +108,7 @@ static void test_groups_that_fit_are_told_whole(void **state)
 		memset(&settings, 0, sizeof(settings));
 		assert_int_equal(optim_init(&settings.optim, optim_find("adam"), OPTIM_TORCH2, why, sizeof(why)), 0);
 		choose_schedule(&rng, &settings.optim.schedule);
+		settings.clip = (struct msg_clip){0.1, 3, 0.1}; /* more than a model has */
 		settings.groups.count = 1 + rng_below(&rng, LIMIT_GROUPS);
 		for (uint32_t i = 0; i < settings.groups.count; i++)
 			choose_group(&rng, &settings.groups.list[i], &settings.optim);

@@ -49,6 +49,9 @@ static void assert_runs_cover(const struct layout *layout, uint32_t daemons, uin
 			next += run.count;
 		}
 	assert_int_equal(next, layout_block_count(layout));
+	for (uint32_t l = 1; l < lanes; l++)
+		if (layout_owned(layout, 0, daemons, l, lanes).count > 0)
+			assert_true(layout_owned(layout, 0, daemons, l - 1, lanes).count > 0);
 	assert_true(layout_owned(layout, 0, daemons, 0, lanes).count > 0);
 }
 
@@ -128,6 +131,18 @@ static void test_the_first_owner_has_the_first_tensor_however_large(void **state
 	layout_free(layout);
 }
 
+static void test_owners_without_blocks_are_the_last(void **state)
+{
+	(void)state;
+	/* By elements alone the middle one of three would have nothing. */
+	struct layout *layout = of((uint64_t[]){6 * LIMIT_BLOCK_ELEMENTS, 4 * LIMIT_BLOCK_ELEMENTS},
+	                           (uint8_t[]){1, 1}, 2);
+	assert_int_equal(layout_owned(layout, 0, 1, 0, 3).count, 6);
+	assert_int_equal(layout_owned(layout, 0, 1, 1, 3).count, 4);
+	assert_int_equal(layout_owned(layout, 0, 1, 2, 3).count, 0);
+	layout_free(layout);
+}
+
 static void random_shares(unsigned *seed)
 {
 	uint64_t elements[12];
@@ -171,6 +186,7 @@ int main(void)
 	        cmocka_unit_test(test_a_unit_is_a_whole_tensor_or_one_block),
 	        cmocka_unit_test(test_a_border_goes_to_the_nearest_whole_tensor),
 	        cmocka_unit_test(test_the_first_owner_has_the_first_tensor_however_large),
+	        cmocka_unit_test(test_owners_without_blocks_are_the_last),
 	        cmocka_unit_test(test_random_whole_tensors_are_never_split),
 	};
 

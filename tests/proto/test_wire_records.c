@@ -290,6 +290,10 @@ static struct wire_model_status sample_status(void)
 	        .duplicates = 3,
 	        .refused = 4,
 	        .saved_version = 99,
+	        .last_norm = 12.5,
+	        .last_factor = 0.08,
+	        .clipped = 100,
+	        .overflowed = 101,
 	};
 }
 
@@ -331,6 +335,9 @@ static void test_a_status_comes_through(void **state)
 	SAME(duplicates);
 	SAME(refused);
 	SAME(saved_version);
+	assert_true(b.last_norm == 12.5 && b.last_factor == 0.08);
+	SAME(clipped);
+	SAME(overflowed);
 }
 
 static void test_records_are_read_one_after_the_other(void **state)

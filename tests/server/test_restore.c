@@ -104,15 +104,17 @@ static void start(struct fixture *fixture, uint64_t memory_bytes, uint32_t model
 	}
 }
 
-/* A checkpoint of three blocks at versions 5, 6, 7. */
-static void write_file(const struct fixture *fixture, const char *name)
+/* A checkpoint of three blocks at these versions. */
+static void write_versions(const struct fixture *fixture, const char *name, const uint64_t counts[BLOCKS],
+                           enum msg_mode mode, struct msg_clip clip)
 {
-	const uint64_t shape = BLOCKS * LIMIT_BLOCK_ELEMENTS, counts[BLOCKS] = { 5, 6, 7 };
+	const uint64_t shape = BLOCKS * LIMIT_BLOCK_ELEMENTS;
 	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, counts, counts, NULL, NULL };
 	struct checkpoint about = { .model = name,
 		                    .run = "",
 		                    .run_id = 1,
-		                    .mode = MSG_ASYNC,
+		                    .mode = mode,
+		                    .clip = clip,
 		                    .reduce = MSG_MEAN,
 		                    .workers = 1,
 		                    .step_timeout_ms = 1000,
@@ -131,6 +133,11 @@ static void write_file(const struct fixture *fixture, const char *name)
 	if (checkpoint_write(fixture->dir, &about, &part, 1, why, sizeof(why)) < 0)
 		fail_msg("%s", why);
 	layout_free(layout);
+}
+
+static void write_file(const struct fixture *fixture, const char *name)
+{
+	write_versions(fixture, name, (const uint64_t[]){ 5, 6, 7 }, MSG_ASYNC, (struct msg_clip){ 0 });
 }
 
 static int restore(struct fixture *fixture)
@@ -208,6 +215,32 @@ static void test_one_model_too_many_is_refused_by_name(void **state)
 	assert_non_null(strstr(fixture->why, "model 'b' would be number 2 here, limits.models allows 1"));
 }
 
+static void test_a_model_that_clips_goes_on_with_the_step_of_its_file(void **state)
+{
+	struct fixture *fixture = *state;
+
+	write_versions(fixture, "a", (const uint64_t[]){ 6, 6, 6 }, MSG_SYNC,
+	               (struct msg_clip){ .norm = 0.5, .norm_type = 1 });
+	start(fixture, MEMORY, 1);
+	assert_int_equal(restore(fixture), 1);
+	assert_true(model_of(fixture, 1)->settings.clip.norm == 0.5);
+	assert_true(model_of(fixture, 1)->settings.clip.norm_type == 1);
+	const struct gate *gate = engine_find(lane_engine(fixture->lanes[1]), "a")->gate;
+	assert_true(gate_decides(gate));
+	assert_int_equal(gate_step(gate), 6);
+}
+
+static void test_half_a_step_of_a_model_that_clips_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+
+	write_versions(fixture, "a", (const uint64_t[]){ 6, 6, 7 }, MSG_SYNC,
+	               (struct msg_clip){ .norm = 0.5, .norm_type = 2 });
+	start(fixture, MEMORY, 1);
+	assert_int_equal(restore(fixture), OPTD_CORRUPT);
+	assert_non_null(strstr(fixture->why, "a.safetensors: model 'a' clips a norm, and has blocks at versions 6 to 7"));
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -218,6 +251,8 @@ int main(void)
 		TEST(test_a_model_too_large_is_in_no_lane),
 		TEST(test_a_model_may_be_shared_unevenly),
 		TEST(test_one_model_too_many_is_refused_by_name),
+		TEST(test_a_model_that_clips_goes_on_with_the_step_of_its_file),
+		TEST(test_half_a_step_of_a_model_that_clips_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

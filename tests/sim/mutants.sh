@@ -46,6 +46,16 @@ mutants() {
 	groups-share-scalars|core/test_reference|server/core/model.c|s/ && scalars\[i\].group == group / /
 	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/
 	frozen-counts|sim/test_cluster|server/core/model.c|s/	if (optim == NULL)$/	for (uint32_t e = index; optim == NULL \&\& e < index + run; e++) model->updates[e]++;\n&/
+	parts-joined-by-arrival|core/test_reference|server/core/lead.c|/^static void take_parts/,/^}/s/&lead->came\[parts->from\]/\&lead->came[*(\&lead->came[parts->from]) == NULL ? lead->came_count : parts->from]/
+	decision-of-the-step-before-used|sim/test_cluster|server/core/gate_decide.c|s/return model_version(gate->model, block) < gate->decide->step;/return gate->decide->decision != NULL;/
+	parts-of-any-step-count|core/test_lead|server/core/lead.c|s/model->run_id != message->run_id \|\|/false \|\|/
+	decision-for-any-shard|core/test_lead|server/core/lead.c|s/return shard->handle == message->handle \&\& shard->lead->message == NULL;/return true;/
+	overflowed-step-updates|core/test_lead|server/core/gate_decide.c|s/commit->empty |= decision->skip;/(void)0;/
+	closed-segments-have-parts|core/test_reference|server/core/gate_decide.c|s/bool has = b->touched == TOUCHED_ALL \|\| .*;/bool has = true;/
+	frozen-count-in-the-norm|core/test_reference|server/core/model.c|s/return optim != NULL \&\& optim_rule_push(optim->rule) != OPTIM_WEIGHTS;/return true;/
+	factors-share-a-kernel-call|core/test_reference|server/core/model.c|s/factor_of(commit, end) == factor_of(commit, i) \&\&$/true \&\&/
+	tensor-norm-ends-with-its-lane|core/test_reference|server/core/lead.c|/^static struct finding look_at_tensor/,/^}/s/->tensor == tensor)$/->tensor == tensor \&\& at->lane == begin.lane)/
+	cut-forced-before-the-decision|core/test_lead|server/core/cut.c|s/if (gate_decides(shard->gate))$/if (false)/
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
 	tensor-without-its-last-block|core/test_reference|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/
 	tensor-without-its-last-block-in-the-sim|sim/test_cluster|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/
@@ -54,6 +64,8 @@ mutants() {
 	held-tensor-commits|core/test_work|server/core/gate_tensor.c|s/if (held(gate, run))$/if (false)/
 	old-sums-for-parts-not-given|core/test_work|server/core/gate_tensor.c|/^static void fill_folded/,/^}/s/== TOUCHED_NONE)$/== TOUCHED_SOME)/
 	tensors-blocks-count-apart|core/test_reference|server/core/model_tensor.c|s/model->updates\[index + i\]++;/model->updates[index]++;/
+	tensor-forgets-its-factor|core/test_reference|server/core/model_tensor.c|s/u->commit.factors != NULL/false/
+	tensor-before-the-decision|core/test_reference|server/core/gate_tensor.c|s/!gate_decide_allows(gate, block))$/false)/
 	next-async-push-forgotten|core/test_reference|server/core/work.c|s/	gate_due(shard->gate, run.first);$//
 	END
 }

@@ -14,6 +14,8 @@
  *     reorder    connections run at their own speeds; on one, order is kept
  *     death      a worker's process dies, and another takes its rank
  *
+ * What lanes of a daemon tell each other is late and in any order, but never lost.
+ *
  * Training is sync, and a gradient is a function of (rank, step) and, in runs
  * without deaths, of the weights that the worker has pulled.  So what must come
  * out is known: the naive reference with the same gradients.  Nobody may hang: a
@@ -61,6 +63,13 @@ struct link {
 	uint64_t server_ms, client_ms; /* when each side learns of the cut; 0: knows */
 	uint32_t delay_ms;             /* this connection's speed */
 	struct pipe up, down;
+};
+
+/* A message from one lane to another of its daemon. */
+struct told {
+	struct lane_message *message;
+	uint32_t engine; /* that hears it */
+	uint64_t at_ms;
 };
 
 /* ---- workers ------------------------------------------------------------ */
@@ -120,10 +129,12 @@ struct sim {
 	struct outbox out;
 	struct link *links; /* [SIM_LINKS] */
 	uint32_t link_count;
+	struct told told[SIM_ENGINES]; /* one for each shard at most */
+	uint32_t told_count;
 	struct worker worker[SIM_WORKERS];
 	uint64_t processes;
 	/* what happened */
-	uint64_t faults, died, delivered, duplicated, timeouts;
+	uint64_t faults, died, delivered, duplicated, timeouts, clipped, overflowed;
 	char failure[512]; /* the first thing that must not happen; empty: none */
 };
 

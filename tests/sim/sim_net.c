@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/lane_message.h"
 #include "tests/sim/sim.h"
 
 static void release(struct buf *buf)
@@ -163,10 +164,32 @@ static bool has_room(void *user, const struct wait *wait)
 void net_send_down(struct sim *sim, uint32_t engine)
 {
 	const struct engine_room room = {has_room, sim};
+	struct lane_message *message;
 
 	do
 		send_entries(sim);
 	while (engine_answer(sim->engines[engine], &room, &sim->out));
+	while ((message = outbox_take_told(&sim->out)) != NULL) {
+		if (sim->told_count == SIM_ENGINES)
+			abort();
+		sim->told[sim->told_count++] =
+		        (struct told){message, engine / sim->lanes * sim->lanes + message->to,
+		                      sim->now_ms + rng_below(&sim->rng, rng_one_in(&sim->rng, 4) ? 300 : 3)};
+	}
+}
+
+/* At most one a turn, so that others may come in between. */
+static void hear(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->told_count; i++) {
+		struct told told = sim->told[i];
+		if (told.at_ms > sim->now_ms)
+			continue;
+		sim->told[i] = sim->told[--sim->told_count];
+		engine_hear(sim->engines[told.engine], told.message, sim->now_ms, &sim->out);
+		net_send_down(sim, told.engine);
+		return;
+	}
 }
 
 void net_send_kept(struct sim *sim, uint32_t engine)
@@ -239,6 +262,7 @@ void net_turn(struct sim *sim)
 		if (sim->links[i].used)
 			link_turn(sim, i);
 	}
+	hear(sim);
 }
 
 void net_fault(struct sim *sim)
@@ -264,4 +288,6 @@ void net_free(struct sim *sim)
 		pipe_empty(&sim->links[i].down);
 	}
 	free(sim->links);
+	for (uint32_t i = 0; i < sim->told_count; i++)
+		free(sim->told[i].message);
 }

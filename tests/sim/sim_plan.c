@@ -62,6 +62,18 @@ static void reference_groups(const struct sim *sim, struct reference *reference)
 		reference_group(reference, i, &sim->settings.groups.list[1].optim);
 }
 
+/* In every other run of one daemon. */
+static void plan_clip(struct sim *sim)
+{
+	static const double limits[] = {1e-2, 1, 50};
+	struct msg_clip *clip = &sim->settings.clip;
+
+	if (sim->daemons > 1 || rng_one_in(&sim->rng, 2))
+		return;
+	*(rng_one_in(&sim->rng, 2) ? &clip->norm : &clip->tensor_norm) = limits[rng_below(&sim->rng, 3)];
+	clip->norm_type = 1 + rng_below(&sim->rng, 2);
+}
+
 void plan_make(struct sim *sim)
 {
 	struct rng *rng = &sim->rng;
@@ -89,6 +101,7 @@ void plan_make(struct sim *sim)
 	sim->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
 	sim->settings.workers = sim->workers;
 	sim->settings.step_timeout_ms = 2500; /* shorter than what a death can take */
+	plan_clip(sim);
 	sim->preset = (struct engine_preset){"m", true, sim->settings};
 	uint64_t elements = layout_elements(sim->layout);
 	sim->first_weights = malloc(elements * sizeof(float));
@@ -110,6 +123,10 @@ void plan_gradient(const struct sim *sim, uint32_t rank, uint64_t step, const fl
 		if (!sim->deaths)
 			gradient[i] += 0.01f * weights[i];
 	}
+	/* Finite, and its sum over the ranks is not.  Values would become the weights. */
+	if ((sim->settings.clip.norm > 0 || sim->settings.clip.tensor_norm > 0) && step % 4 == 2 &&
+	    optim_rule_push(sim->settings.optim.rule) != OPTIM_WEIGHTS)
+		gradient[0] = 3e38f;
 }
 
 /* ---- what must come out ------------------------------------------------- */
@@ -123,6 +140,8 @@ static void train_reference(const struct sim *sim, struct reference *reference)
 	reference_init(reference, &sim->settings.optim, sim->counts, sim->tensor_count,
 	               sim->first_weights);
 	reference_groups(sim, reference);
+	if (sim->settings.clip.norm > 0 || sim->settings.clip.tensor_norm > 0)
+		reference_clip(reference, &sim->settings.clip, sim->layout);
 	for (uint32_t rank = 0; rank < sim->workers; rank++)
 		gradients[rank] = malloc(layout_elements(sim->layout) * sizeof(float));
 	for (uint64_t step = 0; step < sim->steps; step++) {
@@ -202,6 +221,8 @@ void plan_compare(struct sim *sim)
 		           reference.elements * sizeof(float)) != 0)
 			sim_fail(sim, "worker %u pulled other weights than the last step's", i);
 	}
+	sim->clipped = reference.clipped;
+	sim->overflowed = reference.overflowed;
 	reference_deinit(&reference);
 }
 

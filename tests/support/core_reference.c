@@ -1,9 +1,11 @@
 /* As plain as it gets: this is what the rest is measured against. */
 #include "tests/support/core_reference.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "optim/clip.h"
 #include "tests/support/core_world.h"
 
 static void *zeros(uint64_t count, size_t size)
@@ -37,6 +39,7 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->carries = zeros(tensor_count, sizeof(*reference->carries));
 	reference->optims = zeros(tensor_count, sizeof(struct optim *));
 	reference->shapes = zeros(tensor_count, sizeof(*reference->shapes));
+	reference->gave = zeros(tensor_count, sizeof(bool));
 	for (uint32_t i = 0; i < tensor_count; i++) {
 		reference->begin[i + 1] = reference->begin[i] + counts[i];
 		reference->shapes[i] = tensor_shape_of(&counts[i], 1);
@@ -65,6 +68,7 @@ void reference_deinit(struct reference *reference)
 	free(reference->sum);
 	free(reference->optims);
 	free(reference->shapes);
+	free(reference->gave);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(reference->slots[i]);
 }
@@ -80,7 +84,7 @@ static void update_whole(const struct optim *optim, const struct optim_scalars *
 	                              .shape = *shape,
 	                              .w = w,
 	                              .slots = slots,
-	                              .g = g,
+	                              .g = {g, 1.0f},
 	                              .scratch = scratch};
 
 	tensor_begin(&whole);
@@ -110,10 +114,11 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 		           reference->begin[tensor + 1] - begin);
 }
 
-static void step_tensor(struct reference *reference, uint32_t tensor,
-                        const struct reference_part *parts, uint32_t count, bool mean, double total)
+static void reduce_tensor(struct reference *reference, uint32_t tensor,
+                          const struct reference_part *parts, uint32_t count, bool mean, double total)
 {
 	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
+	float *sum = reference->sum + begin;
 	bool first = true;
 
 	for (uint32_t rank = 0; rank < count; rank++) {
@@ -124,12 +129,69 @@ static void step_tensor(struct reference *reference, uint32_t tensor,
 			continue;
 		for (uint64_t i = 0; i < n; i++) {
 			float scaled = factor * gradient[i];
-			reference->sum[i] = first ? scaled : reference->sum[i] + scaled;
+			sum[i] = first ? scaled : sum[i] + scaled;
 		}
 		first = false;
 	}
-	if (!first && n > 0)
-		update(reference, tensor, reference->sum);
+	reference->gave[tensor] = !first && n > 0;
+}
+
+/* ---- clipping ----------------------------------------------------------- */
+
+void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout)
+{
+	reference->clip = *clip;
+	reference->layout = layout;
+}
+
+static bool is_normed(const struct reference *reference, uint32_t tensor)
+{
+	const struct optim *optim = reference->optims[tensor];
+	return reference->gave[tensor] && optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
+}
+
+/* The norm of one tensor, or for UINT32_MAX of all. */
+static double norm_of(const struct reference *reference, uint32_t tensor)
+{
+	double p = reference->clip.norm_type != 0 ? reference->clip.norm_type : 2, parts = 0;
+	uint64_t begin = 0;
+
+	for (uint32_t i = 0; i < layout_segment_count(reference->layout); i++) {
+		const struct layout_segment *s = layout_segment(reference->layout, i);
+		if ((tensor == UINT32_MAX || s->tensor == tensor) && is_normed(reference, s->tensor))
+			parts = clip_join(parts, clip_part(OPTIM_ISA_BASE, reference->sum + begin, s->count, p), p);
+		begin += s->count;
+	}
+	return clip_norm(parts, p);
+}
+
+static void scale(struct reference *reference, uint32_t tensor, float factor)
+{
+	for (uint64_t i = reference->begin[tensor]; i < reference->begin[tensor + 1]; i++)
+		reference->sum[i] = factor * reference->sum[i];
+}
+
+/* False: the step is skipped. */
+static bool clip_step(struct reference *reference)
+{
+	const struct msg_clip *clip = &reference->clip;
+	double norm = clip->norm > 0 ? norm_of(reference, UINT32_MAX) : 0;
+	float least = 1;
+
+	for (uint32_t i = 0; i < reference->tensor_count; i++) {
+		if (!is_normed(reference, i))
+			continue;
+		double own = clip->norm > 0 ? norm : norm_of(reference, i);
+		float factor = clip_factor(own, clip->norm > 0 ? clip->norm : clip->tensor_norm);
+		if (!isfinite(own)) {
+			reference->overflowed++;
+			return false;
+		}
+		scale(reference, i, factor);
+		least = factor < least ? factor : least;
+	}
+	reference->clipped += least < 1;
+	return true;
 }
 
 void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
@@ -140,7 +202,13 @@ void reference_step(struct reference *reference, const struct reference_part *pa
 	for (uint32_t rank = 0; rank < count; rank++)
 		total += parts[rank].weight > 0 ? parts[rank].weight : 1.0;
 	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++)
-		step_tensor(reference, tensor, parts, count, mean, total);
+		reduce_tensor(reference, tensor, parts, count, mean, total);
+	if (reference->layout != NULL && !clip_step(reference))
+		return;
+	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++) {
+		if (reference->gave[tensor])
+			update(reference, tensor, reference->sum + reference->begin[tensor]);
+	}
 }
 
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor)

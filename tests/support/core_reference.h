@@ -3,7 +3,7 @@
  *
  * It knows tensors and ranks and nothing else: no blocks, segments, shards,
  * versions or messages.  A step takes, for each tensor, what some ranks have for
- * it, reduces that in rank order, and calls the rule over the whole tensor.  What
+ * it, reduces that in rank order, clips it, and calls the rule over the whole tensor.  What
  * the server does in pieces must come out the same, bit for bit.
  */
 #ifndef OPTD_TEST_CORE_REFERENCE_H
@@ -14,6 +14,8 @@
 
 #include "optim/optim.h"
 #include "optim/tensor.h"
+#include "proto/layout.h"
+#include "proto/msg.h"
 
 struct reference {
 	struct optim optim; /* of tensors that were given no other */
@@ -27,7 +29,11 @@ struct reference {
 	float *weights;
 	/* Zeros where a tensor has none; what is shorter than the tensor is at its begin. */
 	float *slots[OPTIM_SLOTS_MAX];
-	float *sum; /* of the tensor at hand */
+	float *sum;
+	bool *gave; /* [tensor_count] some rank has something for it in this step */
+	struct msg_clip clip;
+	const struct layout *layout; /* with clip: a norm is added up by its segments */
+	uint64_t clipped, overflowed; /* steps */
 };
 
 /* What one rank has for a step: gradients of the whole vector, of which those of
@@ -44,6 +50,9 @@ void reference_init(struct reference *reference, const struct optim *optim,
 void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim);
 /* Before any step: this tensor's shape, for rules that look at whole tensors. */
 void reference_shape(struct reference *reference, uint32_t tensor, const uint64_t *shape, uint32_t rank);
+/* Before any step: what a norm is held to, and the segments, kept, in whose order it is
+ * added up. */
+void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */

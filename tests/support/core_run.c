@@ -2,6 +2,7 @@
 #include "tests/support/core_run.h"
 
 #include <fnmatch.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "server/core/whole.h"
 #include "tests/support/core_world.h"
 
-static const char *const ENDPOINTS[LIMIT_LANES] = {"a", "b", "c", "d"};
+static const char *const ENDPOINTS[LIMIT_LANES] = {"a", "b", "c", "d", "e", "f", "g"};
 
 static void *new_array(uint64_t count, size_t size)
 {
@@ -186,6 +187,23 @@ static void choose_groups(struct run *run)
 	}
 }
 
+/* A norm needs all lanes, which one daemon has. */
+static void choose_clip(struct run *run)
+{
+	static const double limits[] = {1e-3, 0.1, 1, 30, 1000};
+	static const double types[] = {0, 0, 1, 2, 3, 1.5, INFINITY};
+	static const uint32_t lanes[] = {1, 2, 3, 7};
+	struct msg_clip *clip = &run->settings.clip;
+	struct rng *rng = &run->rng;
+
+	if (run->settings.mode != MSG_SYNC || rng_one_in(rng, 2))
+		return;
+	*(rng_one_in(rng, 2) ? &clip->norm : &clip->tensor_norm) = limits[rng_below(rng, 5)];
+	clip->norm_type = types[rng_below(rng, 7)];
+	run->daemons = 1;
+	run->lanes = lanes[rng_below(rng, 4)];
+}
+
 static void choose_settings(struct run *run, enum msg_mode mode)
 {
 	struct rng *rng = &run->rng;
@@ -208,6 +226,7 @@ static void choose_settings(struct run *run, enum msg_mode mode)
 		run->daemons = 1 + rng_below(rng, 3);
 		run->lanes = 1 + rng_below(rng, 3);
 	} while (run->daemons * run->lanes > 7);
+	choose_clip(run);
 	run->preset = (struct engine_preset){"m", true, run->settings};
 }
 
@@ -235,12 +254,14 @@ void run_init(struct run *run, uint64_t seed, enum msg_mode mode)
 		if (group != NULL)
 			reference_group(&run->reference, i, group->frozen ? NULL : &group->optim);
 	}
+	if (run->settings.clip.norm > 0 || run->settings.clip.tensor_norm > 0)
+		reference_clip(&run->reference, &run->settings.clip, run->layout);
 }
 
 void run_text(const struct run *run, char *text, size_t bytes)
 {
 	char optim[500];
-	groups_text(&run->settings.groups, &run->settings.optim, optim, sizeof(optim));
+	settings_describe(&run->settings, optim, sizeof(optim));
 	snprintf(text, bytes,
 	         "OPTD_SEED=%llu: %u tensors, %llu elements, %u blocks, %u daemons x %u lanes, %s, "
 	         "%s%s, %u workers, %s",
@@ -302,6 +323,7 @@ static void record(void *user, const struct model *model, const struct commit *c
 	                                    commit->contributor_count * sizeof(*commit->contributors));
 	kept->commit.present = copy_of(commit->present, (b->segment_count + 7) / 8);
 	kept->commit.values = copy_of(commit->values, value_count(model, commit) * sizeof(float));
+	kept->commit.factors = copy_of(commit->factors, b->segment_count * sizeof(float));
 	kept->commit.scalars =
 	        copy_of(commit->scalars, commit->scalars_count * sizeof(*commit->scalars));
 }
@@ -443,6 +465,7 @@ void run_deinit(struct run *run)
 		free((void *)(uintptr_t)run->commits[i].commit.contributors);
 		free((void *)(uintptr_t)run->commits[i].commit.present);
 		free((void *)(uintptr_t)run->commits[i].commit.values);
+		free((void *)(uintptr_t)run->commits[i].commit.factors);
 		free((void *)(uintptr_t)run->commits[i].commit.scalars);
 	}
 	free(run->commits);
@@ -533,6 +556,12 @@ static void compare_engine(const struct run *run, uint32_t index)
 		version *= run->settings.workers;
 	for (uint32_t i = 0; i < model->owned.count; i++)
 		assert_int_equal(model->versions[i], version);
+	const struct shard *shard = engine_find(run->engines[index], "m");
+	/* One without blocks takes no part. */
+	if (shard->lead == NULL || model->owned.count == 0)
+		return;
+	assert_int_equal(shard->counts.clipped, reference->clipped);
+	assert_int_equal(shard->counts.overflowed, reference->overflowed);
 }
 
 void run_compare(const struct run *run)

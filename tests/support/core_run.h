@@ -4,9 +4,10 @@
  * From one seed come a layout (from a few scalars to vectors and matrices of several
  * blocks, with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
  * lane an engine), workers, and for each step and rank the tensors it has
- * gradients for.  Pushes are cut into messages at random, arrive in a random order
- * between ranks, and now and then twice; updates of whole tensors are done in slices of
- * random sizes between them.  The reference sees the same steps.
+ * gradients for; in sync perhaps a limit on the norm.  Pushes are cut into messages at
+ * random, arrive in a random order between ranks, and now and then twice; updates of whole
+ * tensors are done in slices of random sizes between them, and what lanes tell each other
+ * arrives in a random order as well.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -43,6 +44,8 @@ struct run {
 	struct msg_opened opened[RUN_ENGINES][RUN_WORKERS];
 	struct buf_pool *pool;
 	struct outbox out;
+	struct lane_message *told[RUN_ENGINES]; /* on their way between lanes */
+	uint32_t told_count;
 	uint64_t requests, answered, duplicates;
 	float *weights; /* first ones */
 	float *gradients[RUN_WORKERS];

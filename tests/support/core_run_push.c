@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/core/lane_message.h"
 #include "tests/support/core_run.h"
 #include "tests/support/core_world.h"
 
@@ -155,10 +156,17 @@ static void read_some(struct run *run)
 
 static void read_answers(struct run *run, uint32_t engine)
 {
+	struct lane_message *told;
+
 	do
 		read_some(run);
 	while (engine_answer(run->engines[engine], NULL, &run->out) ||
 	       engine_answer_kept(run->engines[engine], NULL, &run->out));
+	while ((told = outbox_take_told(&run->out)) != NULL) {
+		/* One for each shard. */
+		assert_true(run->told_count < RUN_ENGINES);
+		run->told[run->told_count++] = told;
+	}
 }
 
 /* Slices of whole tensors' updates: some, or all there are. */
@@ -172,6 +180,17 @@ static void work(struct run *run, uint32_t engine, bool all)
 			break;
 		read_answers(run, engine);
 	}
+}
+
+/* One of those on their way between lanes arrives. */
+static void hear(struct run *run)
+{
+	uint32_t index = rng_below(&run->rng, run->told_count), to = run->told[index]->to;
+	struct lane_message *told = run->told[index];
+
+	run->told[index] = run->told[--run->told_count];
+	engine_hear(run->engines[to], told, 0, &run->out);
+	read_answers(run, to);
 }
 
 static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter)
@@ -227,7 +246,11 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 		for (uint32_t rank = first; rank < last; rank++)
 			left += queues[e][rank].count;
 	}
-	while (left > 0) {
+	while (left > 0 || run->told_count > 0) {
+		if (run->told_count > 0 && (left == 0 || rng_one_in(&run->rng, 4)))
+			hear(run);
+		if (left == 0)
+			continue;
 		uint32_t e = rng_below(&run->rng, engines);
 		uint32_t rank = first + rng_below(&run->rng, last - first);
 		struct queue *queue = &queues[e][rank];
@@ -244,6 +267,20 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 	}
 }
 
+/* Finite gradients whose sum is not, or has a norm beyond all others. */
+static void choose_giants(struct run *run)
+{
+	uint32_t tensor = rng_below(&run->rng, run->tensor_count);
+	const struct optim *optim = run->reference.optims[tensor];
+
+	if (run->reference.layout == NULL || !rng_one_in(&run->rng, 6) || optim == NULL ||
+	    optim_rule_push(optim->rule) == OPTIM_WEIGHTS || run->counts[tensor] == 0)
+		return;
+	uint64_t at = run->reference.begin[tensor] + rng_below(&run->rng, (uint32_t)run->counts[tensor]);
+	for (uint32_t rank = 0; rank < run->settings.workers; rank++)
+		run->gradients[rank][at] = 3e38f;
+}
+
 static void choose_gradients(struct run *run)
 {
 	uint64_t elements = layout_elements(run->layout);
@@ -257,6 +294,7 @@ static void choose_gradients(struct run *run)
 			run->has[rank][i] = !none && (all || rng_one_in(&run->rng, sparse));
 		run->samples[rank] = 1 + rng_below(&run->rng, 1000);
 	}
+	choose_giants(run);
 }
 
 static void step_reference_sync(struct run *run)

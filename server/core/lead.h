@@ -1,0 +1,44 @@
+/*
+ * Lead: who decides about a step as a whole.
+ *
+ * The owner of a model's block 0 is its lead.  A shard that has collected a step sends the
+ * parts of its segments there; when those of all shards have come, the lead joins them in
+ * the order of the segments, whichever came first, decides, and sends each shard the same
+ * decision, with which it commits its blocks.  So the bits depend neither on lanes nor on
+ * arrival, and a step is skipped on all shards or on none.
+ *
+ * Only models that clip a norm have any of this.
+ */
+#ifndef OPTD_CORE_LEAD_H
+#define OPTD_CORE_LEAD_H
+
+#include "server/core/lane_message.h"
+#include "server/core/model.h"
+
+struct engine;
+struct outbox;
+struct shard;
+
+/* What a shard keeps for it. */
+struct lead {
+	uint32_t lanes;
+	uint32_t sharers; /* lanes that have blocks of the model: the first ones */
+	struct lane_message *message; /* the shard's own; NULL while it is on its way */
+	struct lane_message **came;   /* [lanes] on the lead: who has collected the step */
+	uint32_t came_count;
+};
+
+/* Bytes that lead_new takes; 0 for a model whose steps are not decided as a whole. */
+uint64_t lead_bytes(const struct model_settings *settings, const struct layout *layout,
+                    struct model_place place);
+/* For a model that clips; NULL without memory. */
+struct lead *lead_new(const struct model *model);
+void lead_free(struct lead *lead);
+
+/* Something was taken in: if the shard has collected the step, says so to the lead. */
+void lead_collect(struct engine *engine, struct shard *shard, struct outbox *out);
+
+/* A message from another lane: takes it. */
+void lead_hear(struct engine *engine, struct lane_message *message, struct outbox *out);
+
+#endif
