@@ -52,7 +52,7 @@ runs() {
 	lion lr=0.0002 weight_decay=0.01
 	yogi lr=0.003
 	ftrl lr=0.1
-	lars lr=5 momentum=0.9 trust_coefficient=0.001
+	lars lr=1 momentum=0.9
 	lamb lr=0.003
 	adafactor lr=0.01
 	muon lr=0.02 weight_decay=0
