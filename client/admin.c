@@ -169,8 +169,9 @@ static void keep_report(struct call *call, uint32_t index, const struct msg *rep
 /* A row's texts, ended with NUL. */
 struct row_text {
 	char model[LIMIT_NAME_BYTES + 1];
-	char optimizer[LIMIT_TEXT_BYTES + 1];
+	char optimizer[LIMIT_TEXT_BYTES + 1], average[LIMIT_NAME_BYTES + 1];
 	char waiting[LIMIT_TEXT_BYTES + 1];
+	char tensor[LIMIT_NAME_BYTES + 1];
 };
 
 static void make_row(const struct wire_model_status *s, const char *endpoint, struct row_text *text,
@@ -205,6 +206,17 @@ static void make_row(const struct wire_model_status *s, const char *endpoint, st
 		.last_factor = s->last_factor,
 		.clipped = s->clipped,
 		.overflowed = s->overflowed,
+		.nonfinite = (optd_nonfinite)s->nonfinite,
+		.skipped = s->skipped.count,
+		.skipped_step = s->skipped.step,
+		.skipped_rank = s->skipped.rank == MSG_SKIPPED_SUM - 1 ? OPTD_NO_WORKER : s->skipped.rank,
+		.skipped_tensor = text_copy(s->skipped.tensor, text->tensor, sizeof(text->tensor)),
+		.zeroed = s->zeroed,
+		.loss_scale = s->scale,
+		.growth_tracker = s->growth_tracker,
+		.scaler = {s->loss_scale.init_scale, s->loss_scale.growth_factor, s->loss_scale.backoff_factor,
+	                   s->loss_scale.growth_interval},
+		.average = text_copy(s->average, text->average, sizeof(text->average)),
 	};
 }
 

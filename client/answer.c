@@ -35,8 +35,10 @@ int call_fill(optd_client *client, const struct inflight_request *request, struc
 	msg->step = call->step;
 	msg->base_version = call->base_version;
 	msg->min_version = call->min_version;
+	msg->source = call->source_of_pull;
 	msg->weight = call->weight;
 	msg->token = call->token;
+	verdict_fill(call, msg);
 	if (!call->route)
 		return 0;
 	const struct route_message *m = &call->route->messages[request->index];
@@ -54,6 +56,9 @@ static int take_weights(struct call *call, uint32_t index, const struct msg *rep
 	const struct route_message *m = &call->route->messages[index];
 	if (reply->payload_bytes != m->bytes)
 		return OPTD_MALFORMED;
+	/* A server that does not know averages gives what it has. */
+	if (reply->source != call->source_of_pull)
+		return OPTD_UNSUPPORTED;
 	route_scatter(call->route, m, reply->payload, call->targets ? call->targets : &call->target);
 	call->overwrote = call->in_place;
 	if (reply->version < call->version)
@@ -107,6 +112,8 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 		status = take_weights(call, index, reply);
 	if (status == OPTD_OK && call->seen)
 		note_version(&call->seen[lane->daemon], reply);
+	if (status == OPTD_OK && call->model)
+		verdict_answer(call, lane, reply);
 	if (status == OPTD_OK && call->answer)
 		call->answer(call, index, reply);
 	if (status < 0) {

@@ -109,7 +109,8 @@ static void activate(optd_client *client, struct call *call)
 	call->left = call->total;
 	if (call->model && is_push(call)) {
 		call->step = call->model->step;
-		call->base_version = call->model->version;
+		call->base_version = call->model->base_version;
+		verdict_begin(call);
 	}
 	if (call->left == 0)
 		call_complete(client, call);
@@ -186,6 +187,8 @@ void call_complete(optd_client *client, struct call *call)
 	if (call->status == 0 && call->version != UINT64_MAX &&
 	    (call->verb == MSG_PULL || call->verb == MSG_PUSH_PULL)) {
 		model->version = call->version;
+		if (call->source_of_pull == MSG_WEIGHTS)
+			model->base_version = call->version;
 		model->version_max = call->version_max;
 		model->info.ready = 1;
 		/* A reader has no steps of its own; what it has seen tells a rollback. */
@@ -217,8 +220,8 @@ void call_fail(optd_client *client, struct call *call, int status, const char *t
 int call_result(optd_client *client, const struct call *call)
 {
 	if (call->status < 0)
-		client_fail(client, call->status, "%s", call->error);
-	return call->status;
+		return client_fail(client, call->status, "%s", call->error);
+	return is_push(call) ? verdict_result(call) : call->status;
 }
 
 const char *call_heard(const struct call *call)

@@ -45,7 +45,7 @@ static int check_hyper(optd_client *client, const char *model, const optd_hyper 
 	return rc;
 }
 
-static int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count)
+int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count)
 {
 	if (count > LIMIT_HYPERS)
 		return client_fail(client, OPTD_TOO_LARGE, "%u hyper-parameters, at most %u are allowed", count,
@@ -167,6 +167,15 @@ static int check_known(optd_client *client, unsigned value, unsigned highest, co
 	return client_fail(client, OPTD_INVALID, "%s is %u, 0 to %u are allowed", what, value, highest);
 }
 
+static int check_scaler(optd_client *client, const char *model, const optd_scaler *scaler)
+{
+	if (!scaler || (isfinite(scaler->init_scale) && isfinite(scaler->growth_factor) &&
+	                isfinite(scaler->backoff_factor)))
+		return 0;
+	return client_fail(client, OPTD_HYPER, "model '%s': loss_scale has a setting that is not a finite number",
+	                   model);
+}
+
 int check_open_options(optd_client *client, const char *model, const optd_open_options *options)
 {
 	if (!options)
@@ -185,11 +194,17 @@ int check_open_options(optd_client *client, const char *model, const optd_open_o
 	if (rc == 0)
 		rc = check_clip(client, model, options);
 	if (rc == 0)
+		rc = average_check(client, model, options);
+	if (rc == 0)
 		rc = check_known(client, (unsigned)options->mode, OPTD_ASYNC, "mode");
 	if (rc == 0)
 		rc = check_known(client, (unsigned)options->reduce, OPTD_SUM, "reduce");
 	if (rc == 0)
 		rc = check_known(client, (unsigned)options->resume, OPTD_RESUME_MUST, "resume");
+	if (rc == 0)
+		rc = check_known(client, (unsigned)options->nonfinite, OPTD_ZERO, "nonfinite");
+	if (rc == 0)
+		rc = check_scaler(client, model, options->loss_scale);
 	if (rc == 0 && options->workers > LIMIT_WORKERS)
 		rc = client_fail(client, OPTD_TOO_LARGE, "model '%s': %u workers, at most %u are allowed",
 		                 model, options->workers, LIMIT_WORKERS);

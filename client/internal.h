@@ -9,11 +9,13 @@
  *     model.c    a model's lanes, routes and steps; restarts of its servers
  *     call.c     a call's life, from route to result
  *     answer.c   what its requests carry and its answers bring
+ *     verdict.c  gradients that are not finite, loss scales, how a step ended
  *     inplace.c  arrays that are gradient and weights at once
  *     push.c     the public calls on a model: push, pull, tickets
  *     init.c     first weights
  *     check.c    what the wire would refuse
  *     clip.c     clipping by a norm
+ *     average.c  an average of the weights: what is said of it
  *     admin.c    status, lanes, save, drop, goodbye
  *     error.c    sentences
  *
@@ -105,7 +107,14 @@ struct call {
 	struct inplace_array *shared; /* with in_place; owned */
 	uint32_t shared_count;
 	uint64_t step, base_version, min_version, token;
+	enum msg_source source_of_pull;
 	double weight;
+	double loss_scale;
+	bool poisoned; /* its gradient is not finite, and the step is to be skipped */
+	uint32_t poison_tensor;
+	/* What answers have said of its step. */
+	uint32_t skipped_rank_plus_one, skipped_tensor_plus_one;
+	uint64_t zeroed;
 
 	const char *name;       /* admin: the model, or "" */
 	const uint32_t *lanes;  /* admin, INIT without parts: lane of each message */
@@ -145,7 +154,14 @@ struct optd_model {
 	uint64_t seen_step; /* every lane has completed so many of this worker's */
 	uint64_t known_run;
 	double weight;
+	double loss_scale; /* as the program gave it; 0: it did not */
+	double next_scale; /* as the lead says; 0: the server keeps none */
+	uint64_t poison_step_plus_one; /* the last step that was pushed as not finite; 0: none */
+	uint32_t poison_tensor;
+	bool has_outcome;
+	optd_step_outcome outcome;
 	uint64_t version, version_max;
+	uint64_t base_version; /* of the weights that the program has */
 	optd_model_info info;
 	/* Arrays of a step that was broken off, part gradient, part weights. */
 	struct inplace_array *spoiled;
@@ -313,6 +329,34 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 void call_notice(optd_client *client, struct lane *lane, const struct inflight_request *request,
                  const struct msg *reply);
 
+/* ---- verdict.c -------------------------------------------------------- */
+
+/* Where a call's gradient is not finite, as far as it has been looked through. */
+struct verdict {
+	bool poisoned;
+	uint32_t tensor;
+};
+
+/* Looks through the gradient of the whole model, or of one tensor, as its policy has it.
+ * OPTD_NOT_FINITE, or 0 and what was found. */
+int verdict_check(optd_model *model, const float *gradient, struct verdict *verdict);
+int verdict_check_tensor(optd_model *model, uint32_t tensor, const float *gradient, struct verdict *verdict);
+/* A push is made: what its messages say of the gradient. */
+void verdict_mark(struct call *call, struct verdict verdict);
+/* Its step is known: one that was pushed as not finite before stays so, since servers may
+ * have heard it of some blocks. */
+void verdict_begin(struct call *call);
+void verdict_fill(const struct call *call, struct msg *msg);
+void verdict_answer(struct call *call, const struct lane *lane, const struct msg *reply);
+/* The result of a push that succeeded. */
+int verdict_result(const struct call *call);
+/* Whether the lead knows what the program asked for. */
+int verdict_known(optd_model *model, const struct msg_opened *lead);
+/* The model is open on all lanes: whether they are of one mind. */
+void verdict_settle(optd_model *model);
+/* The lead has opened the model, anew or again. */
+void verdict_opened(optd_model *model, const struct msg_opened *lead);
+
 /* ---- inplace.c -------------------------------------------------------- */
 
 /* Notes the arrays that a call uses for both: of these tensors, or, for NULL, the one of
@@ -337,6 +381,18 @@ int check_version(optd_model *model, uint64_t min_version);
 int check_clip(optd_client *client, const char *model, const optd_open_options *options);
 /* A server that does not know clipping passes over it, and would train without. */
 int check_clip_known(optd_model *model);
+
+/* Refuses hyper-parameters that are none. */
+int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count);
+
+/* ---- average.c -------------------------------------------------------- */
+
+/* The average that options name, checked like them; and as OPEN says it, kept.  False
+ * without memory. */
+int average_check(optd_client *client, const char *model, const optd_open_options *options);
+bool average_keep(struct keep *keep, const optd_open_options *options, struct msg_average *out);
+/* "ema decay=0.999 ...", or "". */
+void average_describe(const struct msg_average *average, char *text, size_t text_bytes);
 
 /* ---- finite.c --------------------------------------------------------- */
 

@@ -59,6 +59,11 @@ bool keep_schedule(struct keep *keep, struct msg_schedule_part *parts, uint32_t 
 	return true;
 }
 
+bool keep_average(struct keep *keep, struct msg_average *average)
+{
+	return keep_text(keep, &average->kind) && keep_hypers(keep, average->hypers, average->hyper_count);
+}
+
 static bool keep_group(struct keep *keep, struct msg_group *group)
 {
 	struct msg_hyper *hypers = keep_room(keep, group->hyper_count * sizeof(*hypers));

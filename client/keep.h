@@ -23,6 +23,7 @@ void keep_free(struct keep *keep);
 bool keep_text(struct keep *keep, struct msg_text *text);
 bool keep_hypers(struct keep *keep, struct msg_hyper *hypers, uint32_t count);
 bool keep_schedule(struct keep *keep, struct msg_schedule_part *parts, uint32_t count);
+bool keep_average(struct keep *keep, struct msg_average *average);
 bool keep_groups(struct keep *keep, const struct msg_group **groups, uint32_t count);
 
 #endif

@@ -252,6 +252,7 @@ static void take_rule(optd_model *model, const struct msg_rule *told)
 	model->rule_lost = !keep_text(keep, &rule->name) || !keep_text(keep, &rule->match) ||
 	                   !keep_hypers(keep, rule->hypers, rule->hyper_count) ||
 	                   !keep_schedule(keep, rule->schedule, rule->schedule_count) ||
+	                   !keep_average(keep, &rule->average) ||
 	                   !keep_groups(keep, &rule->groups, rule->group_count);
 }
 
@@ -263,6 +264,7 @@ static void take_lead(optd_model *model, const struct msg *reply)
 	text_copy(reply->opened.optimizer, info->optimizer, sizeof(info->optimizer));
 	text_copy(reply->text, info->attached, sizeof(info->attached));
 	take_rule(model, &reply->rule);
+	average_describe(&model->rule.average, info->average, sizeof(info->average));
 	if (model->layout || reply->payload_bytes == 0)
 		return;
 	struct layout *layout = NULL;
@@ -301,6 +303,8 @@ void model_opened(optd_model *model, struct lane *lane, const struct session_eve
 	case SESSION_OPENED:
 		/* The daemon has looked: nothing that was seen is lost. */
 		model->specs[lane->daemon].open.seen_epoch = lane->session.epoch;
+		if (lane == model->client->lanes[0])
+			verdict_opened(model, &reply->opened);
 		if (!model->known_run && lane == model->client->lanes[0])
 			take_lead(model, reply);
 		else if (event->restarted)
@@ -341,6 +345,7 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 		return client_fail(client, OPTD_MODEL_LOST, "%s", model->broken_text);
 	if (model->broken == OPTD_ROLLBACK) {
 		model->broken = 0;
+		model->poison_step_plus_one = 0;
 		model_advance(model, 0);
 		for (uint32_t i = 0; i < client->daemon_count; i++)
 			model->specs[i].open.seen_version = 0;

@@ -56,10 +56,15 @@ static void note_info(optd_model *model, const struct msg_opened *opened)
 	info->ready = opened->state == MSG_MODEL_READY;
 }
 
-/* A server that does not know groups passes over them, and would train without. */
-static int check_groups_known(optd_model *model)
+/* A server that does not know groups, or averages, passes over them, and would train without. */
+static int check_settings_known(optd_model *model)
 {
-	if (model->specs[0].open.group_count == 0 || model->rule.group_count > 0)
+	const struct msg_open *open = &model->specs[0].open;
+	if (open->average.kind.size > 0 && model->rule.average.kind.size == 0)
+		return client_fail(model->client, OPTD_UNSUPPORTED,
+		                   "model '%s' on %s: this server does not know averages of the weights: update it",
+		                   model->name, model_endpoint(model));
+	if (open->group_count == 0 || model->rule.group_count > 0)
 		return 0;
 	return client_fail(model->client, OPTD_UNSUPPORTED,
 	                   "model '%s' on %s: this server does not know parameter groups: update it",
@@ -79,9 +84,11 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 		return OPTD_NO_MEMORY;
 	const struct msg_opened *opened = &lead->slots[model->slot].opened;
 	note_info(model, opened);
-	rc = check_groups_known(model);
+	rc = check_settings_known(model);
 	if (rc == 0)
 		rc = check_clip_known(model);
+	if (rc == 0)
+		rc = verdict_known(model, opened);
 	if (rc < 0)
 		return rc;
 	if (opened->elements != layout_elements(model->layout))
@@ -117,7 +124,11 @@ static void adopt_settings(optd_model *model, const struct msg_opened *lead)
 		open->group_count = rule->group_count;
 		open->groups = rule->groups;
 		open->clip = rule->clip;
+		open->average = rule->average;
 		open->whole_settings = true;
+		if (lead->nonfinite != MSG_NONFINITE_UNSET)
+			open->nonfinite = lead->nonfinite;
+		open->loss_scale = lead->loss_scale;
 	}
 }
 
@@ -146,6 +157,7 @@ static int open_rest(optd_model *model, uint64_t deadline_ms)
 	if (rc < 0)
 		return rc;
 	model_take_steps(model);
+	verdict_settle(model);
 	model->known_run = model->info.run_id;
 	return 0;
 }

@@ -82,7 +82,15 @@ static bool keep_options(struct keep *keep, const optd_open_options *options, st
 	return keep_text(keep, &open->optimizer) && keep_text(keep, &open->match) &&
 	       keep_text(keep, &open->run) && keep_hypers(keep, open->hypers, open->hyper_count) &&
 	       keep_schedule(keep, open->schedule, open->schedule_count) &&
-	       keep_given_groups(keep, options, open);
+	       average_keep(keep, options, &open->average) && keep_given_groups(keep, options, open);
+}
+
+static struct msg_loss_scale loss_scale_of(const optd_scaler *given)
+{
+	if (!given)
+		return (struct msg_loss_scale){.given = false};
+	return (struct msg_loss_scale){true, given->init_scale, given->growth_factor, given->backoff_factor,
+	                               given->growth_interval};
 }
 
 /* With the numbers that take most: what does not fit a header then would be sent to nobody. */
@@ -153,6 +161,8 @@ int specs_make(optd_model *model, const optd_open_options *options)
 	spec->open.workers = options->workers;
 	spec->open.step_timeout_ms = options->step_timeout_ms;
 	spec->open.clip = (struct msg_clip){options->clip_norm, options->clip_norm_type, options->clip_tensor_norm};
+	spec->open.nonfinite = (enum msg_nonfinite)options->nonfinite;
+	spec->open.loss_scale = loss_scale_of(options->loss_scale);
 	rc = check_header(model, spec);
 	if (rc < 0)
 		return rc;

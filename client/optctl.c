@@ -26,7 +26,8 @@ static const char usage[] =
 	"usage: optctl [--server ENDPOINTS] [--timeout SECONDS] COMMAND ...\n"
 	"\n"
 	"  status [--json]                  models, steps, workers, who is missing\n"
-	"  export MODEL FILE.safetensors    the weights alone, for others to use\n"
+	"  export [--average] MODEL FILE.safetensors\n"
+	"                                   the weights alone, for others to use\n"
 	"  save [MODEL]                     a checkpoint now, of one model or of all;\n"
 	"                                   returns when it is on disk\n"
 	"  drop [--yes] MODEL               forget a model and its checkpoint, for good\n"
@@ -41,6 +42,7 @@ static const char usage[] =
 	"                          nobody listens, it fails at once\n"
 	"      --json              status as one JSON document, for programs\n"
 	"  -y, --yes               drop without asking\n"
+	"      --average           export the average of the weights that the model keeps\n"
 	"      --markdown          rules as a table for a page\n"
 	"      --version           print version, exit\n"
 	"  -h, --help              print this, exit\n"
@@ -255,7 +257,7 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 		{"server", required_argument, NULL, 's'}, {"timeout", required_argument, NULL, 't'},
 		{"json", no_argument, NULL, 'j'},         {"yes", no_argument, NULL, 'y'},
 		{"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
-		{"markdown", no_argument, NULL, 'm'},
+		{"markdown", no_argument, NULL, 'm'},      {"average", no_argument, NULL, 'a'},
 		{NULL, 0, NULL, 0},
 	};
 	int option;
@@ -278,6 +280,9 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 			break;
 		case 'm':
 			ctl->markdown = 1;
+			break;
+		case 'a':
+			ctl->average = 1;
 			break;
 		case 'v':
 			printf("optctl %s\n", optd_version());
@@ -374,5 +379,7 @@ int main(int argc, char **argv)
 		return misused("--yes is for drop, not for", command->name);
 	if (ctl.markdown && command->run != command_rules)
 		return misused("--markdown is for rules, not for", command->name);
+	if (ctl.average && command->run != command_export)
+		return misused("--average is for export, not for", command->name);
 	return run(&ctl, command, &argv[optind + 1]);
 }

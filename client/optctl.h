@@ -27,6 +27,7 @@ struct optctl {
 	int json; /* status */
 	int yes;  /* drop: do not ask */
 	int markdown; /* rules */
+	int average;  /* export */
 	optd_client *client;
 };
 

@@ -1,5 +1,5 @@
 /*
- * optctl export: a model's weights as a safetensors file, written aside, synced
+ * optctl export: a model's weights, or their average, as a safetensors file, written aside, synced
  * and renamed, so that the file is whole or not there.
  *
  * In sync mode the weights are all of one version: a pull that asks for a
@@ -40,10 +40,16 @@ struct export {
 
 /* ---- one version -------------------------------------------------------- */
 
+static int pull_once(const struct optctl *ctl, const struct export *e, uint64_t min_version)
+{
+	return ctl->average ? optd_pull_average(e->model, e->weights, min_version)
+	                    : optd_pull(e->model, e->weights, min_version);
+}
+
 /* Pulls until all blocks are of one version, or, in async, once. */
 static int pull(const struct optctl *ctl, struct export *e)
 {
-	int rc = optd_pull(e->model, e->weights, 0);
+	int rc = pull_once(ctl, e, 0);
 	optd_model_versions(e->model, &e->version, &e->version_max);
 	for (int i = 0; rc == 0 && i < ATTEMPTS; i++) {
 		if (e->version == e->version_max || e->info.mode == OPTD_ASYNC)
@@ -51,7 +57,7 @@ static int pull(const struct optctl *ctl, struct export *e)
 		/* First the version that is coming about; if training goes on past it,
 		 * ones further ahead, so that all blocks are asked for in time. */
 		optd_set_timeout(ctl->client, ATTEMPT_MS);
-		rc = optd_pull(e->model, e->weights, e->version_max + (uint64_t)i);
+		rc = pull_once(ctl, e, e->version_max + (uint64_t)i);
 		optd_model_versions(e->model, &e->version, &e->version_max);
 	}
 	if (rc == OPTD_TIMEOUT)
@@ -71,7 +77,8 @@ static int pull(const struct optctl *ctl, struct export *e)
 
 /* ---- the head ------------------------------------------------------------- */
 
-static int encode(struct export *e, const char *name, struct safetensors_tensor *tensors, uint32_t count)
+static int encode(struct export *e, const char *name, struct safetensors_tensor *tensors, uint32_t count,
+                  const char *average)
 {
 	char version[24], version_max[24];
 	for (uint32_t i = 0; i < count; i++) {
@@ -84,20 +91,24 @@ static int encode(struct export *e, const char *name, struct safetensors_tensor 
 	snprintf(version, sizeof(version), "%" PRIu64, e->version);
 	snprintf(version_max, sizeof(version_max), "%" PRIu64, e->version_max);
 	/* Nothing that differs from run to run: equal weights give equal files. */
-	const struct safetensors_text metadata[] = {
-		{"format", "pt"},       {"optd.model", name},          {"optd.step", version},
-		{"optd.torn", "true"},  {"optd.step_max", version_max},
-	};
-	uint32_t texts = e->version == e->version_max ? 3 : 5;
+	struct safetensors_text metadata[6] = {
+		{"format", "pt"}, {"optd.model", name}, {"optd.step", version}};
+	uint32_t texts = 3;
+	if (e->version != e->version_max) {
+		metadata[texts++] = (struct safetensors_text){"optd.torn", "true"};
+		metadata[texts++] = (struct safetensors_text){"optd.step_max", version_max};
+	}
+	if (average)
+		metadata[texts++] = (struct safetensors_text){"optd.average", average};
 	return safetensors_encode(tensors, count, metadata, texts, LIMIT_SAFETENSORS_HEADER, &e->head,
 	                          &e->head_bytes, e->why, sizeof(e->why));
 }
 
-static int make_head(struct export *e, const char *name)
+static int make_head(struct export *e, const char *name, const char *average)
 {
 	uint32_t count = optd_model_tensor_count(e->model);
 	struct safetensors_tensor *tensors = calloc(count, sizeof(*tensors));
-	int rc = tensors ? encode(e, name, tensors, count) : OPTD_NO_MEMORY;
+	int rc = tensors ? encode(e, name, tensors, count, average) : OPTD_NO_MEMORY;
 	free(tensors);
 	return rc;
 }
@@ -175,13 +186,17 @@ static int write_file(struct export *e, const char *path)
 
 /* ---- the command -------------------------------------------------------------- */
 
-static void report(const struct export *e, const char *path)
+static void report(const struct optctl *ctl, const struct export *e, const char *path)
 {
 	char count[OPTCTL_NUMBER_BYTES], size[OPTCTL_NUMBER_BYTES];
 	uint32_t tensors = optd_model_tensor_count(e->model);
 	printf("%s: %u tensor%s, %s parameters", path, tensors, tensors == 1 ? "" : "s",
 	       optctl_count(e->info.elements, count));
 	printf(", %s", optctl_bytes(e->head_bytes + e->data_bytes, size));
+	if (ctl->average) {
+		printf(", the average of its weights: ");
+		optctl_text(stdout, e->info.average);
+	}
 	if (e->version == e->version_max)
 		printf(", step %" PRIu64 "\n", e->version);
 	else
@@ -207,11 +222,11 @@ static int export(const struct optctl *ctl, struct export *e, const char *name, 
 		return OPTD_NO_MEMORY;
 	rc = pull(ctl, e);
 	if (rc == 0)
-		rc = make_head(e, name);
+		rc = make_head(e, name, ctl->average ? e->info.average : NULL);
 	if (rc == 0)
 		rc = write_file(e, path);
 	if (rc == 0)
-		report(e, path);
+		report(ctl, e, path);
 	return rc;
 }
 

@@ -11,11 +11,14 @@
 #include <string.h>
 
 #include "client/optctl.h"
+#include "client/optctl_finite.h"
+
+#define ROW_TEXTS 6
 
 /* A lane's row with texts of its own. */
 struct row {
 	optd_status_row at;
-	char *texts[4];
+	char *texts[ROW_TEXTS];
 };
 
 struct rows {
@@ -43,14 +46,16 @@ static void keep(void *user, const optd_status_row *from)
 	row->at.model = row->texts[1] = strdup(from->model);
 	row->at.optimizer = row->texts[2] = strdup(from->optimizer);
 	row->at.waiting = row->texts[3] = strdup(from->waiting);
-	for (int i = 0; i < 4; i++)
+	row->at.skipped_tensor = row->texts[4] = strdup(from->skipped_tensor);
+	row->at.average = row->texts[5] = strdup(from->average);
+	for (int i = 0; i < ROW_TEXTS; i++)
 		rows->failed |= !row->texts[i];
 }
 
 static void rows_free(struct rows *rows)
 {
 	for (size_t i = 0; i < rows->count; i++)
-		for (int k = 0; k < 4; k++)
+		for (int k = 0; k < ROW_TEXTS; k++)
 			free(rows->all[i].texts[k]);
 	free(rows->all);
 }
@@ -133,6 +138,7 @@ static optd_status_row sum(const struct rows *rows, size_t first)
 		total.pulls += row->pulls;
 		total.duplicates += row->duplicates;
 		total.refused += row->refused;
+		optctl_finite_add(&total, row);
 	}
 	return total;
 }
@@ -204,12 +210,18 @@ static void print_model(const optd_status_row *row)
 	printf("  optimizer   ");
 	optctl_text(stdout, row->optimizer);
 	printf("\n");
+	if (row->average[0]) {
+		printf("  average     ");
+		optctl_text(stdout, row->average);
+		printf("\n");
+	}
 	if (row->mode == OPTD_ASYNC)
 		printf("  workers     %u present, async\n", row->workers_present);
 	else
 		printf("  workers     %u of %u present, %s\n", row->workers_present, row->workers,
 		       mode_name(row));
 	print_clipping(row);
+	optctl_finite_print(row);
 	saved_text(row, text, sizeof(text));
 	printf("  saved       %s\n", text);
 	printf("  run         %016" PRIx64 "%s\n", row->run_id, row->restored ? ", from a checkpoint" : "");
@@ -275,11 +287,13 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_object_set_new(model, "restored", json_boolean(total.restored));
 	json_object_set_new(model, "mode", json_string(mode_name(&total)));
 	json_object_set_new(model, "optimizer", json_string(total.optimizer));
+	json_object_set_new(model, "average", json_string(total.average));
 	json_object_set_new(model, "elements", number(total.elements));
 	json_object_set_new(model, "tensors", number(total.tensors));
 	json_object_set_new(model, "blocks", number(total.blocks));
 	json_object_set_new(model, "workers", number(total.workers));
 	set_numbers(model, &total);
+	optctl_finite_json(model, &total);
 	for (size_t i = first; i < rows->count; i++) {
 		const optd_status_row *row = &rows->all[i].at;
 		if (strcmp(row->model, total.model) != 0)

@@ -20,7 +20,7 @@
  *     optd_close(&client);
  *
  * Results.  Every function that can fail returns OPTD_OK (0) or a negative
- * optd_status, and leaves a sentence about it in optd_error(): which server,
+ * optd_status (a push also OPTD_SKIPPED, which is positive), and leaves a sentence about it in optd_error(): which server,
  * which model, both values, what to do (optd_layout_add alone leaves none).  Outputs are written on success only;
  * weights that were being pulled when a call failed may be partly new.
  *
@@ -54,10 +54,11 @@ extern "C" {
 
 #define OPTD_VERSION "0.1.0"
 
-/* Status codes: 0 and the negative numbers of proto/status.h, repeated here so
- * that this header stands alone. */
+/* Status codes: those of proto/status.h that a function returns, repeated here so that
+ * this header stands alone.  What is not negative is no error. */
 #ifndef OPTD_PROTO_STATUS_H
 enum optd_status {
+	OPTD_SKIPPED = 3,
 	OPTD_OK = 0,
 	OPTD_INVALID = -1,
 	OPTD_UNSUPPORTED = -2,
@@ -220,6 +221,29 @@ typedef enum optd_resume {
 	OPTD_RESUME_MUST = 2,  /* OPTD_NO_MODEL unless it exists */
 } optd_resume;
 
+/* What becomes of a gradient that holds NaN or Inf.
+ * OPTD_SKIP_STEP (sync; the default there): the whole step is left out, for every worker:
+ *     weights and optimizer state stay as they are, and the next step begins.  Calls return
+ *     OPTD_SKIPPED, and optd_last_step says whose gradient it was.
+ * OPTD_REJECT (the default in async): the call is refused with OPTD_NOT_FINITE and sends
+ *     nothing.  In sync the others wait for this worker meanwhile.
+ * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were. */
+typedef enum optd_nonfinite {
+	OPTD_NONFINITE_DEFAULT = 0,
+	OPTD_SKIP_STEP = 1,
+	OPTD_REJECT = 2,
+	OPTD_ZERO = 3,
+} optd_nonfinite;
+
+/* A loss scale that the server keeps for all workers, by the names and with the defaults of
+ * torch.amp.GradScaler; 0 is the default. */
+typedef struct optd_scaler {
+	double init_scale;        /* 65536; a normal float32 */
+	double growth_factor;     /* 2; more than 1 */
+	double backoff_factor;    /* 0.5; between 0 and 1 */
+	uint32_t growth_interval; /* 2000 steps; at most 2^31 - 1 */
+} optd_scaler;
+
 /* What is left zero is taken from the server's config, from the model if it
  * exists, or has the default named here.  What is given and differs from what the
  * model has is OPTD_CONFLICT with both values. */
@@ -235,6 +259,10 @@ typedef struct optd_open_options {
 	uint32_t schedule_count;       /* at most 4; 0: a constant rate */
 	const optd_group *groups; /* a pattern that matches no tensor is OPTD_HYPER */
 	uint32_t group_count;     /* at most 8, which with all else fit a header of 4096 bytes */
+	const char *average; /* "ema" or "swa": an average of the weights that the server keeps beside
+	                        them, as torch.optim.swa_utils; NULL: none */
+	const optd_hyper *average_hypers; /* "start", "every"; ema: "decay", "num_updates" too */
+	uint32_t average_hyper_count;     /* at most 8 */
 	optd_mode mode;        /* default: sync */
 	optd_reduce reduce;    /* default: mean */
 	uint32_t workers;      /* ranks that make a step in sync; default 1 */
@@ -245,11 +273,15 @@ typedef struct optd_open_options {
 	/* Limits on the norm of a step's reduced gradient, in sync and with one server: of all
 	 * tensors together, as torch.nn.utils.clip_grad_norm_, or of each by itself, as Keras'
 	 * clipnorm; one of them, above 0; 0: none.  Frozen tensors, and those whose optimizer takes
-	 * weights, have no part.  A step whose norm is not finite updates nothing.  In async, or
+	 * weights, have no part.  A step whose norm is not finite is skipped for
+	 * every worker (OPTD_SKIPPED).  In async, or
 	 * with several servers: OPTD_HYPER, OPTD_UNSUPPORTED; there clip before you push. */
 	double clip_norm;
 	double clip_norm_type; /* 1 or more, or INFINITY for the largest element; 0: 2 */
 	double clip_tensor_norm;
+	optd_nonfinite nonfinite; /* default: OPTD_SKIP_STEP in sync, OPTD_REJECT in async */
+	const optd_scaler *loss_scale; /* the server keeps one: sync and OPTD_SKIP_STEP only; default
+	                                  NULL: none */
 } optd_open_options;
 
 typedef struct optd_model_info {
@@ -268,6 +300,11 @@ typedef struct optd_model_info {
 	 * run has left, from a checkpoint or not; "" where it made the model or joined
 	 * workers that are at it. */
 	char attached[256];
+	/* As pushes of this client are treated: OPTD_REJECT also where not all of the model's
+	 * servers know policies. */
+	optd_nonfinite nonfinite;
+	int keeps_loss_scale; /* see optd_loss_scale */
+	char average[160]; /* "ema decay=0.999 num_updates=0 start=0 every=1", or "": none is kept */
 } optd_model_info;
 
 /* Opens a model; a worker creates it if need be.  layout is borrowed for the call; a
@@ -298,7 +335,11 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
 /* One step: gradients in, weights after the step out; both `elements` long and in
  * the layout's order.  In sync mode returns when every rank has pushed this step.
  *
- * OPTD_NOT_FINITE: names the tensor and index; nothing was sent.
+ * OPTD_SKIPPED (positive): the step is over and was left out, since the gradient of a worker
+ * (this one or another) held NaN or Inf; weights are as they were.  Every worker's call returns
+ * it.  optd_last_step says whose it was.  Compute the next gradient and go on.
+ * OPTD_NOT_FINITE, where the model's policy is OPTD_REJECT: names the tensor and index;
+ * nothing was sent.
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
  * in the step and counts once; the same call made again waits again.
  * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's
@@ -308,7 +349,8 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  *
  * After a push that ended with OPTD_TIMEOUT or OPTD_STEP_TIMEOUT, or that optd_cancel gave
  * up, the next push is the SAME step.  Where the server already has the first one's
- * gradient for a block, that one counts, whatever the next push brings for it.
+ * gradient for a block, that one counts, whatever the next push brings for it.  Where the
+ * first one's was not finite, the step is skipped, whatever the next push brings.
  *
  * gradient and weights may be the same array.  If such a call fails after weights have
  * overwritten part of it, the gradient is gone: a push from that array is then
@@ -323,6 +365,10 @@ OPTD_API int optd_push(optd_model *model, const float *gradient);
  * that has none yet it waits for the first ones; if nobody gives them in time (the client's
  * timeout or the model's step_timeout) it ends with OPTD_TIMEOUT, which says so. */
 OPTD_API int optd_pull(optd_model *model, float *weights, uint64_t min_version);
+/* The average of the weights, of a model that keeps one: the same vector in the same order,
+ * and like optd_pull otherwise; optd_model_versions then speaks of the weights that are in it.
+ * Of a model that keeps none it is OPTD_INVALID.  push_pull always brings the weights. */
+OPTD_API int optd_pull_average(optd_model *model, float *weights, uint64_t min_version);
 
 /* The same for some tensors.  A push of some tensors is a whole step: this worker
  * has nothing for the others in it.  Tensors in ascending order, each once. */
@@ -336,6 +382,8 @@ OPTD_API int optd_push_pull_parts(optd_model *model, const optd_part *parts, uin
 OPTD_API int optd_push_parts(optd_model *model, const optd_part *parts, uint32_t count);
 OPTD_API int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t count,
                              uint64_t min_version);
+OPTD_API int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count,
+                                     uint64_t min_version);
 
 /* Versions the last completed pull or push_pull of this model brought: the lowest and
  * the highest over its blocks.  Equal in sync unless pulls raced with steps. */
@@ -344,6 +392,39 @@ OPTD_API void optd_model_versions(const optd_model *model, uint64_t *lowest, uin
 /* Samples behind the next pushes, for a weighted mean; 0: none given.  Either all
  * ranks give one in a step, or none. */
 OPTD_API int optd_set_weight(optd_model *model, double samples);
+
+/* What the loss of the next pushes was multiplied with, a normal float32 (1.2e-38 to
+ * 3.4e38); the server divides their gradients by it, in the pass that adds them up.  0: by
+ * nothing, or where the server keeps a scale, by that.  Workers may have scales of their
+ * own.  OPTD_INVALID for another number. */
+OPTD_API int optd_set_loss_scale(optd_model *model, double scale);
+
+/* What to multiply the next loss with.  Where the server keeps a scale (loss_scale of
+ * optd_open_options) it is that of the next step, as the last answer told it: it falls when
+ * a step is skipped and grows when none was for a while, as torch.amp.GradScaler's, and a
+ * push that begins states it by itself.  (Who computes a gradient before the push in front of
+ * it is done notes the scale then, and says so by optd_set_loss_scale.)  Elsewhere it is
+ * what optd_set_loss_scale was given, or 1. */
+OPTD_API double optd_loss_scale(const optd_model *model);
+
+/* In place of a rank: each worker's gradient was finite, and the norm of what they make
+ * together, to which the model holds its steps (clip_norm), was not. */
+#define OPTD_NO_WORKER UINT32_MAX
+
+/* How a step of this worker ended. */
+typedef struct optd_step_outcome {
+	uint64_t step;
+	int skipped;        /* a gradient was not finite */
+	uint32_t rank;      /* with skipped: the lowest rank whose was not, or OPTD_NO_WORKER */
+	const char *tensor; /* with skipped: its first such tensor, or "" if it did not say; good
+	                       as long as the model is open */
+	uint64_t zeroed;    /* elements of this worker's gradient that counted as 0; fewer where an
+	                       answer was lost on the way and came again */
+} optd_step_outcome;
+
+/* Of the last push whose result was returned, by the call itself or by optd_wait.  OPTD_INVALID
+ * before the first. */
+OPTD_API int optd_last_step(optd_model *model, optd_step_outcome *outcome);
 
 /* After OPTD_ROLLBACK or OPTD_MODEL_LOST every call on the model fails the same way until
  * the program has decided.  For ROLLBACK this accepts the server's state: returns
@@ -365,9 +446,10 @@ OPTD_API void optd_model_close(optd_model **model);
 OPTD_API int optd_start_push_pull(optd_model *model, const float *gradient, float *weights, optd_ticket *ticket);
 OPTD_API int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket);
 OPTD_API int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
+OPTD_API int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 
 /* Waits until the ticket is done, at most timeout_ms (0: the client's timeout), and
- * returns its result.  OPTD_TIMEOUT leaves it under way: wait again, or optd_cancel. A
+ * returns its result, which may be OPTD_SKIPPED.  OPTD_TIMEOUT leaves it under way: wait again, or optd_cancel. A
  * ticket whose result was returned is forgotten. */
 OPTD_API int optd_wait(optd_client *client, optd_ticket ticket, uint32_t timeout_ms);
 
@@ -424,6 +506,16 @@ typedef struct optd_status_row {
 	 * smaller; and how many updated nothing, because their norm was not finite. */
 	double last_norm, last_factor;
 	uint64_t clipped, overflowed;
+	optd_nonfinite nonfinite;
+	uint64_t skipped;            /* steps, since the daemon started; the last of them: */
+	uint64_t skipped_step;
+	uint32_t skipped_rank;       /* the lowest whose gradient was not finite, or OPTD_NO_WORKER */
+	const char *skipped_tensor;  /* its first such, or "" */
+	uint64_t zeroed;             /* elements that counted as 0 */
+	double loss_scale;           /* of the next step; 0: the server keeps none */
+	uint32_t growth_tracker;     /* steps since it changed, none of them skipped */
+	optd_scaler scaler;          /* its settings */
+	const char *average; /* "ema decay=0.999 ..." or "" */
 } optd_status_row;
 
 /* What a lane has counted since its daemon started. */

@@ -13,42 +13,15 @@ static uint64_t deadline_of(const optd_client *client)
 	return hub_now_ms() + client->timeout_ms;
 }
 
+/* What a pull asks for. */
+struct wanted {
+	uint64_t min_version;
+	enum msg_source source;
+};
+
+static const struct wanted NEWEST = {0, MSG_WEIGHTS};
+
 /* ---- checks ----------------------------------------------------------- */
-
-static int not_finite(optd_model *model, uint32_t tensor, uint64_t index, float value)
-{
-	const struct layout_tensor *t = layout_tensor(model->layout, tensor);
-	return client_fail(model->client, OPTD_NOT_FINITE,
-	                   "model '%s' on %s: the gradient of tensor '%s' is %g at index %llu of %llu; "
-	                   "nothing was sent",
-	                   model->name, model_endpoint(model), t->name, (double)value,
-	                   (unsigned long long)index, (unsigned long long)t->count);
-}
-
-/* The tensor that holds element `at` of the vector. */
-static uint32_t tensor_at(const struct layout *layout, uint64_t at)
-{
-	uint32_t low = 0, high = layout_tensor_count(layout) - 1;
-	while (low < high) {
-		uint32_t middle = low + (high - low + 1) / 2;
-		if (layout_tensor(layout, middle)->offset <= at)
-			low = middle;
-		else
-			high = middle - 1;
-	}
-	return low;
-}
-
-static int check_gradient(optd_model *model, const float *gradient)
-{
-	uint64_t count = layout_elements(model->layout);
-	uint64_t bad = finite_check(gradient, count);
-	if (bad == count)
-		return 0;
-	uint32_t tensor = tensor_at(model->layout, bad);
-	return not_finite(model, tensor, bad - layout_tensor(model->layout, tensor)->offset,
-	                  gradient[bad]);
-}
 
 static int check_worker(optd_model *model, const char *what)
 {
@@ -80,10 +53,11 @@ static int call_begin(struct call *call, const uint32_t *tensors, uint32_t count
 
 /* Checks a call and starts it. */
 static int start(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
-                 uint64_t min_version, struct call **out)
+                 struct wanted wanted, struct call **out)
 {
 	const struct route *route;
 	bool push = verb != MSG_PULL, pull = verb != MSG_PUSH;
+	struct verdict verdict = {0};
 	int rc = 0;
 	if (push)
 		rc = check_worker(model, "push");
@@ -92,11 +66,11 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 	if (rc == 0 && pull)
 		rc = check_pointer(model, weights, "weights");
 	if (rc == 0)
-		rc = check_version(model, min_version);
+		rc = check_version(model, wanted.min_version);
 	if (rc == 0 && push)
 		rc = inplace_check(model, gradient, layout_elements(model->layout));
 	if (rc == 0 && push)
-		rc = check_gradient(model, gradient);
+		rc = verdict_check(model, gradient, &verdict);
 	if (rc < 0)
 		return rc;
 	rc = model_route(model, &route);
@@ -110,8 +84,11 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 	call->source = gradient;
 	call->target = weights;
 	call->in_place = push && pull && gradient == weights;
-	call->min_version = min_version;
+	call->min_version = wanted.min_version;
+	call->source_of_pull = wanted.source;
 	call->weight = push ? model->weight : 0;
+	if (push)
+		verdict_mark(call, verdict);
 	rc = call_begin(call, NULL, 0);
 	if (rc == 0)
 		*out = call;
@@ -119,27 +96,32 @@ static int start(optd_model *model, enum msg_verb verb, const float *gradient, f
 }
 
 static int run(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
-               uint64_t min_version)
+               struct wanted wanted)
 {
 	struct call *call;
 	uint64_t deadline_ms = deadline_of(model->client);
-	int rc = start(model, verb, gradient, weights, min_version, &call);
+	int rc = start(model, verb, gradient, weights, wanted, &call);
 	return rc < 0 ? rc : call_finish(model->client, call, deadline_ms);
 }
 
 int optd_push_pull(optd_model *model, const float *gradient, float *weights)
 {
-	return run(model, MSG_PUSH_PULL, gradient, weights, 0);
+	return run(model, MSG_PUSH_PULL, gradient, weights, NEWEST);
 }
 
 int optd_push(optd_model *model, const float *gradient)
 {
-	return run(model, MSG_PUSH, gradient, NULL, 0);
+	return run(model, MSG_PUSH, gradient, NULL, NEWEST);
 }
 
 int optd_pull(optd_model *model, float *weights, uint64_t min_version)
 {
-	return run(model, MSG_PULL, NULL, weights, min_version);
+	return run(model, MSG_PULL, NULL, weights, (struct wanted){min_version, MSG_WEIGHTS});
+}
+
+int optd_pull_average(optd_model *model, float *weights, uint64_t min_version)
+{
+	return run(model, MSG_PULL, NULL, weights, (struct wanted){min_version, MSG_AVERAGE});
 }
 
 int optd_set_weight(optd_model *model, double samples)
@@ -160,6 +142,7 @@ struct some {
 	uint32_t *tensors;
 	const float **sources;
 	float **targets;
+	struct verdict verdict;
 };
 
 static void some_free(struct some *some)
@@ -169,7 +152,8 @@ static void some_free(struct some *some)
 	free(some->targets);
 }
 
-static int check_part(optd_model *model, const optd_part *parts, uint32_t i, enum msg_verb verb)
+static int check_part(optd_model *model, const optd_part *parts, uint32_t i, enum msg_verb verb,
+                      struct verdict *verdict)
 {
 	const optd_part *p = &parts[i];
 	uint32_t total = layout_tensor_count(model->layout);
@@ -189,10 +173,7 @@ static int check_part(optd_model *model, const optd_part *parts, uint32_t i, enu
 	if (verb == MSG_PULL)
 		return 0;
 	int rc = inplace_check(model, p->gradient, t->count);
-	if (rc < 0)
-		return rc;
-	uint64_t bad = finite_check(p->gradient, t->count);
-	return bad < t->count ? not_finite(model, p->tensor, bad, p->gradient[bad]) : 0;
+	return rc < 0 ? rc : verdict_check_tensor(model, p->tensor, p->gradient, verdict);
 }
 
 static int some_make(optd_model *model, const optd_part *parts, uint32_t count, enum msg_verb verb,
@@ -204,7 +185,7 @@ static int some_make(optd_model *model, const optd_part *parts, uint32_t count, 
 	if (!some->tensors || !some->sources || !some->targets)
 		return client_fail(model->client, OPTD_NO_MEMORY, "out of memory");
 	for (uint32_t i = 0; i < count; i++) {
-		int rc = check_part(model, parts, i, verb);
+		int rc = check_part(model, parts, i, verb, &some->verdict);
 		if (rc < 0)
 			return rc;
 		some->tensors[i] = parts[i].tensor;
@@ -223,7 +204,7 @@ static bool shares_array(const optd_part *parts, uint32_t count)
 }
 
 static int run_route(optd_model *model, enum msg_verb verb, const struct some *some, uint32_t count,
-                     uint64_t min_version, bool in_place)
+                     struct wanted wanted, bool in_place)
 {
 	optd_client *client = model->client;
 	const struct route *route;
@@ -238,26 +219,29 @@ static int run_route(optd_model *model, enum msg_verb verb, const struct some *s
 	call->sources = some->sources;
 	call->targets = some->targets;
 	call->in_place = in_place;
-	call->min_version = min_version;
+	call->min_version = wanted.min_version;
+	call->source_of_pull = wanted.source;
 	call->weight = verb != MSG_PULL ? model->weight : 0;
+	if (verb != MSG_PULL)
+		verdict_mark(call, some->verdict);
 	rc = call_begin(call, some->tensors, count);
 	return rc < 0 ? rc : call_finish(client, call, deadline_ms);
 }
 
 static int run_some(optd_model *model, enum msg_verb verb, const optd_part *parts, uint32_t count,
-                    uint64_t min_version)
+                    struct wanted wanted)
 {
 	struct some some = {0};
 	int rc = verb == MSG_PULL ? 0 : check_worker(model, "push");
 	if (rc == 0 && count > 0)
 		rc = check_pointer(model, parts, "parts");
 	if (rc == 0)
-		rc = check_version(model, min_version);
+		rc = check_version(model, wanted.min_version);
 	if (rc < 0)
 		return rc;
 	rc = some_make(model, parts, count, verb, &some);
 	if (rc == 0)
-		rc = run_route(model, verb, &some, count, min_version,
+		rc = run_route(model, verb, &some, count, wanted,
 		               verb == MSG_PUSH_PULL && shares_array(parts, count));
 	some_free(&some);
 	return rc;
@@ -265,26 +249,31 @@ static int run_some(optd_model *model, enum msg_verb verb, const optd_part *part
 
 int optd_push_pull_parts(optd_model *model, const optd_part *parts, uint32_t count)
 {
-	return run_some(model, MSG_PUSH_PULL, parts, count, 0);
+	return run_some(model, MSG_PUSH_PULL, parts, count, NEWEST);
 }
 
 int optd_push_parts(optd_model *model, const optd_part *parts, uint32_t count)
 {
-	return run_some(model, MSG_PUSH, parts, count, 0);
+	return run_some(model, MSG_PUSH, parts, count, NEWEST);
 }
 
 int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t count, uint64_t min_version)
 {
-	return run_some(model, MSG_PULL, parts, count, min_version);
+	return run_some(model, MSG_PULL, parts, count, (struct wanted){min_version, MSG_WEIGHTS});
+}
+
+int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count, uint64_t min_version)
+{
+	return run_some(model, MSG_PULL, parts, count, (struct wanted){min_version, MSG_AVERAGE});
 }
 
 /* ---- started calls ---------------------------------------------------- */
 
 static int started(optd_model *model, enum msg_verb verb, const float *gradient, float *weights,
-                   uint64_t min_version, optd_ticket *ticket)
+                   struct wanted wanted, optd_ticket *ticket)
 {
 	struct call *call;
-	int rc = start(model, verb, gradient, weights, min_version, &call);
+	int rc = start(model, verb, gradient, weights, wanted, &call);
 	if (rc < 0)
 		return rc;
 	*ticket = call->ticket;
@@ -296,15 +285,20 @@ static int started(optd_model *model, enum msg_verb verb, const float *gradient,
 
 int optd_start_push_pull(optd_model *model, const float *gradient, float *weights, optd_ticket *ticket)
 {
-	return started(model, MSG_PUSH_PULL, gradient, weights, 0, ticket);
+	return started(model, MSG_PUSH_PULL, gradient, weights, NEWEST, ticket);
 }
 
 int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket)
 {
-	return started(model, MSG_PUSH, gradient, NULL, 0, ticket);
+	return started(model, MSG_PUSH, gradient, NULL, NEWEST, ticket);
 }
 
 int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket)
 {
-	return started(model, MSG_PULL, NULL, weights, min_version, ticket);
+	return started(model, MSG_PULL, NULL, weights, (struct wanted){min_version, MSG_WEIGHTS}, ticket);
+}
+
+int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket)
+{
+	return started(model, MSG_PULL, NULL, weights, (struct wanted){min_version, MSG_AVERAGE}, ticket);
 }

@@ -61,6 +61,14 @@
  * and sums of them over all ranks are finite. */
 #define LIMIT_WEIGHT 9007199254740992.0
 
+/* What a loss may be multiplied with: the normal numbers of float32, as PyTorch keeps a
+ * scale, so that neither it nor what divides by it is zero or infinite. */
+#define LIMIT_LOSS_SCALE_MIN 1.1754943508222875e-38
+#define LIMIT_LOSS_SCALE_MAX 3.4028234663852886e38
+
+/* Steps before a loss scale grows: PyTorch counts them in 32 bits. */
+#define LIMIT_GROWTH_INTERVAL 2147483647u
+
 /* Requests of one session that wait: pulls for a later version, pushes for the
  * other ranks, of which a rank has one for each block at most.  A window of small ones;
  * of whole messages, models of billions. */
@@ -106,6 +114,9 @@
 
 /* Values of one: a number, a pair of betas, three coefficients of muon. */
 #define LIMIT_HYPER_VALUES 3u
+
+/* Settings of an average of the weights: two of ema, start and every, and room. */
+#define LIMIT_AVERAGE_HYPERS 8u
 
 /* A learning-rate schedule: stretches of it, parameters of each (onecycle has eight),
  * values of one (milestones). */

@@ -1,5 +1,7 @@
-/* Verbs by name, for people. */
+/* Verbs and policies by name. */
 #include "proto/msg.h"
+
+#include <string.h>
 
 const char *msg_verb_name(uint32_t verb)
 {
@@ -18,4 +20,21 @@ const char *msg_verb_name(uint32_t verb)
 	};
 
 	return verb < MSG_VERB_COUNT && names[verb] ? names[verb] : "?";
+}
+
+static const char *const policies[] = {
+        [MSG_SKIP_STEP] = "skip_step", [MSG_REJECT] = "reject", [MSG_ZERO] = "zero"};
+
+const char *msg_nonfinite_name(enum msg_nonfinite policy)
+{
+	return policy >= MSG_SKIP_STEP && policy <= MSG_ZERO ? policies[policy] : "?";
+}
+
+enum msg_nonfinite msg_nonfinite_find(struct msg_text name)
+{
+	for (enum msg_nonfinite i = MSG_SKIP_STEP; i <= MSG_ZERO; i++) {
+		if (strlen(policies[i]) == name.size && memcmp(policies[i], name.bytes, name.size) == 0)
+			return i;
+	}
+	return MSG_NONFINITE_UNSET;
 }

@@ -45,6 +45,9 @@ enum msg_place {
 };
 
 #define MSG_NO_RANK (-1)
+/* In place of a rank plus one: no worker's, but the norm of what they all pushed, is not
+ * finite. */
+#define MSG_SKIPPED_SUM (LIMIT_WORKERS + 1u)
 
 /* A run of whole blocks; or, with a mask, some segments of one block: bit i of
  * the mask (least significant first) is the block's i-th segment. */
@@ -57,7 +60,29 @@ struct msg_part {
 
 enum msg_mode { MSG_MODE_UNSET = 0, MSG_SYNC = 1, MSG_ASYNC = 2 };
 enum msg_reduce { MSG_REDUCE_UNSET = 0, MSG_MEAN = 1, MSG_SUM = 2 };
+/* Which vector a PULL is about. */
+enum msg_source { MSG_WEIGHTS = 0, MSG_AVERAGE = 1 };
 enum msg_resume { MSG_RESUME_AUTO = 0, MSG_RESUME_NEVER = 1, MSG_RESUME_MUST = 2 };
+
+/* What becomes of a gradient that holds NaN or Inf: the whole step is left out, the push
+ * is refused, or such elements count as 0. */
+enum msg_nonfinite {
+	MSG_NONFINITE_UNSET = 0,
+	MSG_SKIP_STEP = 1, /* sync only */
+	MSG_REJECT = 2,
+	MSG_ZERO = 3,
+};
+
+/* What a worker has found its gradient of a step to be. */
+enum msg_verdict { MSG_FINITE = 0, MSG_POISONED = 1 };
+
+/* A loss scale that the server keeps, under the names of torch.amp.GradScaler.  On its
+ * way 0 is PyTorch's default; a model has all of them. */
+struct msg_loss_scale {
+	bool given;
+	double init_scale, growth_factor, backoff_factor;
+	uint32_t growth_interval;
+};
 
 /* Text that need not end in NUL. */
 struct msg_text {
@@ -126,6 +151,13 @@ struct msg_clip {
 	double tensor_norm; /* of each tensor */
 };
 
+/* An average of the weights that the server keeps beside them; no kind: none is named. */
+struct msg_average {
+	struct msg_text kind;
+	uint32_t hyper_count;
+	struct msg_hyper hypers[LIMIT_AVERAGE_HYPERS];
+};
+
 struct msg_open {
 	struct msg_text model;
 	uint32_t daemon, daemons; /* place of this server in the worker's list */
@@ -152,8 +184,11 @@ struct msg_open {
 	struct msg_schedule_part schedule[LIMIT_SCHEDULE_PARTS];
 	uint32_t group_count;    /* 0: take the model's, but see whole_settings */
 	const struct msg_group *groups;
-	bool whole_settings; /* no schedule, groups and clipping but these: where none is, the model
-	                        must have none */
+	bool whole_settings; /* no schedule, groups, clipping, loss scale and average but these:
+	                        where none is, the model must have none */
+	enum msg_nonfinite nonfinite;
+	struct msg_loss_scale loss_scale;
+	struct msg_average average; /* no kind: take the model's, but see whole_settings */
 };
 
 enum msg_model_state {
@@ -181,6 +216,9 @@ struct msg_opened {
 	struct msg_text optimizer; /* "adam match=torch2 lr=0.001 ...", for people */
 	uint64_t elements;
 	uint32_t tensors;
+	enum msg_nonfinite nonfinite; /* UNSET: of a daemon that tells none, or one not known here */
+	struct msg_loss_scale loss_scale; /* given: the server keeps one, and */
+	double loss_scale_now;            /* this is that of the next step */
 };
 
 /* OPENED's optimizer as OPEN takes it.  Beside struct msg_opened, which sessions keep
@@ -196,6 +234,7 @@ struct msg_rule {
 	uint32_t group_count;
 	const struct msg_group *groups;
 	struct msg_clip clip;
+	struct msg_average average; /* no kind: the model has none */
 };
 
 struct msg_named {
@@ -229,10 +268,20 @@ struct msg {
 	uint64_t step;         /* PUSH*: the step; replies: steps completed */
 	uint64_t base_version; /* what the gradient was computed on */
 	uint64_t min_version;  /* PULL: wait until each block has seen so many updates */
+	enum msg_source source; /* PULL: of what; its reply: likewise */
 	uint64_t version;      /* replies: lowest version over the parts */
 	uint64_t version_max;  /* replies: highest */
 	uint64_t token;        /* INIT */
 	double weight;         /* of this contribution (samples); 0: not given */
+	double loss_scale;     /* PUSH*: what the loss was multiplied with; 0: nothing */
+	enum msg_verdict verdict; /* PUSH*, CLOSE_STEP: on all of a step's messages */
+	uint32_t poison_tensor_plus_one; /* POISONED: the first tensor; 0: not said */
+	/* Replies to PUSH*, CLOSE_STEP: */
+	uint32_t skipped_rank_plus_one; /* the step was skipped for this rank, or MSG_SKIPPED_SUM; 0: it
+	                                   was not */
+	uint32_t skipped_tensor_plus_one;
+	uint64_t zeroed;        /* elements of this push that counted as 0 */
+	double next_loss_scale; /* where the server keeps one; 0: it does not */
 	uint32_t part_count;
 	struct msg_part parts[LIMIT_PARTS];
 	enum dtype dtype;
@@ -256,5 +305,9 @@ struct msg {
 
 /* Constant name of a verb ("PUSH_PULL"), "?" for others. */
 const char *msg_verb_name(uint32_t verb);
+
+/* "skip_step", "reject", "zero", "?" for others; and back, UNSET for another word. */
+const char *msg_nonfinite_name(enum msg_nonfinite policy);
+enum msg_nonfinite msg_nonfinite_find(struct msg_text name);
 
 #endif

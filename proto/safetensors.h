@@ -95,7 +95,7 @@ const struct safetensors_tensor *safetensors_tensors(const struct safetensors *h
 const struct safetensors_tensor *safetensors_find(const struct safetensors *head, const char *name);
 /* The text under this key of "__metadata__", or NULL. */
 const char *safetensors_metadata(const struct safetensors *head, const char *key);
-/* All of them; their values are those of safetensors_metadata. */
+/* All of them, in the order of the file; their values are those of safetensors_metadata. */
 const struct safetensors_text *safetensors_texts(const struct safetensors *head, uint32_t *count);
 
 #endif

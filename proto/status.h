@@ -4,8 +4,9 @@
  * The same number travels on the wire, is returned by every function that can
  * fail, and is handed to callers of the C and Python libraries.  Zero is
  * success, negative numbers are errors, and the few positive numbers are
- * notices: they speak of a request that is still under way.  Numbers are never
- * reused.
+ * notices: they speak of a request that is still under way.  SKIPPED is the
+ * library's: a call that succeeded, and more to be known of it.  Numbers are
+ * never reused.
  */
 #ifndef OPTD_PROTO_STATUS_H
 #define OPTD_PROTO_STATUS_H
@@ -15,6 +16,7 @@
 	ROW(OK, 0, "success") \
 	ROW(FOLDED, 1, "the bytes are taken in; the answer follows") \
 	ROW(WAITING, 2, "still waiting") \
+	ROW(SKIPPED, 3, "the step was skipped: a gradient holds NaN or Inf") \
 	ROW(INVALID, -1, "an argument is not valid") \
 	ROW(UNSUPPORTED, -2, "the server does not know this request") \
 	ROW(PROTOCOL, -3, "the two sides speak different protocol versions") \

@@ -35,6 +35,9 @@ SAME(MODE__MODE_SYNC, MSG_SYNC);
 SAME(MODE__MODE_ASYNC, MSG_ASYNC);
 SAME(REDUCE__REDUCE_MEAN, MSG_MEAN);
 SAME(REDUCE__REDUCE_SUM, MSG_SUM);
+SAME(VERDICT__VERDICT_POISONED, MSG_POISONED);
+SAME(SOURCE__SOURCE_WEIGHTS, MSG_WEIGHTS);
+SAME(SOURCE__SOURCE_AVERAGE, MSG_AVERAGE);
 SAME(RESUME__RESUME_NEVER, MSG_RESUME_NEVER);
 SAME(RESUME__RESUME_MUST, MSG_RESUME_MUST);
 SAME(MODEL_STATE__STATE_READY, MSG_MODEL_READY);
@@ -84,6 +87,7 @@ static void scalars_read(const Optd__V1__Header *in, struct msg *out)
 	out->step = in->step;
 	out->base_version = in->base_version;
 	out->min_version = in->min_version;
+	out->source = (enum msg_source)in->source;
 	out->version = in->version;
 	out->version_max = in->version_max;
 	out->token = in->token;
@@ -93,6 +97,7 @@ static void scalars_read(const Optd__V1__Header *in, struct msg *out)
 	out->checksum = in->checksum;
 	out->payload_bytes = in->payload_bytes;
 	out->text = wire_text(in->text);
+	wire_finite_read(in, out);
 }
 
 static int checksum_check(const struct msg *msg, const struct refusal *why)
@@ -175,6 +180,7 @@ static void scalars_write(const struct msg *msg, Optd__V1__Header *out)
 	out->step = msg->step;
 	out->base_version = msg->base_version;
 	out->min_version = msg->min_version;
+	out->source = (Optd__V1__Source)msg->source;
 	out->version = msg->version;
 	out->version_max = msg->version_max;
 	out->token = msg->token;
@@ -184,6 +190,7 @@ static void scalars_write(const struct msg *msg, Optd__V1__Header *out)
 	out->checksum = msg->checksum;
 	out->payload_bytes = msg->payload_bytes;
 	out->text = wire_clip(msg->text, LIMIT_TEXT_BYTES);
+	wire_finite_write(msg, out);
 }
 
 /* Everything that one header points to while it is packed. */

@@ -90,6 +90,18 @@ struct wire_model_status {
 	 * many were made smaller, or skipped because their norm was not finite. */
 	double last_norm, last_factor;
 	uint64_t clipped, overflowed;
+	struct wire_skipped {
+		uint64_t count;         /* of steps; the last of them: */
+		uint64_t step;
+		uint32_t rank;          /* the lowest whose gradient was not finite */
+		struct msg_text tensor; /* its first such; empty: it did not say */
+	} skipped;
+	uint64_t zeroed; /* elements that counted as 0 */
+	enum msg_nonfinite nonfinite; /* UNSET: of a daemon that has none */
+	struct msg_loss_scale loss_scale;
+	double scale;            /* now; 0: the server keeps none */
+	uint32_t growth_tracker;
+	struct msg_text average;   /* "ema decay=0.999 ...", or empty */
 };
 
 /* Appends one record at buffer; returns bytes written, 0 if it does not fit. */

@@ -113,7 +113,12 @@ static int open_read(const Optd__V1__Open *in, struct wire_arena *arena, struct 
 	out->wants_init = in->wants_init != 0;
 	out->whole_settings = in->whole_settings != 0;
 	out->clip = wire_norms_of_open(in);
-	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	wire_loss_scale_read(in->loss_scale, &out->loss_scale);
+	int rc = wire_nonfinite_read(in->nonfinite, &out->nonfinite, why);
+	if (rc == 0)
+		rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	if (rc == 0)
+		rc = wire_average_read(in->average, &out->average, why);
 	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
 	return rc < 0 ? rc
@@ -140,6 +145,10 @@ static void opened_read(const Optd__V1__Opened *in, struct msg_opened *out)
 	out->optimizer = wire_text(in->optimizer);
 	out->elements = in->elements;
 	out->tensors = in->tensors;
+	/* One that is not known here is none: whoever pushes looks before it sends. */
+	out->nonfinite = msg_nonfinite_find(wire_text(in->nonfinite));
+	wire_loss_scale_read(in->loss_scale, &out->loss_scale);
+	out->loss_scale_now = in->loss_scale_now;
 }
 
 static int rule_read(const Optd__V1__Opened *in, struct wire_arena *arena, struct msg_rule *out,
@@ -150,6 +159,8 @@ static int rule_read(const Optd__V1__Opened *in, struct wire_arena *arena, struc
 	out->whole = in->whole != 0;
 	out->clip = wire_norms_of_opened(in);
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
+	if (rc == 0)
+		rc = wire_average_read(in->average, &out->average, why);
 	if (rc == 0)
 		rc = wire_schedule_read(in->schedule, in->n_schedule, out->schedule, &out->schedule_count, why);
 	return rc < 0 ? rc
@@ -302,6 +313,9 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->wants_init = in->wants_init;
 	out->whole_settings = in->whole_settings;
 	wire_norms_to_open(&in->clip, out);
+	out->nonfinite = wire_nonfinite_write(in->nonfinite);
+	out->loss_scale = wire_loss_scale_write(&in->loss_scale, &body->loss_scale);
+	out->average = wire_average_write(&in->average, &body->average);
 	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;
 	wire_hypers_write(in->hypers, in->hyper_count, &body->rule);
@@ -317,6 +331,7 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 	out->whole = in->whole;
 	wire_norms_to_opened(&in->clip, out);
 	out->rule = wire_clip(in->name, LIMIT_NAME_BYTES);
+	out->average = wire_average_write(&in->average, &body->average);
 	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
 	out->hypers = body->rule.hyper_pointers;
 	out->n_hypers = in->hyper_count;
@@ -326,8 +341,10 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 	wire_schedule_write(in->schedule, in->schedule_count, &body->rule);
 }
 
-static void opened_write(const struct msg_opened *in, Optd__V1__Opened *out)
+static void opened_write(const struct msg_opened *in, struct wire_body *body)
 {
+	Optd__V1__Opened *out = &body->opened;
+
 	optd__v1__opened__init(out);
 	out->model = in->model;
 	out->layout = in->layout;
@@ -347,6 +364,9 @@ static void opened_write(const struct msg_opened *in, Optd__V1__Opened *out)
 	out->optimizer = wire_clip(in->optimizer, LIMIT_NAME_BYTES);
 	out->elements = in->elements;
 	out->tensors = in->tensors;
+	out->nonfinite = wire_nonfinite_write(in->nonfinite);
+	out->loss_scale = wire_loss_scale_write(&in->loss_scale, &body->loss_scale);
+	out->loss_scale_now = in->loss_scale_now;
 }
 
 static void named_write(const struct msg_named *in, Optd__V1__Named *out)
@@ -384,7 +404,7 @@ void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__He
 		break;
 	case MSG_OPEN:
 		if (msg->reply) {
-			opened_write(&msg->opened, &body->opened);
+			opened_write(&msg->opened, body);
 			rule_write(&msg->rule, body);
 			header->opened = &body->opened;
 		} else {

@@ -23,6 +23,12 @@ struct wire_groups {
 	struct wire_rule rules[LIMIT_GROUPS];
 };
 
+struct wire_average {
+	Optd__V1__Average average;
+	Optd__V1__Hyper hypers[LIMIT_AVERAGE_HYPERS];
+	Optd__V1__Hyper *pointers[LIMIT_AVERAGE_HYPERS];
+};
+
 struct wire_body {
 	union {
 		Optd__V1__Hello hello;
@@ -32,10 +38,12 @@ struct wire_body {
 		Optd__V1__Named named;
 		Optd__V1__LaneStatus lane_status;
 	};
+	Optd__V1__LossScale loss_scale;
 	union {
 		ProtobufCBinaryData endpoints[LIMIT_LANES];
 		struct wire_rule rule;
 	};
+	struct wire_average average;
 };
 
 /* Copies the body that belongs to out's verb; refuses one that is missing or
@@ -56,6 +64,22 @@ struct msg_clip wire_norms_of_open(const Optd__V1__Open *in);
 struct msg_clip wire_norms_of_opened(const Optd__V1__Opened *in);
 void wire_norms_to_open(const struct msg_clip *in, Optd__V1__Open *out);
 void wire_norms_to_opened(const struct msg_clip *in, Optd__V1__Opened *out);
+/* ---- wire_finite.c: verdicts and loss scales ---- */
+
+void wire_finite_read(const Optd__V1__Header *in, struct msg *out);
+void wire_finite_write(const struct msg *in, Optd__V1__Header *out);
+/* A word of a later version is OPTD_UNSUPPORTED, with those there are. */
+int wire_nonfinite_read(ProtobufCBinaryData in, enum msg_nonfinite *out, const struct refusal *why);
+ProtobufCBinaryData wire_nonfinite_write(enum msg_nonfinite policy);
+void wire_loss_scale_read(const Optd__V1__LossScale *in, struct msg_loss_scale *out);
+/* Laid out in room, or NULL where none is given. */
+Optd__V1__LossScale *wire_loss_scale_write(const struct msg_loss_scale *in, Optd__V1__LossScale *room);
+
+/* ---- wire_average.c ---- */
+
+int wire_average_read(const Optd__V1__Average *in, struct msg_average *out, const struct refusal *why);
+/* Its message, laid out in `room`; NULL for none. */
+Optd__V1__Average *wire_average_write(const struct msg_average *in, struct wire_average *room);
 
 /* ---- shared by wire_body.c and wire_group.c ---- */
 

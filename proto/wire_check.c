@@ -76,7 +76,7 @@ static int check_numbers(const struct msg *msg, const struct refusal *why)
 		return refuse(why, OPTD_MALFORMED, "weight %g is not a number from 0 to 2^53", msg->weight);
 	if (!msg->reply && msg->status != OPTD_OK)
 		return refuse(why, OPTD_MALFORMED, "a request with status %" PRId32, msg->status);
-	return 0;
+	return wire_finite_check(msg, why);
 }
 
 static int check_kinds(const struct msg *msg, const struct refusal *why)
@@ -90,6 +90,11 @@ static int check_kinds(const struct msg *msg, const struct refusal *why)
 		rc = wire_check_known(msg->place, MSG_INLINE, "place", why);
 	if (rc == 0)
 		rc = wire_check_known(msg->dtype, DTYPE_F32, "dtype", why);
+	if (rc == 0)
+		rc = wire_check_known(msg->source, MSG_AVERAGE, "source", why);
+	/* Passed over, it would bring the weights to one who takes them for something else. */
+	if (rc == 0 && msg->verb == MSG_PUSH_PULL && msg->source != MSG_WEIGHTS)
+		rc = refuse(why, OPTD_UNSUPPORTED, "PUSH_PULL of an average: it brings the weights, PULL the average");
 	return rc;
 }
 

@@ -109,6 +109,14 @@ static int check_groups(const struct msg_group *groups, uint32_t count, const st
 	return rc;
 }
 
+static int check_average(const struct msg_average *average, const struct refusal *why)
+{
+	int rc = wire_check_text(average->kind, LIMIT_NAME_BYTES, "an average's kind", why);
+	if (rc == 0 && average->kind.size == 0 && average->hyper_count > 0)
+		rc = refuse(why, OPTD_MALFORMED, "an average with settings, but without a kind");
+	return rc == 0 ? check_hypers(average->hypers, average->hyper_count, why) : rc;
+}
+
 static int check_open_settings(const struct msg_open *open, const struct refusal *why)
 {
 	int rc = wire_check_known(open->resume, MSG_RESUME_MUST, "resume", why);
@@ -120,11 +128,15 @@ static int check_open_settings(const struct msg_open *open, const struct refusal
 		rc = refuse(why, OPTD_MALFORMED, "%" PRIu32 " workers, at most %u are allowed",
 		            open->workers, LIMIT_WORKERS);
 	if (rc == 0)
+		rc = wire_loss_scale_check(&open->loss_scale, why);
+	if (rc == 0)
 		rc = check_hypers(open->hypers, open->hyper_count, why);
 	if (rc == 0)
 		rc = check_schedule(open->schedule, open->schedule_count, why);
 	if (rc == 0)
 		rc = wire_check_norms(&open->clip, why);
+	if (rc == 0)
+		rc = check_average(&open->average, why);
 	return rc == 0 ? check_groups(open->groups, open->group_count, why) : rc;
 }
 
@@ -167,6 +179,8 @@ static int check_rule(const struct msg_rule *rule, const struct refusal *why)
 		rc = check_schedule(rule->schedule, rule->schedule_count, why);
 	if (rc == 0)
 		rc = wire_check_norms(&rule->clip, why);
+	if (rc == 0)
+		rc = check_average(&rule->average, why);
 	return rc == 0 ? check_groups(rule->groups, rule->group_count, why) : rc;
 }
 
@@ -196,6 +210,9 @@ static int check_opened(const struct msg *msg, const struct refusal *why)
 		return refuse(why, OPTD_MALFORMED, "a model of %" PRIu64 " elements, %" PRIu32
 		              " tensors and %" PRIu32 " workers is beyond the limits",
 		              opened->elements, opened->tensors, opened->workers);
+	rc = wire_scale_now_check(opened, why);
+	if (rc < 0)
+		return rc;
 	return check_rule(&msg->rule, why);
 }
 

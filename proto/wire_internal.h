@@ -5,6 +5,8 @@
  *     wire_body.c      the body of a header: HELLO, OPEN and their answers
  *     wire_group.c     the part of it about parameter groups
  *     wire_norms.c     the part of it about clipping
+ *     wire_finite.c    what is about NaN, skipped steps and loss scales
+ *     wire_average.c   the part of it about averages
  *     wire_check.c     whether a struct msg from a peer may be believed;
  *                      wire_check_body.c is the part about bodies
  *     wire_arena.c     memory for unpacking
@@ -70,6 +72,11 @@ int wire_check_counter(uint64_t value, const char *what, const struct refusal *w
 int wire_check_norms(const struct msg_clip *clip, const struct refusal *why);
 /* The part of wire_check about the body. */
 int wire_check_body(const struct msg *msg, const struct refusal *why);
+
+/* The parts of it about verdicts and loss scales (wire_finite.c). */
+int wire_finite_check(const struct msg *msg, const struct refusal *why);
+int wire_loss_scale_check(const struct msg_loss_scale *settings, const struct refusal *why);
+int wire_scale_now_check(const struct msg_opened *opened, const struct refusal *why);
 
 /* The record at *at: sets *record and *record_bytes and moves *at behind it.
  * Returns 1, 0 at the end, OPTD_MALFORMED if it is cut off or larger than a

@@ -1,11 +1,37 @@
 /* STATUS as payload: one record a model. */
-#include "proto/wire_internal.h"
+#include "proto/wire_body.h"
 
-#include "proto/optd.pb-c.h"
+#include <math.h>
+
+/* What a record points to while it is packed. */
+struct parts {
+	Optd__V1__SkippedSteps skipped;
+	Optd__V1__Scaler scaler;
+	Optd__V1__LossScale settings;
+};
+
+static void finite_write(const struct wire_model_status *status, struct parts *parts,
+                         Optd__V1__ModelStatus *record)
+{
+	optd__v1__skipped_steps__init(&parts->skipped);
+	parts->skipped.count = status->skipped.count;
+	parts->skipped.step = status->skipped.step;
+	parts->skipped.rank = status->skipped.rank;
+	parts->skipped.tensor = wire_clip(status->skipped.tensor, LIMIT_NAME_BYTES);
+	record->skipped = status->skipped.count > 0 ? &parts->skipped : NULL;
+	optd__v1__scaler__init(&parts->scaler);
+	parts->scaler.scale = status->scale;
+	parts->scaler.growth_tracker = status->growth_tracker;
+	parts->scaler.settings = wire_loss_scale_write(&status->loss_scale, &parts->settings);
+	record->loss_scale = status->loss_scale.given ? &parts->scaler : NULL;
+	record->zeroed = status->zeroed;
+	record->nonfinite = wire_nonfinite_write(status->nonfinite);
+}
 
 size_t wire_status_encode(const struct wire_model_status *status, void *buffer, size_t buffer_bytes)
 {
 	Optd__V1__ModelStatus record = OPTD__V1__MODEL_STATUS__INIT;
+	struct parts parts;
 
 	record.model = wire_clip(status->model, LIMIT_NAME_BYTES);
 	record.run_id = status->run_id;
@@ -36,6 +62,8 @@ size_t wire_status_encode(const struct wire_model_status *status, void *buffer, 
 	record.last_factor = status->last_factor;
 	record.clipped = status->clipped;
 	record.overflowed = status->overflowed;
+	finite_write(status, &parts, &record);
+	record.average = wire_clip(status->average, LIMIT_NAME_BYTES);
 	if (wire_record_bytes(&record.base) > buffer_bytes)
 		return 0;
 	return wire_record_put(&record.base, buffer);
@@ -73,7 +101,24 @@ static void status_read(const Optd__V1__ModelStatus *record, struct wire_model_s
 	        .last_factor = record->last_factor,
 	        .clipped = record->clipped,
 	        .overflowed = record->overflowed,
+	        .average = wire_text(record->average),
 	};
+}
+
+static void finite_read(const Optd__V1__ModelStatus *record, struct wire_model_status *out)
+{
+	out->zeroed = record->zeroed;
+	out->nonfinite = msg_nonfinite_find(wire_text(record->nonfinite));
+	if (record->skipped)
+		out->skipped = (struct wire_skipped){.count = record->skipped->count,
+		                                     .step = record->skipped->step,
+		                                     .rank = record->skipped->rank,
+		                                     .tensor = wire_text(record->skipped->tensor)};
+	if (!record->loss_scale)
+		return;
+	wire_loss_scale_read(record->loss_scale->settings, &out->loss_scale);
+	out->scale = record->loss_scale->scale;
+	out->growth_tracker = record->loss_scale->growth_tracker;
 }
 
 /* What a status says is for people and tools: texts must be printable as they
@@ -87,6 +132,9 @@ static bool status_sane(const struct wire_model_status *status)
 	       wire_check_text(status->run, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
 	       wire_check_text(status->optimizer, LIMIT_TEXT_BYTES, "", &nowhere) == 0 &&
 	       wire_check_text(status->waiting, LIMIT_TEXT_BYTES, "", &nowhere) == 0 &&
+	       wire_check_text(status->skipped.tensor, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
+	       wire_loss_scale_check(&status->loss_scale, &nowhere) == 0 && isfinite(status->scale) &&
+	       wire_check_text(status->average, LIMIT_NAME_BYTES, "", &nowhere) == 0 &&
 	       (uint32_t)status->state - MSG_MODEL_READY <= MSG_MODEL_WAITING - MSG_MODEL_READY &&
 	       (uint32_t)status->mode <= MSG_ASYNC && (uint32_t)status->reduce <= MSG_SUM;
 }
@@ -107,6 +155,7 @@ int wire_status_decode(struct wire_arena *arena, const void *bytes, size_t size,
 		return OPTD_MALFORMED;
 	struct wire_model_status status;
 	status_read(record, &status);
+	finite_read(record, &status);
 	if (!status_sane(&status))
 		return OPTD_MALFORMED;
 	*out = status;

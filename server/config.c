@@ -16,6 +16,7 @@
 
 #include "server/config_value.h"
 #include "server/core/clipping.h"
+#include "server/core/settings.h"
 
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
@@ -29,6 +30,7 @@ static const char *const format_words[] = { "text", "json", "journald" };
 static const char *const level_words[] = { "error", "warn", "info" };
 static const char *const mode_words[] = { NULL, "sync", "async" };
 static const char *const reduce_words[] = { NULL, "mean", "sum" };
+static const char *const nonfinite_words[] = { NULL, "skip_step", "reject", "zero" };
 
 #define AT(field) .offset = offsetof(struct config, field)
 #define AT_MODEL(field) .offset = offsetof(struct config_model, field)
@@ -109,6 +111,9 @@ static const struct config_knob knobs[] = {
 	{ "models.optimizer", CONFIG_OPTIMIZER, AT_MODEL(optimizer),
 	  .about = "a name, or {name, match, hyper-parameters by PyTorch's names, schedule, groups}; default: "
 	           "the worker's, else sgd with lr 0.001" },
+	{ "models.average", CONFIG_AVERAGE, AT_MODEL(average),
+	  .about = "an average of the weights that is kept beside them and can be pulled and exported: a kind, "
+	           "or {kind, start, every, and of ema decay, num_updates}; default: the worker's, else none" },
 	{ "models.mode", CONFIG_ENUM, AT_MODEL(mode), WORDS(mode_words),
 	  .about =
 	          "sync: a step takes one push of every worker; async: each push is applied at once; "
@@ -129,6 +134,15 @@ static const struct config_knob knobs[] = {
 	{ "models.clip_norm_type", CONFIG_REAL, AT_MODEL(clip.norm_type), RANGE(1, CONFIG_REAL_INF),
 	  .about = "which norm: 2, 1 or another power, or inf for the largest element; default: the worker's, "
 	           "else 2" },
+	{ "models.nonfinite", CONFIG_ENUM, AT_MODEL(nonfinite), WORDS(nonfinite_words),
+	  .about =
+	          "what is done about a gradient that holds NaN or Inf; skip_step: the step is left out for "
+	          "all workers (sync only); reject: the push is refused; zero: such elements count as 0; "
+	          "default: the worker's, else skip_step in sync and reject in async" },
+	{ "models.loss_scale", CONFIG_LOSS_SCALE, AT_MODEL(loss_scale),
+	  .about =
+	          "a loss scale that the server keeps for all workers, as PyTorch's GradScaler does (sync and "
+	          "skip_step only); default: the worker's, else none" },
 };
 
 #define KNOB_COUNT (sizeof(knobs) / sizeof(knobs[0]))
@@ -306,7 +320,7 @@ static int finish_window(const struct config *config, char *why, size_t why_byte
 
 static int finish_models(const struct config *config, char *why, size_t why_bytes)
 {
-	char reason[CONFIG_WHY_BYTES / 2];
+	char reason[CONFIG_WHY_BYTES];
 
 	if (config->model_count > config->models_max)
 		return refuse_model(config, &config->models[config->models_max], why, why_bytes,
@@ -315,6 +329,9 @@ static int finish_models(const struct config *config, char *why, size_t why_byte
 	for (uint32_t i = 0; i < config->model_count; i++) {
 		const struct config_model *model = &config->models[i];
 
+		if (settings_check_finite(model->mode, model->nonfinite, model->loss_scale.given, reason,
+		                          sizeof(reason)) < 0)
+			return refuse_model(config, model, why, why_bytes, "model %s: %s", model->name, reason);
 		if (model->workers > config->workers_max)
 			return refuse_model(config, model, why, why_bytes,
 			                    "model %s: workers: %u, and limits.workers allows %u",

@@ -21,6 +21,7 @@
 #include "optim/optim.h"
 #include "proto/limits.h"
 #include "proto/msg.h"
+#include "server/core/average.h"
 #include "server/core/group.h"
 #include "server/log.h"
 
@@ -55,11 +56,14 @@ struct config_model {
 	bool optimizer_given;
 	struct optim optimizer;   /* complete and checked, when given */
 	struct groups groups;     /* of the optimizer */
+	struct average average;   /* none: not given */
 	enum msg_mode mode;       /* MSG_MODE_UNSET: not given */
 	uint32_t workers;         /* 0: not given */
 	enum msg_reduce reduce;   /* MSG_REDUCE_UNSET: not given */
 	uint32_t step_timeout_ms; /* 0: not given */
 	struct msg_clip clip;     /* 0: not given */
+	enum msg_nonfinite nonfinite;     /* MSG_NONFINITE_UNSET: not given */
+	struct msg_loss_scale loss_scale; /* complete, when given */
 	uint32_t line;            /* of the file */
 };
 
@@ -109,7 +113,9 @@ enum config_type {
 	CONFIG_STRING,
 	CONFIG_ENUM,
 	CONFIG_ENDPOINTS, /* one, or a list */
+	CONFIG_LOSS_SCALE, /* {init_scale, growth_factor, backoff_factor, growth_interval} */
 	CONFIG_OPTIMIZER, /* a name, or {name, match, hyper-parameters, schedule, groups} */
+	CONFIG_AVERAGE,   /* a kind, or {kind, settings} */
 };
 
 #define CONFIG_REAL_INF UINT64_MAX

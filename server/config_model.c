@@ -169,6 +169,18 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 	return rc;
 }
 
+/* The average may stand before the optimizer or behind it. */
+static int check_fit(struct reader *reader, const struct config_model *model, const yaml_node_t *mapping)
+{
+	const struct model_settings settings = {
+		.optim = model->optimizer, .groups = model->groups, .average = model->average };
+	char reason[CONFIG_WHY_BYTES];
+
+	if (settings_fit(&settings, reason, sizeof(reason)) < 0)
+		return reader_refuse(reader, reader_line(mapping), "models: %s", reason);
+	return 0;
+}
+
 static int read_model(struct reader *reader, struct config_model *model, const yaml_node_t *mapping)
 {
 	int rc = reader_keys(reader, mapping);
@@ -184,11 +196,17 @@ static int read_model(struct reader *reader, struct config_model *model, const y
 		knob = config_knob_find(path);
 		if (!knob)
 			rc = reader_unknown(reader, key, SECTION);
+		else if (knob->type == CONFIG_LOSS_SCALE)
+			rc = reader_loss_scale(reader, key, value, &model->loss_scale);
 		else if (knob->type == CONFIG_OPTIMIZER)
 			rc = read_optimizer(reader, model, key, value);
+		else if (knob->type == CONFIG_AVERAGE)
+			rc = reader_average(reader, &model->average, key, value);
 		else
 			rc = reader_knob(reader, knob, model, key, value);
 	}
+	if (rc == 0 && model->optimizer_given && average_is_kept(&model->average))
+		rc = check_fit(reader, model, mapping);
 	if (rc == 0 && model->name[0] == '\0')
 		rc = reader_refuse(reader, reader_line(mapping), "models: this entry has no name");
 	return rc;

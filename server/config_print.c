@@ -121,7 +121,11 @@ static void print_value(FILE *out, const struct config_knob *knob, const void *b
 	case CONFIG_ENDPOINTS:
 		print_endpoints(out, field);
 		break;
+	case CONFIG_LOSS_SCALE:
+		config_print_loss_scale(out, field);
+		break;
 	case CONFIG_OPTIMIZER:
+	case CONFIG_AVERAGE:
 		break;
 	}
 }
@@ -209,6 +213,10 @@ static bool model_gives(const struct config_model *model, const struct config_kn
 {
 	if (knob->type == CONFIG_OPTIMIZER)
 		return model->optimizer_given;
+	if (knob->type == CONFIG_LOSS_SCALE)
+		return model->loss_scale.given;
+	if (knob->type == CONFIG_AVERAGE)
+		return average_is_kept(&model->average);
 	if (knob->type == CONFIG_STRING)
 		return true;
 	if (knob->type == CONFIG_REAL)
@@ -228,6 +236,8 @@ static void print_model(FILE *out, const struct config_model *model)
 		fprintf(out, "%s%s: ", lead, knob->path + strlen(SECTION));
 		if (knob->type == CONFIG_OPTIMIZER)
 			print_optimizer(out, model);
+		else if (knob->type == CONFIG_AVERAGE)
+			config_print_average(out, &model->average);
 		else
 			print_value(out, knob, model);
 		putc('\n', out);
@@ -326,7 +336,7 @@ static void print_model_memory(const struct config *config, const struct config_
 	bool whole = model->optimizer_given && whole_any(&model->groups, &model->optimizer);
 	bool sync = model->mode != MSG_ASYNC &&
 	            (model->workers != 1 || whole || clipping_on(&model->clip));
-	uint32_t vectors = 0;
+	uint32_t vectors = 0, averages = average_is_kept(&model->average);
 	char window[VALUE_TEXT_BYTES], total[VALUE_TEXT_BYTES];
 	uint64_t lane_window = config->window_bytes * config->lanes;
 
@@ -337,6 +347,9 @@ static void print_model_memory(const struct config *config, const struct config_
 	else
 		fputs("  parameters x (1 + state vectors) x 4 bytes: the worker names the optimizer\n",
 		      out);
+	if (averages > 0)
+		fprintf(out, "  parameters x 4 bytes: the average of the weights (%s)\n",
+		        average_kind(&model->average));
 	if (sync)
 		fprintf(out, "  parameters x 4 bytes: the step being collected (%s)\n",
 		        model->mode == MSG_SYNC ? "sync"
@@ -353,7 +366,7 @@ static void print_model_memory(const struct config *config, const struct config_
 	fputs("  replies in flight: at most as much again\n", out);
 	if (model->optimizer_given && model->mode != MSG_MODE_UNSET && !whole)
 		fprintf(out, "  so 1,000,000 parameters take %u,000,000 bytes, and what is under way\n",
-		        vectors + (sync ? 4 : 0));
+		        vectors + 4 * (averages + (sync ? 1 : 0)));
 }
 
 void config_print_memory(const struct config *config, FILE *out)

@@ -132,8 +132,14 @@ void config_knob_allowed(const struct config_knob *knob, char *out, size_t out_b
 		         "tcp://ADDRESS:PORT or ipc://PATH, or a list of up to %" PRIu64,
 		         knob->max);
 		break;
+	case CONFIG_LOSS_SCALE:
+		snprintf(out, out_bytes, "{init_scale: 65536, growth_factor: 2, backoff_factor: 0.5, growth_interval: 2000}");
+		break;
 	case CONFIG_OPTIMIZER:
 		snprintf(out, out_bytes, "a name, or {name: adam, lr: 0.001, ...}");
+		break;
+	case CONFIG_AVERAGE:
+		snprintf(out, out_bytes, "ema, swa, or {kind: ema, decay: 0.999, ...}");
 		break;
 	}
 }
@@ -332,10 +338,12 @@ int value_set(const struct config_knob *knob, void *base, const char *text, size
 			              why_bytes);
 		memcpy(field, text, size + 1);
 		return 0;
+	case CONFIG_LOSS_SCALE:
 	case CONFIG_OPTIMIZER:
+	case CONFIG_AVERAGE:
 		break;
 	}
-	assert(knob->type != CONFIG_OPTIMIZER); /* config_model.c reads it */
+	assert(knob->type < CONFIG_LOSS_SCALE); /* config_model.c reads these */
 	return OPTD_INTERNAL;
 }
 

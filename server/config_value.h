@@ -32,6 +32,11 @@ void value_real_text(double value, char out[VALUE_TEXT_BYTES]);
 /* Writes a schedule as YAML that reads back the same (config_schedule.c). */
 void config_print_schedule(FILE *out, const struct schedule *schedule);
 
+/* Writes a loss scale likewise (config_loss_scale.c). */
+void config_print_loss_scale(FILE *out, const struct msg_loss_scale *settings);
+/* Likewise an average (config_average.c). */
+void config_print_average(FILE *out, const struct average *average);
+
 /* Whether text is an endpoint to bind, or (to_connect) one that a client can
  * connect to.  OPTD_INVALID and why. */
 int endpoint_check(const char *text, bool to_connect, char *why, size_t why_bytes);

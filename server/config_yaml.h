@@ -71,10 +71,18 @@ int reader_schedule(struct reader *reader, const yaml_node_t *value, struct sche
 int reader_hyper(struct reader *reader, struct optim *optim, const yaml_node_t *key,
                  const yaml_node_t *value);
 
+/* Reads a model's loss scale, complete with defaults (config_loss_scale.c). */
+int reader_loss_scale(struct reader *reader, const yaml_node_t *key, const yaml_node_t *value,
+                      struct msg_loss_scale *out);
+
 /* Reads an optimizer's list of groups into *groups, which is empty; own is the model's
  * optimizer, complete (config_group.c). */
 int reader_groups(struct reader *reader, const yaml_node_t *list, const struct optim *own,
                   struct groups *groups);
+
+/* Reads a model's average (config_average.c). */
+int reader_average(struct reader *reader, struct average *average, const yaml_node_t *key,
+                   const yaml_node_t *value);
 
 /* Reads the list of models into the config (config_model.c). */
 int reader_models(struct reader *reader, const yaml_node_t *list);

@@ -151,11 +151,14 @@ static void fill_presets(struct daemon *daemon)
 		        .optim_given = model->optimizer_given,
 		        .settings = {.optim = model->optimizer,
 		                     .groups = model->groups,
+		                     .average = model->average,
 		                     .mode = model->mode,
 		                     .reduce = model->reduce,
 		                     .workers = model->workers,
 		                     .step_timeout_ms = model->step_timeout_ms,
-		                     .clip = model->clip},
+		                     .clip = model->clip,
+		                     .nonfinite = model->nonfinite,
+		                     .loss_scale = model->loss_scale},
 		};
 	}
 }
@@ -166,6 +169,7 @@ static uint64_t head_bytes(const struct model_settings *settings, const struct l
 	const struct checkpoint about = {.layout = layout,
 	                                 .optim = settings->optim,
 	                                 .groups = settings->groups,
+	                                 .average = settings->average,
 	                                 .daemon = place.daemon,
 	                                 .daemons = place.daemons};
 	return checkpoint_head_bytes(&about);
@@ -204,6 +208,35 @@ static int start_engines(struct daemon *daemon)
 	return 0;
 }
 
+static const struct shard *find_shard(const struct daemon *daemon, const char *model)
+{
+	const struct shard *shard = NULL;
+
+	for (uint32_t i = 0; shard == NULL && i < daemon->config->lanes; i++)
+		shard = engine_find(lane_engine(daemon->lanes[i]), model);
+	return shard;
+}
+
+/* The config is for models that are made: one that came back has what it was made with. */
+static void warn_of_averages(const struct daemon *daemon)
+{
+	char has[AVERAGE_TEXT_BYTES], wants[AVERAGE_TEXT_BYTES];
+
+	for (uint32_t i = 0; i < daemon->config->model_count; i++) {
+		const struct config_model *model = &daemon->config->models[i];
+		const struct shard *shard = find_shard(daemon, model->name);
+		if (shard == NULL || !average_is_kept(&model->average) ||
+		    average_equal(&shard->model->settings.average, &model->average))
+			continue;
+		average_text(&shard->model->settings.average, has, sizeof(has));
+		average_text(&model->average, wants, sizeof(wants));
+		log_event(&daemon->log, LOG_WARN, "average", log_str("model", model->name), log_str("has", has),
+		          log_str("config", wants),
+		          log_str("text", "a model from a checkpoint keeps the average it was made with: drop it and "
+		                          "make it anew for that of the config"));
+	}
+}
+
 static int restore(struct daemon *daemon)
 {
 	char why[CONFIG_WHY_BYTES + CONFIG_PATH_BYTES];
@@ -217,6 +250,7 @@ static int restore(struct daemon *daemon)
 		rc = datadir_raise(daemon->data, dir, epoch, why, sizeof(why));
 	if (rc < 0)
 		return complain(daemon, "restore", why, exit_code(rc));
+	warn_of_averages(daemon);
 	for (uint32_t i = 0; i < daemon->config->lanes; i++)
 		lane_begin_epoch(daemon->lanes[i], datadir_epoch(daemon->data));
 	return 0;

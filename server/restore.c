@@ -46,11 +46,14 @@ static struct model_settings settings_of(const struct checkpoint *about)
 {
 	return (struct model_settings){.optim = about->optim,
 	                               .groups = about->groups,
+	                               .average = about->average,
 	                               .mode = about->mode,
 	                               .reduce = about->reduce,
 	                               .workers = about->workers,
 	                               .step_timeout_ms = about->step_timeout_ms,
-	                               .clip = about->clip};
+	                               .clip = about->clip,
+	                               .nonfinite = about->nonfinite,
+	                               .loss_scale = about->loss_scale};
 }
 
 static struct model *make_model(const struct checkpoint *about, struct model_place place)
@@ -70,6 +73,8 @@ static struct model *make_model(const struct checkpoint *about, struct model_pla
 	model->restored = true;
 	model->created_s = about->created_s;
 	model->history = about->history;
+	if (about->loss_scale.given)
+		model->scaler = about->scaler;
 	model->born_ms = (int64_t)(uv_hrtime() / 1000000) - (age_ms > 0 ? age_ms : 0);
 	return model;
 }
@@ -97,6 +102,7 @@ static int fill_model(struct model *model, const struct checkpoint_file *file, c
 	        .versions = model->versions,
 	        .updates = model->updates,
 	        .carries = model->carries,
+	        .average = model->average,
 	};
 	int rc = checkpoint_read(file, &target, why, why_bytes);
 	if (rc == OPTD_OK) {

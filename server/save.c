@@ -183,6 +183,7 @@ static int put_block(void *user, const struct shard *shard, uint32_t block)
 	                           model->carries + (b->first_segment - model->first_segment) :
 	                           NULL,
 	        .seen = seen,
+	        .average = model->average != NULL ? model->average + model_offset(model, block) : NULL,
 	};
 	return checkpoint_put(part->saver->writer, &put, part->why, sizeof(part->why));
 }
@@ -233,11 +234,14 @@ static void describe(struct saver *saver, const struct shard *shard)
 	        .layout = model->layout,
 	        .optim = model->settings.optim,
 	        .groups = model->settings.groups,
+	        .average = model->settings.average,
 	        .mode = model->settings.mode,
 	        .reduce = model->settings.reduce,
 	        .workers = model->settings.workers,
 	        .step_timeout_ms = model->settings.step_timeout_ms,
 	        .clip = model->settings.clip,
+	        .nonfinite = model->settings.nonfinite,
+	        .loss_scale = model->settings.loss_scale,
 	        .history = model->history,
 	        .epoch = engine_epoch(lane_engine(saver->options.lanes[0])),
 	        .final = saver->first->last,
@@ -260,6 +264,19 @@ static bool unchanged(struct saver *saver)
 	       saved->updates == saver->updates && (whole || !saver->first->last);
 }
 
+/* Where the loss scale stands at the cut: the lanes behind will come to the same. */
+static struct scaler furthest_scaler(const struct saver *saver)
+{
+	struct scaler furthest = {.steps = 0};
+
+	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
+		const struct part *part = &saver->parts[i];
+		if (part->shard != NULL && (furthest.scale == 0 || part->scaler.steps > furthest.steps))
+			furthest = part->scaler;
+	}
+	return furthest;
+}
+
 /* Adds up what the lanes said; how many blocks they have between them. */
 static uint32_t gather(struct saver *saver)
 {
@@ -275,6 +292,7 @@ static uint32_t gather(struct saver *saver)
 		describe(saver, part->shard);
 	}
 	saver->about.seats = seats;
+	saver->about.scaler = furthest_scaler(saver);
 	return blocks;
 }
 
@@ -334,6 +352,7 @@ static void ask(void *user, void *argument)
 	if (shard != NULL && shard->ready && shard->model->owned.count > 0) {
 		count_versions(shard, part);
 		part->seats = shard->model->settings.mode == MSG_ASYNC ? shard->model->seats : 0;
+		part->scaler = shard->model->scaler;
 		part->status = engine_cut_begin(shard, part->highest, part->saver->first->last);
 		if (part->status == OPTD_OK)
 			part->shard = shard;

@@ -50,6 +50,7 @@ struct part {
 	uint64_t lowest, highest;
 	uint64_t updates; /* their sum, which every step's commit changes */
 	uint32_t seats;
+	struct scaler scaler; /* at the highest of these versions, from which it is held */
 	int status;
 	char why[SAVER_WHY_BYTES];
 	uint32_t name_count;

@@ -197,6 +197,16 @@ static bool still_waits(struct training *t, int rc)
 	return rc == OPTD_STEP_TIMEOUT || optd_pull(t->model, t->weights, 0) == OPTD_OK;
 }
 
+/* Somebody's gradient was NaN or Inf: the weights are as they were, and training goes on. */
+static void say_skipped(struct training *t)
+{
+	optd_step_outcome outcome;
+
+	if (optd_last_step(t->model, &outcome) == OPTD_OK && t->arguments.rank == 0)
+		fprintf(stderr, "fashion_mnist: step %llu was skipped: the gradient of rank %u is not finite (%s)\n",
+		        (unsigned long long)outcome.step, outcome.rank, outcome.tensor);
+}
+
 /* One push_pull, seen through what may happen to a server. */
 static int exchange(struct training *t, uint64_t *step)
 {
@@ -204,7 +214,9 @@ static int exchange(struct training *t, uint64_t *step)
 
 	while (still_waits(t, rc))
 		rc = optd_push_pull(t->model, t->gradient, t->weights);
-	if (rc == OPTD_OK) {
+	if (rc >= OPTD_OK) {
+		if (rc == OPTD_SKIPPED)
+			say_skipped(t);
 		++*step;
 		return 0;
 	}

@@ -51,6 +51,7 @@ _optctl()
 	done
 	case $command in
 	status) options+=" --json" ;;
+	export) options+=" --average" ;;
 	drop) options+=" --yes -y" ;;
 	rules) options+=" --markdown" ;;
 	esac

@@ -45,8 +45,9 @@ static void attach_weights(struct engine *engine, struct shard *shard, const str
                            struct outbox_entry *entry, struct outbox *out)
 {
 	copy_parts(entry, wait, out);
+	entry->head.source = wait->source;
 	entry->payload =
-	        share_weights(&engine->share, shard, wait->parts, wait->part_count, engine->pool);
+	        share_weights(&engine->share, shard, wait->source, wait->parts, wait->part_count, engine->pool);
 	if (entry->payload == NULL) {
 		entry->head.status = OPTD_NO_MEMORY;
 		entry->head.part_count = 0;
@@ -65,6 +66,7 @@ uint64_t wait_finish(struct engine *engine, struct shard *shard, struct wait *wa
 	assert(wait->verb == MSG_PUSH || wait->verb == MSG_CLOSE_STEP || !wait_is_busy(wait));
 	shard_part_versions(shard, wait->parts, wait->part_count, &entry->head.version,
 	                    &entry->head.version_max);
+	verdict_tell(shard, wait, &entry->head);
 	if (wait->verb == MSG_PULL || wait->verb == MSG_PUSH_PULL)
 		attach_weights(engine, shard, wait, entry, out);
 	wait_abandon(engine, shard, wait);

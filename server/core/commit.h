@@ -47,12 +47,17 @@ struct commit {
 	 * With `empty`, none: the step had nothing for this block, or is skipped. */
 	const uint8_t *present;
 	bool empty;
+	/* A worker's gradient was not finite, or (MSG_SKIPPED_SUM - 1) the norm of their sum: the
+	 * step is left out, and nothing but the version, the loss scale, and what is told of it
+	 * changes.  With `empty`. */
+	bool skipped;
+	uint32_t skipped_rank, skipped_tensor_plus_one;
 	/* float32 values, one an element of the blocks; `packed`: of the present
 	 * segments only, one after the other. */
 	const float *values;
 	bool packed;
-	/* What the values of each segment of the block are multiplied with first; NULL: 1. */
-	const float *factors;
+	float factor; /* each value is multiplied with it first; of sums 1 */
+	const float *factors; /* in place of it, one for each segment of the block; or NULL */
 	const struct commit_scalars *scalars; /* one for each t, group and carry of the present */
 	uint32_t scalars_count;
 };

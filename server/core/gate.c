@@ -190,7 +190,10 @@ static struct contribution *contribution_new(const struct gate_push *push)
 	c->incarnation = push->incarnation;
 	c->step = push->step;
 	c->weight = push->weight;
-	c->values = push->values;
+	c->loss_scale = push->loss_scale > 0 ? push->loss_scale : 1.0;
+	c->poisoned = push->poisoned;
+	c->poison_tensor_plus_one = push->poison_tensor_plus_one;
+	c->values = push->poisoned ? NULL : push->values;
 	c->wait = push->wait;
 	if (push->mask != NULL) {
 		c->mask = (uint8_t *)(c + 1);
@@ -222,11 +225,10 @@ int gate_check(const struct gate *gate, const struct gate_push *push, char *why,
 	return OPTD_CONFLICT;
 }
 
-int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_t why_bytes)
+/* Keeps a contribution until it is folded or committed. */
+static int keep(struct gate *gate, struct gate_block *b, const struct gate_push *push, char *why,
+                size_t why_bytes)
 {
-	struct gate_block *b = gate_block(gate, push->block);
-
-	assert(gate_standing(gate, push->block, push->rank, push->step) == GATE_DUE);
 	if (!gate->direct && b->mask == NULL && push->mask != NULL)
 		b->mask = malloc(LIMIT_MASK_BYTES);
 	struct contribution *c = contribution_new(push);
@@ -239,8 +241,21 @@ int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_
 	gate_queue(gate, b, c);
 	if (push->wait != NULL)
 		push->wait->unfolded++;
-	if (gate->direct)
-		return OPTD_OK;
+	return OPTD_OK;
+}
+
+int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_t why_bytes)
+{
+	struct gate_block *b = gate_block(gate, push->block);
+	int rc = OPTD_OK;
+
+	assert(gate_standing(gate, push->block, push->rank, push->step) == GATE_DUE);
+	if (push->poisoned && !gate->direct)
+		gate_poison(gate, b, push);
+	if (b->poison_rank_plus_one == 0)
+		rc = keep(gate, b, push, why, why_bytes);
+	if (rc < 0 || gate->direct)
+		return rc;
 	if (decides_weight(push)) {
 		b->weighed = true;
 		b->weighted = push->weight > 0;

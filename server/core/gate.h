@@ -77,6 +77,9 @@ struct gate_push {
 	uint64_t incarnation;
 	uint64_t step;
 	double weight; /* samples; 0: not given */
+	double loss_scale; /* values are divided by it; 0: by nothing */
+	bool poisoned; /* not finite: values are not looked at, and the step is skipped; sync only */
+	uint32_t poison_tensor_plus_one;
 	const float *values;
 	const uint8_t *mask;
 	uint32_t mask_bytes;

@@ -6,6 +6,10 @@
 static void commit_direct(struct gate *gate, const struct contribution *c, struct commit *commit)
 {
 	commit->values = c->values;
+	commit->factor = (float)(1.0 / c->loss_scale);
+	commit->skipped = c->poisoned;
+	commit->skipped_rank = c->rank;
+	commit->skipped_tensor_plus_one = c->poison_tensor_plus_one;
 	commit->packed = c->mask != NULL;
 	commit->present = c->mask;
 	commit->empty = c->values == NULL;
@@ -18,8 +22,14 @@ static void commit_folded(struct gate *gate, uint32_t block, struct commit *comm
 	const struct gate_block *b = gate_block(gate, block);
 
 	commit->values = gate->sums + model_offset(gate->model, block);
+	commit->factor = 1.0f;
+	commit->skipped = b->poison_rank_plus_one > 0;
+	if (commit->skipped) {
+		commit->skipped_rank = b->poison_rank_plus_one - 1;
+		commit->skipped_tensor_plus_one = b->poison_tensor_plus_one;
+	}
 	commit->present = b->touched == TOUCHED_SOME ? b->mask : NULL;
-	commit->empty = b->touched == TOUCHED_NONE;
+	commit->empty = commit->skipped || b->touched == TOUCHED_NONE;
 	for (uint32_t rank = 0; rank < gate->workers; rank++) {
 		const struct seat *seat = gate_seat(gate, block, rank);
 		if (seat->gave)
@@ -28,11 +38,18 @@ static void commit_folded(struct gate *gate, uint32_t block, struct commit *comm
 	}
 }
 
+bool gate_complete(const struct gate *gate, const struct gate_block *b)
+{
+	if (gate->direct)
+		return b->waiting != NULL;
+	return b->poison_rank_plus_one > 0 ? b->came == gate->workers : b->next_rank == gate->workers;
+}
+
 bool gate_next(struct gate *gate, uint32_t block, struct commit *commit)
 {
 	struct gate_block *b = gate_block(gate, block);
 
-	if (b->held || (gate->direct ? b->waiting == NULL : b->next_rank < gate->workers))
+	if (b->held || !gate_complete(gate, b))
 		return false;
 	if (gate->decide != NULL && !gate_decide_allows(gate, block))
 		return false;
@@ -69,6 +86,8 @@ void gate_committed(struct gate *gate, uint32_t block)
 	gate_tensor_emptied(gate, block);
 	b->came = 0;
 	b->next_rank = 0;
+	b->poison_rank_plus_one = 0;
+	b->poison_tensor_plus_one = 0;
 	b->weighed = false;
 	b->weighted = false;
 	b->touched = TOUCHED_NONE;

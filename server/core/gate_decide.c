@@ -57,12 +57,13 @@ void gate_decide_collect(struct gate *gate, uint32_t block)
 	const struct gate_block *b = gate_block(gate, block);
 	const float *sum = gate->sums + model_offset(model, block);
 	double type = clipping_type(&model->settings.clip);
+	bool poisoned = b->poison_rank_plus_one > 0; /* what is folded is not all */
 
 	assert(model_version(model, block) == gate->decide->step);
 	for (uint32_t i = 0; i < lb->segment_count; i++) {
 		const struct layout_segment *s = layout_segment(model->layout, lb->first_segment + i);
 		uint32_t index = lb->first_segment + i - model->first_segment;
-		bool has = b->touched == TOUCHED_ALL || (b->touched == TOUCHED_SOME && commit_has(b->mask, i));
+		bool has = !poisoned && (b->touched == TOUCHED_ALL || (b->touched == TOUCHED_SOME && commit_has(b->mask, i)));
 		gate->decide->parts[index] = has && model_has_gradient(model, index)
 		                                     ? clip_part(gate->isa, sum + s->offset, s->count, type)
 		                                     : 0;
@@ -103,7 +104,7 @@ uint32_t gate_uncollected(const struct gate *gate)
 	struct layout_run owned = gate->model->owned;
 
 	for (uint32_t i = 0; i < owned.count; i++) {
-		if (gate->blocks[i].next_rank < gate->workers)
+		if (!gate_complete(gate, &gate->blocks[i]))
 			return owned.first + i;
 	}
 	return UINT32_MAX;
@@ -123,6 +124,11 @@ void gate_decide_commit(struct gate *gate, struct commit *commit)
 	bool each = model->settings.clip.tensor_norm > 0;
 
 	assert(decision->step == model_version(model, commit->block));
+	/* A worker that poisoned the step is named before a sum that overflowed. */
+	if (decision->skip && !commit->skipped) {
+		commit->skipped = true;
+		commit->skipped_rank = MSG_SKIPPED_SUM - 1;
+	}
 	commit->empty |= decision->skip;
 	if (decision->skip || !decision->clipped)
 		return;

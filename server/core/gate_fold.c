@@ -83,12 +83,13 @@ static void fold_segments(struct gate *gate, struct gate_block *b, uint32_t bloc
 static void fold_one(struct gate *gate, uint32_t block, struct contribution *c, double whole_weight)
 {
 	struct gate_block *b = gate_block(gate, block);
-	float factor = 1.0f;
+	double share = 1.0;
 
 	if (c->values == NULL)
 		return;
 	if (gate->model->settings.reduce == MSG_MEAN)
-		factor = (float)((b->weighted ? c->weight : 1.0) / whole_weight);
+		share = (b->weighted ? c->weight : 1.0) / whole_weight;
+	float factor = (float)(share / c->loss_scale);
 	if (c->mask == NULL && b->touched != TOUCHED_SOME)
 		fold_whole(gate, b, block, c->values, factor);
 	else
@@ -104,9 +105,8 @@ void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c)
 	*at = c;
 }
 
-void gate_fold(struct gate *gate, uint32_t block)
+static void fold_waiting(struct gate *gate, struct gate_block *b, uint32_t block)
 {
-	struct gate_block *b = gate_block(gate, block);
 	double whole_weight = gate->workers;
 
 	if (b->weighted) {
@@ -126,6 +126,14 @@ void gate_fold(struct gate *gate, uint32_t block)
 		b->next_rank++;
 		gate_discard(gate, c);
 	}
-	if (gate->decide != NULL && b->next_rank == gate->workers)
+}
+
+void gate_fold(struct gate *gate, uint32_t block)
+{
+	struct gate_block *b = gate_block(gate, block);
+
+	if (b->poison_rank_plus_one == 0)
+		fold_waiting(gate, b, block);
+	if (gate->decide != NULL && gate_complete(gate, b))
 		gate_decide_collect(gate, block);
 }

@@ -7,6 +7,7 @@
  *     gate_commit.c  handing out what is complete
  *     gate_tensor.c  likewise whole tensors, all their blocks together
  *     gate_wait.c    who is told of what
+ *     gate_poison.c  steps that are skipped
  */
 #ifndef OPTD_CORE_GATE_PARTS_H
 #define OPTD_CORE_GATE_PARTS_H
@@ -26,6 +27,9 @@ struct contribution {
 	uint64_t incarnation;
 	uint64_t step;
 	double weight;
+	double loss_scale;
+	bool poisoned; /* only where direct; values are NULL */
+	uint32_t poison_tensor_plus_one;
 	const float *values; /* NULL: nothing */
 	struct parcel *parcel;
 	struct wait *wait;
@@ -46,6 +50,9 @@ struct gate_block {
 	struct contribution *waiting;
 	uint32_t came;      /* ranks that contributed or had nothing */
 	uint32_t next_rank; /* all lower ones are folded */
+	/* The lowest rank that poisoned the step; 0: none has.  Nothing is folded then, and
+	 * no contribution kept. */
+	uint32_t poison_rank_plus_one, poison_tensor_plus_one;
 	bool held;
 	bool counted; /* among its tensor's blocks that are complete */
 	bool weighed; /* whether it is weighted has been decided */
@@ -102,9 +109,13 @@ struct contribution *gate_waiting(const struct gate *gate, uint32_t block, uint3
 
 /* Puts a contribution where it is to be folded, or committed: by rank, or by arrival. */
 void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c);
+/* Whether all have come, and what they brought is folded or not needed. */
+bool gate_complete(const struct gate *gate, const struct gate_block *b);
 /* Folds what can be: weights are known when everyone has come; without weights, a rank
  * can be folded as soon as all lower ones are. */
 void gate_fold(struct gate *gate, uint32_t block);
+/* The step of the block is to be skipped: lets go of all that waits for it. */
+void gate_poison(struct gate *gate, struct gate_block *b, const struct gate_push *push);
 /* Lets go of a contribution's bytes. */
 void gate_discard(struct gate *gate, struct contribution *c);
 /* The most segments that a block of the run has. */

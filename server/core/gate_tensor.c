@@ -15,13 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool block_complete(const struct gate *gate, uint32_t block)
-{
-	const struct gate_block *b = gate_block(gate, block);
-
-	return gate->direct ? b->waiting != NULL : b->next_rank == gate->workers;
-}
-
 bool gate_tensors_new(struct gate *gate)
 {
 	const struct model *model = gate->model;
@@ -60,7 +53,7 @@ void gate_tensor_folded(struct gate *gate, uint32_t block)
 {
 	struct gate_block *b = gate_block(gate, block);
 
-	if (gate->tensors == NULL || b->counted || !block_complete(gate, block))
+	if (gate->tensors == NULL || b->counted || !gate_complete(gate, b))
 		return;
 	b->counted = true;
 	tensor_of(gate, block)->complete++;
@@ -78,7 +71,7 @@ void gate_tensor_emptied(struct gate *gate, uint32_t block)
 void gate_due(struct gate *gate, uint32_t block)
 {
 	struct gate_tensor *tensor = tensor_of(gate, block);
-	bool complete = gate->direct ? block_complete(gate, block) : tensor->complete == tensor->run.count;
+	bool complete = gate->direct ? gate_complete(gate, gate_block(gate, block)) : tensor->complete == tensor->run.count;
 
 	assert(!gate->direct || tensor->run.count == 1);
 	/* Where steps are decided as a whole, this one has to be. */
@@ -127,11 +120,27 @@ static uint32_t contributors(const struct gate *gate, struct layout_run run)
 	return count;
 }
 
+/* Its step is skipped if a block's is, for the lowest rank that says so. */
+static void find_poison(const struct gate *gate, struct layout_run run, struct commit *commit)
+{
+	for (uint32_t i = 0; i < run.count; i++) {
+		const struct gate_block *b = gate_block(gate, run.first + i);
+		if (b->poison_rank_plus_one == 0 ||
+		    (commit->skipped && b->poison_rank_plus_one - 1 >= commit->skipped_rank))
+			continue;
+		commit->skipped = true;
+		commit->skipped_rank = b->poison_rank_plus_one - 1;
+		commit->skipped_tensor_plus_one = b->poison_tensor_plus_one;
+	}
+}
+
 static void fill_folded(struct gate *gate, struct layout_run run, struct commit *commit)
 {
+	find_poison(gate, run, commit);
 	commit->empty = true;
 	for (uint32_t i = 0; i < run.count; i++)
-		commit->empty = commit->empty && gate_block(gate, run.first + i)->touched == TOUCHED_NONE;
+		commit->empty = commit->skipped ||
+		                (commit->empty && gate_block(gate, run.first + i)->touched == TOUCHED_NONE);
 	for (uint32_t i = 0; i < run.count && !commit->empty; i++) {
 		if (gate_block(gate, run.first + i)->touched == TOUCHED_NONE)
 			memset(gate->sums + model_offset(gate->model, run.first + i), 0,
@@ -146,6 +155,10 @@ static void fill_direct(struct gate *gate, struct layout_run run, struct commit 
 	const struct contribution *c = gate_block(gate, run.first)->waiting;
 
 	commit->values = c->values;
+	commit->factor = (float)(1.0 / c->loss_scale);
+	commit->skipped = c->poisoned;
+	commit->skipped_rank = c->rank;
+	commit->skipped_tensor_plus_one = c->poison_tensor_plus_one;
 	commit->empty = c->values == NULL;
 	gate->tensor_contributors[0] = (struct commit_contributor){c->rank, c->incarnation, c->step};
 	commit->contributor_count = 1;
@@ -177,6 +190,7 @@ bool gate_due_take(struct gate *gate, struct commit *commit)
 	                          .more = run.count - 1,
 	                          .version = model_version(gate->model, run.first) + 1,
 	                          .contributors = gate->tensor_contributors,
+	                          .factor = 1.0f,
 	                          .scalars = &gate->tensor_scalars};
 	if (gate->direct)
 		fill_direct(gate, run, commit);

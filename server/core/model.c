@@ -17,12 +17,20 @@ static struct layout_run place_run(const struct layout *layout, struct model_pla
 	                    place.lanes);
 }
 
-_Static_assert(LIMIT_ELEMENTS < UINT64_MAX / sizeof(float) / (2 + OPTIM_SLOTS_MAX),
+_Static_assert(LIMIT_ELEMENTS < UINT64_MAX / sizeof(float) / (3 + OPTIM_SLOTS_MAX),
                "no model's bytes overflow");
 
 static uint64_t carry_bytes(const struct model_settings *settings)
 {
 	return groups_carry_count(&settings->groups, &settings->optim) > 0 ? sizeof(struct optim_carry) : 0;
+}
+
+uint32_t model_vector_count(const struct model_settings *settings)
+{
+	bool packed = whole_any(&settings->groups, &settings->optim);
+	uint32_t slots = packed ? 0 : groups_slot_count(&settings->groups, &settings->optim);
+
+	return 1 + slots + average_is_kept(&settings->average);
 }
 
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
@@ -31,7 +39,8 @@ uint64_t model_bytes(const struct model_settings *settings, const struct layout 
 	struct layout_run run = place_run(layout, place);
 	struct whole_sizes sizes = whole_measure(&settings->groups, &settings->optim, layout, run);
 	uint64_t segments = layout_run_segments(layout, run);
-	uint64_t vectors = mem_bytes(layout_run_elements(layout, run) * sizeof(float)) +
+	uint64_t vector = mem_bytes(layout_run_elements(layout, run) * sizeof(float));
+	uint64_t vectors = (1 + average_is_kept(&settings->average)) * vector +
 	                   mem_bytes(sizes.scratch * sizeof(float));
 	uint64_t tables = mem_bytes(run.count * sizeof(uint64_t)) + mem_bytes(run.count) +
 	                  mem_bytes(segments * sizeof(uint64_t)) +
@@ -67,6 +76,8 @@ static bool model_allocate(struct model *model)
 	}
 	return take(&model->scratch, model->scratch_elements, sizeof(float)) &&
 	       take(&model->weights, model->elements, sizeof(float)) &&
+	       take(&model->average, average_is_kept(&model->settings.average) ? model->elements : 0,
+	            sizeof(float)) &&
 	       take(&model->versions, model->owned.count, sizeof(uint64_t)) &&
 	       take(&model->ready, model->owned.count, 1) &&
 	       take(&model->updates, model->segment_count, sizeof(uint64_t)) &&
@@ -161,6 +172,7 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 		model_free(model);
 		return NULL;
 	}
+	scaler_begin(&model->scaler, &settings->loss_scale);
 	find_groups(model, *layout);
 	find_slots(model, *layout);
 	begin_state(model, *layout);
@@ -179,6 +191,7 @@ void model_free(struct model *model)
 	}
 	mem_free(model->scratch, model->scratch_elements * sizeof(float));
 	mem_free(model->weights, model->elements * sizeof(float));
+	mem_free(model->average, model->elements * sizeof(float));
 	mem_free(model->versions, model->owned.count * sizeof(uint64_t));
 	mem_free(model->ready, model->owned.count);
 	mem_free(model->updates, model->segment_count * sizeof(uint64_t));
@@ -343,6 +356,9 @@ static void apply_init(struct model *model, const struct commit *commit)
 
 	memcpy(model->weights + model_offset(model, commit->block), commit->values,
 	       b->count * sizeof(float));
+	if (model->average != NULL)
+		memcpy(model->average + model_offset(model, commit->block), commit->values,
+		       b->count * sizeof(float));
 	if (!model->ready[index])
 		model->ready_count++;
 	model->ready[index] = 1;
@@ -350,7 +366,7 @@ static void apply_init(struct model *model, const struct commit *commit)
 
 static float factor_of(const struct commit *commit, uint32_t i)
 {
-	return commit->factors != NULL ? commit->factors[i] : 1.0f;
+	return commit->factors != NULL ? commit->factors[i] : commit->factor;
 }
 
 /* Segments that follow one another, are both updated, and have group, scalars and factor in
@@ -395,6 +411,9 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	for (uint32_t s = 0; s < model->slot_count; s++)
 		slots[s] = model->slots[s] + (model->slot_begins[s] != NULL ? model->slot_begins[s][index] : base);
 	optim_step_from(optim, isa, &scalars->scalars, model->weights + base, slots, g, n);
+	if (model->average != NULL) /* while they are in the cache */
+		average_update(&model->settings.average, isa, scalars->t, model->average + base,
+		               model->weights + base, n);
 	for (uint32_t end = index + run; index < end; index++) {
 		model->updates[index]++;
 		if (model->carries != NULL)
@@ -416,8 +435,26 @@ static void apply_step(struct model *model, enum optim_isa isa, const struct com
 	}
 }
 
+/* The first of a step's blocks counts for all of them here: a worker whose gradient is not
+ * finite says so of each. */
+static void apply_verdict(struct model *model, const struct commit *commit)
+{
+	struct model_skips *skips = &model->skips;
+
+	if (commit->skipped && commit->version > skips->version) {
+		skips->count++;
+		skips->version = commit->version;
+		skips->rank = commit->skipped_rank;
+		skips->tensor_plus_one = commit->skipped_tensor_plus_one;
+	}
+	if (model->settings.loss_scale.given && commit->version > model->scaler.steps)
+		scaler_update(&model->scaler, &model->settings.loss_scale, commit->skipped);
+}
+
 void model_count(struct model *model, const struct commit *commit)
 {
+	if (commit->kind == COMMIT_STEP)
+		apply_verdict(model, commit);
 	for (uint32_t i = 0; i <= commit->more; i++) {
 		uint32_t block = commit->block + i - model->owned.first;
 		assert(commit->version == model->versions[block] + (commit->kind == COMMIT_STEP ? 1 : 0));
@@ -467,10 +504,14 @@ uint64_t model_hash(const struct model *model)
 	XXH3_64bits_update(&state, model->weights, model->elements * sizeof(float));
 	for (uint32_t i = 0; i < model->slot_count; i++)
 		XXH3_64bits_update(&state, model->slots[i], model->slot_elements[i] * sizeof(float));
+	if (model->average != NULL)
+		XXH3_64bits_update(&state, model->average, model->elements * sizeof(float));
 	XXH3_64bits_update(&state, model->versions, model->owned.count * sizeof(uint64_t));
 	XXH3_64bits_update(&state, model->ready, model->owned.count);
 	XXH3_64bits_update(&state, model->updates, model->segment_count * sizeof(uint64_t));
 	if (model->carries != NULL)
 		XXH3_64bits_update(&state, model->carries, model->segment_count * sizeof(*model->carries));
+	XXH3_64bits_update(&state, &model->scaler, sizeof(model->scaler));
+	XXH3_64bits_update(&state, &model->skips, sizeof(model->skips));
 	return XXH3_64bits_digest(&state);
 }

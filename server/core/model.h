@@ -15,18 +15,23 @@
 #include "optim/tensor.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/average.h"
 #include "server/core/commit.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
+#include "server/core/scaler.h"
 
 struct model_settings {
 	struct optim optim; /* of tensors that no group has */
 	struct groups groups;
+	struct average average;
 	enum msg_mode mode;
 	enum msg_reduce reduce;
 	uint32_t workers; /* ranks of a step in sync; in async only a hint */
 	uint32_t step_timeout_ms;
 	struct msg_clip clip; /* server/core/clipping.h */
+	enum msg_nonfinite nonfinite;
+	struct msg_loss_scale loss_scale;
 };
 
 /* Where a lane stands among those that share a model. */
@@ -42,6 +47,8 @@ struct model_update {
 	struct commit_scalars scalars;
 	float *slots[OPTIM_SLOTS_MAX];
 	struct tensor_update tensor;
+	bool updated;      /* what is left is the average */
+	uint64_t averaged; /* elements */
 };
 
 struct model {
@@ -66,6 +73,7 @@ struct model {
 	float *scratch; /* [scratch_elements] for the update of a whole tensor */
 	uint64_t scratch_elements;
 	struct model_update update;
+	float *average; /* [elements]; NULL where none is kept */
 	uint64_t *versions; /* [owned.count] updates that block has seen */
 	uint8_t *ready;     /* [owned.count] has its first weights */
 	uint64_t *updates;  /* [segment_count] updates that segment has seen; frozen: none */
@@ -77,6 +85,14 @@ struct model {
 	 * NULL for ranks never seated.  In sync the versions say the same. */
 	uint64_t **seen;
 	uint32_t seats;
+	struct scaler scaler; /* the same on all lanes: each sees the same steps skipped */
+	/* Steps of which blocks here were skipped, since the daemon started, and the last. */
+	struct model_skips {
+		uint64_t count;
+		uint64_t version; /* that it made; 0: there was none */
+		uint32_t rank;    /* the lowest whose gradient was not finite */
+		uint32_t tensor_plus_one; /* the first that was not; 0: nobody said */
+	} skips;
 	bool restored;
 	struct history history; /* of its restores */
 	struct model_source {
@@ -88,6 +104,9 @@ struct model {
 	                    which is before the lane began and so may be negative */
 	int64_t created_s; /* unix time of creation, of a restored model; else 0 */
 };
+
+/* Vectors as long as the model that it has: weights, state unless that is packed, average. */
+uint32_t model_vector_count(const struct model_settings *settings);
 
 /* Bytes that model_new would take, and the layout takes, whose tables each lane has. */
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,

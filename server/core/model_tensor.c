@@ -43,8 +43,9 @@ static void prepare(struct model *model, enum optim_isa isa)
 	                                   .shape = whole_shape(tensor),
 	                                   .w = model->weights + model_offset(model, u->commit.block),
 	                                   .slots = u->slots,
-	                                   .g = {u->commit.values,
-	                                         u->commit.factors != NULL ? u->commit.factors[0] : 1.0f},
+	                                   .g = {u->commit.values, u->commit.factors != NULL ?
+	                                                                   u->commit.factors[0] :
+	                                                                   u->commit.factor},
 	                                   .scratch = model->scratch};
 	tensor_begin(&u->tensor);
 }
@@ -58,8 +59,23 @@ void model_begin(struct model *model, enum optim_isa isa, const struct commit *c
 	(void)unit;
 	model->update.running = true;
 	model->update.commit = *commit;
+	model->update.updated = false;
+	model->update.averaged = 0;
 	if (!commit->empty)
 		prepare(model, isa);
+}
+
+/* The average of the weights, once they are new. */
+static bool average_some(struct model *model, uint64_t budget)
+{
+	struct model_update *u = &model->update;
+	uint64_t elements = tensor_elements(&u->tensor.shape), left = elements - u->averaged;
+	uint64_t n = left < budget ? left : budget, at = model_offset(model, u->commit.block) + u->averaged;
+
+	average_update(&model->settings.average, u->tensor.isa, u->scalars.t, model->average + at,
+	               model->weights + at, n);
+	u->averaged += n;
+	return u->averaged == elements;
 }
 
 bool model_go_on(struct model *model, uint64_t budget)
@@ -69,7 +85,12 @@ bool model_go_on(struct model *model, uint64_t budget)
 	uint32_t index = model_block(model, commit->block)->first_segment - model->first_segment;
 
 	assert(u->running);
-	if (!commit->empty && !tensor_run(&u->tensor, budget))
+	if (!commit->empty && !u->updated) {
+		u->updated = tensor_run(&u->tensor, budget);
+		if (!u->updated || model->average != NULL)
+			return false;
+	}
+	if (!commit->empty && model->average != NULL && !average_some(model, budget))
 		return false;
 	/* Each block of it has one segment. */
 	for (uint32_t i = 0; i <= commit->more && !commit->empty; i++) {

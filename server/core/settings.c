@@ -111,8 +111,7 @@ static void append(char *why, size_t why_bytes, const char *text)
 	snprintf(why + used, why_bytes - used, "%s", text);
 }
 
-static int conflict(char *why, size_t why_bytes, const char *what, const char *given,
-                    const char *has)
+int settings_conflict(char *why, size_t why_bytes, const char *what, const char *given, const char *has)
 {
 	snprintf(why, why_bytes, "%s: this worker says %s, the model has %s; say the same, leave it out, or name another model",
 	         what, given, has);
@@ -125,7 +124,7 @@ static int conflict_number(char *why, size_t why_bytes, const char *what, uint32
 	char a[16], b[16];
 	snprintf(a, sizeof(a), "%u", given);
 	snprintf(b, sizeof(b), "%u", has);
-	return conflict(why, why_bytes, what, a, b);
+	return settings_conflict(why, why_bytes, what, a, b);
 }
 
 static int compare_rule(const struct msg_open *open, const struct optim *has, char *why,
@@ -137,9 +136,9 @@ static int compare_rule(const struct msg_open *open, const struct optim *has, ch
 	settings_name(open->optimizer, name, sizeof(name));
 	settings_name(open->match, match, sizeof(match));
 	if (open->optimizer.size > 0 && strcmp(name, rule) != 0)
-		return conflict(why, why_bytes, "optimizer", name, rule);
+		return settings_conflict(why, why_bytes, "optimizer", name, rule);
 	if (open->match.size > 0 && strcmp(match, optim_match_name(has->match)) != 0)
-		return conflict(why, why_bytes, "match", match, optim_match_name(has->match));
+		return settings_conflict(why, why_bytes, "match", match, optim_match_name(has->match));
 	return OPTD_OK;
 }
 
@@ -195,10 +194,10 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
                      size_t why_bytes)
 {
 	if (open->mode != MSG_MODE_UNSET && open->mode != has->mode)
-		return conflict(why, why_bytes, "mode", mode_name(open->mode), mode_name(has->mode));
+		return settings_conflict(why, why_bytes, "mode", mode_name(open->mode), mode_name(has->mode));
 	if (open->reduce != MSG_REDUCE_UNSET && open->reduce != has->reduce)
-		return conflict(why, why_bytes, "reduce", reduce_name(open->reduce),
-		                reduce_name(has->reduce));
+		return settings_conflict(why, why_bytes, "reduce", reduce_name(open->reduce),
+		                         reduce_name(has->reduce));
 	if (open->workers != 0 && open->workers != has->workers)
 		return conflict_number(why, why_bytes, "workers", open->workers, has->workers);
 	if (open->step_timeout_ms != 0 && open->step_timeout_ms != has->step_timeout_ms)
@@ -206,7 +205,11 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 		                       has->step_timeout_ms);
 	int rc = settings_compare_clip(open, has, why, why_bytes);
 	if (rc == OPTD_OK)
+		rc = settings_compare_finite(open, has, why, why_bytes);
+	if (rc == OPTD_OK)
 		rc = compare_optim(open, &has->optim, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_compare_average(open, has, why, why_bytes);
 	return rc == OPTD_OK ? settings_compare_groups(open, has, why, why_bytes) : rc;
 }
 
@@ -240,6 +243,8 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		*settings = preset->settings;
 	if (preset == NULL || !preset->optim_given)
 		rc = read_all(open, settings, why, why_bytes);
+	if (rc == OPTD_OK && !average_is_kept(&settings->average))
+		rc = settings_read_average(open, &settings->average, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = settings_served(&settings->optim, why, why_bytes);
 	if (rc == OPTD_OK)
@@ -261,6 +266,8 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		return OPTD_TOO_LARGE;
 	}
 	rc = settings_read_clip(open, settings, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_make_finite(open, settings, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = settings_compare(open, settings, why, why_bytes);
 	if (rc == OPTD_CONFLICT)
@@ -326,4 +333,5 @@ void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 		settings_tell_hyper(optim, i, &out->hypers[i]);
 	out->schedule_count = settings_tell_schedule(&optim->schedule, out->schedule);
 	out->clip = settings->clip;
+	settings_tell_average(&settings->average, &out->average);
 }

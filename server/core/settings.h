@@ -21,6 +21,14 @@ int settings_make(const struct engine_options *options, const struct engine_pres
  * one that optim/ has and the engine does not serve yet. */
 int settings_served(const struct optim *optim, char *why, size_t why_bytes);
 
+/* What a model of this mode does about gradients that are not finite if nobody says. */
+enum msg_nonfinite settings_nonfinite_of(enum msg_mode mode);
+
+/* Whether these two go with the mode, as far as each is given: skip_step and a loss scale
+ * are for sync, and a loss scale for skip_step.  OPTD_HYPER and a sentence. */
+int settings_check_finite(enum msg_mode mode, enum msg_nonfinite nonfinite, bool loss_scale, char *why,
+                          size_t why_bytes);
+
 /* Whether what the worker named agrees with what the model has: OPTD_CONFLICT
  * with both values in why, OPTD_HYPER for names and values no model could have. */
 int settings_compare(const struct msg_open *open, const struct model_settings *has, char *why,

@@ -220,6 +220,13 @@ static uint32_t hypers_bytes(const struct msg_hyper *hypers, uint32_t count)
 	return bytes;
 }
 
+static uint32_t average_bytes(const struct msg_average *average)
+{
+	if (average->kind.size == 0)
+		return 0;
+	return OUTER_BYTES + INNER_BYTES + average->kind.size + hypers_bytes(average->hypers, average->hyper_count);
+}
+
 int settings_fit(const struct model_settings *settings, char *why, size_t why_bytes)
 {
 	struct settings_told told;
@@ -231,7 +238,7 @@ int settings_fit(const struct model_settings *settings, char *why, size_t why_by
 	settings_tell(settings, &rule);
 	settings_tell_groups(settings, &told);
 	bytes = 3 * INNER_BYTES + rule.name.size + rule.match.size + hypers_bytes(rule.hypers, rule.hyper_count) +
-	        schedule_bytes(rule.schedule, rule.schedule_count);
+	        schedule_bytes(rule.schedule, rule.schedule_count) + average_bytes(&rule.average);
 	for (uint32_t i = 0; i < settings->groups.count; i++) {
 		const struct msg_group *g = &told.groups[i];
 		bytes += OUTER_BYTES + 5 * INNER_BYTES + g->tensors.size + g->optimizer.size + g->match.size +

@@ -22,6 +22,17 @@ struct msg_text settings_text_of(const char *constant);
 void settings_tell_hyper(const struct optim *optim, uint32_t index, struct msg_hyper *out);
 uint32_t settings_tell_schedule(const struct schedule *schedule, struct msg_schedule_part *out);
 
+/* settings_finite.c: nonfinite and loss_scale.  What the worker says over what the config
+ * has left open, then the defaults.  OPTD_HYPER and why for what does not go together. */
+int settings_make_finite(const struct msg_open *open, struct model_settings *settings, char *why,
+                         size_t why_bytes);
+/* Whether what a worker names of them is the model's: OPTD_CONFLICT with both. */
+int settings_compare_finite(const struct msg_open *open, const struct model_settings *has, char *why,
+                            size_t why_bytes);
+
+/* OPTD_CONFLICT, and the sentence that says it of any setting. */
+int settings_conflict(char *why, size_t why_bytes, const char *what, const char *given, const char *has);
+
 /* A worker's groups, read over the model's own optimizer.  OPTD_HYPER and why. */
 int settings_read_groups(const struct msg_open *open, const struct optim *own, struct groups *groups,
                          char *why, size_t why_bytes);
@@ -36,5 +47,12 @@ int settings_read_clip(const struct msg_open *open, struct model_settings *setti
 /* Whether what a worker names is what the model has: OPTD_CONFLICT with both. */
 int settings_compare_clip(const struct msg_open *open, const struct model_settings *has, char *why,
                           size_t why_bytes);
+
+/* A worker's average, or none where it names none.  OPTD_HYPER and why. */
+int settings_read_average(const struct msg_open *open, struct average *average, char *why, size_t why_bytes);
+/* Whether what the worker names of it is the model's: OPTD_CONFLICT with both. */
+int settings_compare_average(const struct msg_open *open, const struct model_settings *has, char *why,
+                             size_t why_bytes);
+void settings_tell_average(const struct average *average, struct msg_average *out);
 
 #endif

@@ -145,10 +145,11 @@ uint64_t shard_part_elements(const struct shard *shard, const struct msg_part *p
 	return masked_elements(shard, part);
 }
 
-static char *copy_part(const struct shard *shard, const struct msg_part *part, char *to)
+static char *copy_part(const struct shard *shard, const float *vector, const struct msg_part *part,
+                       char *to)
 {
 	const struct model *model = shard->model;
-	const float *from = model->weights + model_offset(model, part->first);
+	const float *from = vector + model_offset(model, part->first);
 	const struct layout_block *first = model_block(model, part->first);
 
 	if (part->mask == NULL) {
@@ -167,9 +168,10 @@ static char *copy_part(const struct shard *shard, const struct msg_part *part, c
 	return to;
 }
 
-struct buf *shard_weights(const struct shard *shard, const struct msg_part *parts, uint32_t count,
-                          struct buf_pool *pool)
+struct buf *shard_weights(const struct shard *shard, enum msg_source source,
+                          const struct msg_part *parts, uint32_t count, struct buf_pool *pool)
 {
+	const float *vector = source == MSG_AVERAGE ? shard->model->average : shard->model->weights;
 	char why[8];
 	uint64_t elements = 0;
 
@@ -180,7 +182,7 @@ struct buf *shard_weights(const struct shard *shard, const struct msg_part *part
 		return NULL;
 	char *to = buf->data;
 	for (uint32_t i = 0; i < count; i++)
-		to = copy_part(shard, &parts[i], to);
+		to = copy_part(shard, vector, &parts[i], to);
 	return buf;
 }
 

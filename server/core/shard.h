@@ -45,6 +45,7 @@ struct shard_counts {
 	 * because their norm was not finite. */
 	double last_norm, last_factor;
 	uint64_t clipped, overflowed;
+	uint64_t zeroed; /* elements */
 };
 
 struct shard {
@@ -97,9 +98,10 @@ uint64_t shard_allows(const struct shard *shard, struct shard_window window);
 uint64_t shard_part_elements(const struct shard *shard, const struct msg_part *part, char *why,
                              size_t why_bytes);
 
-/* The weights of parts, one after the other, in a new buffer; NULL without memory. */
-struct buf *shard_weights(const struct shard *shard, const struct msg_part *parts, uint32_t count,
-                          struct buf_pool *pool);
+/* The weights of parts, or their average, one after the other, in a new buffer; NULL
+ * without memory. */
+struct buf *shard_weights(const struct shard *shard, enum msg_source source,
+                          const struct msg_part *parts, uint32_t count, struct buf_pool *pool);
 
 /* Lowest and highest version over the parts. */
 void shard_part_versions(const struct shard *shard, const struct msg_part *parts, uint32_t count,

@@ -34,44 +34,43 @@ static bool is_of(const struct share_copy *copy, const struct msg_part *parts, u
 	return true;
 }
 
-static struct buf *find(const struct share *share, uint32_t handle, uint64_t updates,
-                        const struct msg_part *parts, uint32_t count)
+static struct buf *find(const struct share *share, struct share_key key, const struct msg_part *parts,
+                        uint32_t count)
 {
 	for (int i = 0; i < SHARE_COPIES; i++) {
 		const struct share_copy *copy = &share->copies[i];
-		if (copy->buf != NULL && copy->handle == handle && copy->updates == updates &&
-		    is_of(copy, parts, count))
+		if (copy->buf != NULL && copy->key.handle == key.handle && copy->key.source == key.source &&
+		    copy->key.updates == key.updates && is_of(copy, parts, count))
 			return copy->buf;
 	}
 	return NULL;
 }
 
-static void keep(struct share *share, uint32_t handle, uint64_t updates,
-                 const struct msg_part *parts, uint32_t count, struct buf *buf)
+static void keep(struct share *share, struct share_key key, const struct msg_part *parts, uint32_t count,
+                 struct buf *buf)
 {
 	struct share_copy *copy = &share->copies[share->next];
 
 	share->next = (share->next + 1) % SHARE_COPIES;
 	buf_drop(copy->buf);
 	copy->buf = buf_hold(buf);
-	copy->handle = handle;
-	copy->updates = updates;
+	copy->key = key;
 	copy->part_count = count;
 	memcpy(copy->parts, parts, count * sizeof(*parts));
 }
 
-struct buf *share_weights(struct share *share, const struct shard *shard,
+struct buf *share_weights(struct share *share, const struct shard *shard, enum msg_source source,
                           const struct msg_part *parts, uint32_t count, struct buf_pool *pool)
 {
 	if (!shareable(parts, count))
-		return shard_weights(shard, parts, count, pool);
-	uint64_t updates = updates_of(shard, parts, count);
-	struct buf *buf = find(share, shard->handle, updates, parts, count);
+		return shard_weights(shard, source, parts, count, pool);
+	struct share_key key = {shard->handle, source, updates_of(shard, parts, count)};
+	struct buf *buf = find(share, key, parts, count);
 	if (buf != NULL)
 		return buf_hold(buf);
-	buf = shard_weights(shard, parts, count, pool);
+	buf = shard_weights(shard, source, parts, count, pool);
 	if (buf != NULL)
-		keep(share, shard->handle, updates, parts, count, buf);
+		keep(share, key, parts, count, buf);
 	return buf;
 }
 

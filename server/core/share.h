@@ -21,17 +21,20 @@
 struct share {
 	struct share_copy {
 		struct buf *buf; /* held, or NULL */
-		uint32_t handle;
-		uint64_t updates; /* the sum of the blocks' versions: each of them only rises */
+		struct share_key {
+			uint32_t handle;
+			enum msg_source source;
+			uint64_t updates; /* the sum of the blocks' versions: each of them only rises */
+		} key;
 		uint32_t part_count;
 		struct msg_part parts[LIMIT_PARTS]; /* whole blocks */
 	} copies[SHARE_COPIES];
 	uint32_t next; /* to be replaced */
 };
 
-/* The weights of these parts, from a copy if there is one: held for the caller; NULL
+/* The weights of these parts, or their average, from a copy if there is one: held for the caller; NULL
  * without memory. */
-struct buf *share_weights(struct share *share, const struct shard *shard,
+struct buf *share_weights(struct share *share, const struct shard *shard, enum msg_source source,
                           const struct msg_part *parts, uint32_t count, struct buf_pool *pool);
 
 /* Lets the copies go: answers have been made, or a model has begun again. */

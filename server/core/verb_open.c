@@ -122,8 +122,7 @@ static bool limits_allow(struct call *call, const char *name, const struct model
 {
 	const struct engine *engine = call->engine;
 	struct layout *layout = *call->layout;
-	bool packed = whole_any(&settings->groups, &settings->optim);
-	uint64_t vectors = 1 + (packed ? 0 : groups_slot_count(&settings->groups, &settings->optim));
+	uint64_t vectors = model_vector_count(settings);
 	uint64_t elements = layout_elements(layout) / place.daemons / place.lanes;
 	uint64_t least = elements * vectors * sizeof(float);
 	char why[LIMIT_TEXT_BYTES];
@@ -407,6 +406,9 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	o->reduce = model->settings.reduce;
 	o->workers = model->settings.workers;
 	o->step_timeout_ms = model->settings.step_timeout_ms;
+	o->nonfinite = model->settings.nonfinite;
+	o->loss_scale = model->settings.loss_scale;
+	o->loss_scale_now = (double)model->scaler.scale;
 	o->elements = layout_elements(model->layout);
 	o->tensors = layout_tensor_count(model->layout);
 	if (call->request->rank != MSG_NO_RANK) {

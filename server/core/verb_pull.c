@@ -75,12 +75,25 @@ static bool room_to_wait(struct call *call)
 	return false;
 }
 
+/* One that cannot be given is no wait for it. */
+static bool has_source(struct call *call)
+{
+	const struct model *model = call->shard->model;
+
+	if (call->request->source != MSG_AVERAGE || average_is_kept(&model->settings.average))
+		return true;
+	call_refuse(call, OPTD_INVALID,
+	            "model '%s' keeps no average of its weights: it was made without one; pull the weights, "
+	            "or make the model anew with average: ema or swa", model->name);
+	return false;
+}
+
 void verb_pull(struct call *call)
 {
 	struct shard *shard = call->shard;
 	uint64_t elements = call_elements(call);
 
-	if (elements == 0)
+	if (elements == 0 || !has_source(call))
 		return;
 	if (elements * sizeof(float) > call->engine->options.message_bytes) {
 		call_refuse(call, OPTD_TOO_LARGE, "the blocks asked for take %llu bytes, a message has %u",

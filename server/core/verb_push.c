@@ -155,8 +155,6 @@ static bool init_done(struct call *call)
 	return true;
 }
 
-static bool finite_blocks(struct call *call);
-
 /* Whether the lane has its first weights from this very token. */
 static bool init_repeats(const struct call *call)
 {
@@ -169,7 +167,7 @@ static bool init_fits(struct call *call)
 	const struct msg *request = call->request;
 	const struct model *model = call->shard->model;
 
-	if (!call_payload_fits(call) || !finite_blocks(call))
+	if (!call_payload_fits(call) || !call_finite(call))
 		return false;
 	for (uint32_t i = 0; i < request->part_count; i++) {
 		const struct msg_part *part = &request->parts[i];
@@ -272,7 +270,7 @@ static uint64_t block_elements(const struct shard *shard, const struct msg_part 
 	return shard_part_elements(shard, part, why, sizeof(why));
 }
 
-static bool finite_blocks(struct call *call)
+bool call_finite(struct call *call)
 {
 	const struct msg *request = call->request;
 	const float *values = request->payload;
@@ -310,6 +308,9 @@ static struct gate_push push_of(const struct call *call, const struct msg_part *
 	                          .incarnation = request->incarnation,
 	                          .step = request->step,
 	                          .weight = request->weight,
+	                          .loss_scale = request->loss_scale,
+	                          .poisoned = request->verdict == MSG_POISONED,
+	                          .poison_tensor_plus_one = request->poison_tensor_plus_one,
 	                          .values = values,
 	                          .mask = part->mask,
 	                          .mask_bytes = part->mask_bytes};
@@ -382,6 +383,7 @@ static int push_block(struct call *call, const struct gate_push *push, char *why
 	case GATE_AHEAD:
 		assert(false); /* block_allows has looked */
 	}
+	push->wait->zeroed += verdict_zero(call, push);
 	return gate_admit(gate, push, why, why_bytes);
 }
 
@@ -411,7 +413,7 @@ static int push_message(struct call *call, struct wait *wait, char *why, size_t 
 {
 	struct gate *gate = call->shard->gate;
 
-	if (call->request->verb == MSG_CLOSE_STEP)
+	if (call->request->verb == MSG_CLOSE_STEP || call->request->verdict == MSG_POISONED)
 		return push_blocks(call, wait, NULL, why, why_bytes);
 	struct parcel *parcel = gate_unpack(gate, call->payload);
 	if (parcel == NULL) {
@@ -451,12 +453,12 @@ static bool model_begun(struct call *call)
 
 static bool push_allowed(struct call *call)
 {
-	if (!rank_holds(call) || !model_begun(call))
+	if (!rank_holds(call) || !model_begun(call) || !verdict_allows(call))
 		return false;
 	if (call->request->verb == MSG_CLOSE_STEP) {
 		if (call_elements(call) == 0)
 			return false;
-	} else if (!call_payload_fits(call) || !finite_blocks(call) || !window_allows(call)) {
+	} else if (!call_payload_fits(call) || !verdict_holds(call) || !window_allows(call)) {
 		return false;
 	}
 	return blocks_allow(call);

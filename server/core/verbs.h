@@ -106,6 +106,21 @@ bool wait_is_busy(const struct wait *wait);
 uint64_t call_elements(struct call *call);
 /* Likewise, and that the payload holds just these elements. */
 bool call_payload_fits(struct call *call);
+/* Whether there is neither NaN nor Inf in it; or a refusal that says where. */
+bool call_finite(struct call *call);
+
+/* verdict.c: gradients that are not finite, by the model's policy.
+ *
+ * Whether what the push says of itself goes with the policy, or a refusal. */
+bool verdict_allows(struct call *call);
+/* Whether its values go with that, or a refusal; they are looked at only if need be. */
+bool verdict_holds(struct call *call);
+/* Under `zero`, of a contribution that is about to be taken in: puts 0 in place of what is
+ * not finite, in the buffer that came; how often. */
+uint64_t verdict_zero(const struct call *call, const struct gate_push *push);
+/* What an answer to a push says of its step: that it was skipped, and for whom; the loss
+ * scale of the next. */
+void verdict_tell(const struct shard *shard, const struct wait *wait, struct msg *head);
 
 /* Bytes left of limits.memory. */
 uint64_t engine_left(const struct engine *engine);

@@ -45,6 +45,7 @@ struct wait *wait_new(uint32_t peer, const struct msg *request, uint64_t now_ms)
 	wait->rank = request->rank;
 	wait->step = request->step;
 	wait->min_version = request->min_version;
+	wait->source = request->verb == MSG_PULL ? request->source : MSG_WEIGHTS;
 	wait->since_ms = now_ms;
 	wait->told_ms = now_ms;
 	copy_parts(wait, request);

@@ -33,8 +33,10 @@ struct wait {
 	int32_t rank;
 	uint64_t step;        /* pushes: the step that must complete */
 	uint64_t min_version; /* pulls */
+	enum msg_source source; /* pulls; of a push it is the weights */
 	uint32_t unfolded;    /* blocks whose bytes are still held */
 	bool folded_told;
+	uint64_t zeroed; /* elements of this push that counted as 0 */
 	uint64_t since_ms, told_ms;
 	uint64_t payload_bytes; /* of weights in the answer */
 	uint32_t bytes; /* that this takes */

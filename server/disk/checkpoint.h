@@ -8,6 +8,7 @@
  *     state.<tensor>.<slot>    F32  optimizer state, first slots first: of each tensor
  *                                   those that its parameter group's rule has; a number
  *                                   a row is [.., rows, 1], one a column [.., 1, columns]
+ *     state.<tensor>.average   F32  the average of the weights, of a model that keeps one
  *     state.<tensor>.step      F32  updates, as PyTorch has them; not of frozen tensors
  *     state.<tensor>.<number>  F32  what the rule carries, as PyTorch has it
  *     optd.layout              U8   every tensor of the model (server/disk/shapes)
@@ -17,7 +18,7 @@
  *     optd.carries             F32  [segments, 2] what each segment carries; where no
  *                                   rule carries anything, [0, 2]
  *     optd.seen                I64  [ranks, blocks] async: steps taken in
- *     optd.checksums           I64  [blocks] XXH3 of a block's weights and slots
+ *     optd.checksums           I64  [blocks] XXH3 of a block's weights, slots and average
  *     optd.seal                I64  XXH3 of the head and of all above but the first four
  *
  * A tensor of which this daemon holds a part is stored as a flat slice.  A
@@ -43,8 +44,10 @@
 #include "optim/optim.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/average.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
+#include "server/core/scaler.h"
 
 /* What a checkpoint says about its model, beside the arrays. */
 struct checkpoint {
@@ -54,11 +57,15 @@ struct checkpoint {
 	const struct layout *layout; /* cut */
 	struct optim optim;   /* of tensors that no group has */
 	struct groups groups; /* each has a tensor of the layout */
+	struct average average;
 	enum msg_mode mode;
 	enum msg_reduce reduce;
 	uint32_t workers;
 	uint32_t step_timeout_ms;
 	struct msg_clip clip;
+	enum msg_nonfinite nonfinite;
+	struct msg_loss_scale loss_scale;
+	struct scaler scaler; /* where that stands */
 	uint32_t seats; /* ranks that optd.seen speaks of; 0 in sync */
 	uint32_t daemon, daemons;
 	struct history history;
@@ -72,7 +79,7 @@ struct layout_run checkpoint_owned(const struct checkpoint *about);
 
 /* Bytes that the head of a file takes, at most and within a few percent: without a
  * list of tensors being made, so a peer may ask for any.  Looks only at layout,
- * optim, groups and the daemon's place.  Beyond LIMIT_SAFETENSORS_HEADER, checkpoint_begin
+ * optim, groups, average and the daemon's place.  Beyond LIMIT_SAFETENSORS_HEADER, checkpoint_begin
  * fails. */
 uint64_t checkpoint_head_bytes(const struct checkpoint *about);
 
@@ -87,6 +94,7 @@ struct checkpoint_part {
 	const uint64_t *updates;     /* [segments of the blocks] */
 	const struct optim_carry *carries; /* [segments of the blocks], where a rule has any */
 	const uint64_t *const *seen; /* [seats], NULL entries are zeros; may be NULL */
+	const float *average;        /* where one is kept */
 };
 
 /* The same to be filled; the rest of a slot stays as it is. */
@@ -97,6 +105,7 @@ struct checkpoint_target {
 	uint64_t *versions;
 	uint64_t *updates;
 	struct optim_carry *carries;
+	float *average;
 };
 
 /* Writing.

@@ -274,9 +274,10 @@ static int read_vector(const struct checkpoint_file *file, struct digest *digest
 	return rc;
 }
 
-/* Reads a block to w and slots and checks it; NULL for both: only checks. */
+/* Reads a block to w and states, which are its slots and average, and checks it; NULL for both:
+ * only checks. */
 static int read_block(const struct checkpoint_file *file, struct digest *digest, uint32_t number,
-                      float *w, float *const *slots, char *why, size_t why_bytes)
+                      float *w, float *const *states, char *why, size_t why_bytes)
 {
 	const struct plan *plan = file->plan;
 	const struct layout_block *block = layout_block(file->layout, number);
@@ -285,8 +286,8 @@ static int read_block(const struct checkpoint_file *file, struct digest *digest,
 
 	digest_reset(digest);
 	rc = read_vector(file, digest, number, 0, w, why, why_bytes);
-	for (uint32_t i = 0; rc == OPTD_OK && i < plan->slot_count; i++)
-		rc = read_vector(file, digest, number, 1 + i, slots ? slots[i] : NULL, why, why_bytes);
+	for (uint32_t i = 0; rc == OPTD_OK && i < plan_state_count(plan); i++)
+		rc = read_vector(file, digest, number, 1 + i, states ? states[i] : NULL, why, why_bytes);
 	if (rc < 0)
 		return rc;
 	value = digest_value(digest);
@@ -343,6 +344,9 @@ static int check_file(struct checkpoint_file *file, char *why, size_t why_bytes)
 	if (rc < 0)
 		return rc;
 	file->about.layout = file->layout;
+	rc = manifest_check_keys(file->head, &file->about, why, why_bytes);
+	if (rc < 0)
+		return rc;
 	rc = plan_new(&file->about, shapes_bytes(file), &file->plan);
 	if (rc < 0)
 		return no_memory(why, why_bytes);
@@ -480,7 +484,7 @@ int checkpoint_read(const struct checkpoint_file *file, const struct checkpoint_
 {
 	struct layout_run owned = file->plan->owned;
 	uint32_t at = target->first_block - owned.first;
-	float *slots[OPTIM_SLOTS_MAX];
+	float *states[PLAN_STATES_MAX];
 	struct digest *digest;
 	int rc = OPTD_OK;
 
@@ -498,9 +502,11 @@ int checkpoint_read(const struct checkpoint_file *file, const struct checkpoint_
 		uint64_t offset = layout_block(file->layout, number)->begin -
 		                  layout_block(file->layout, target->first_block)->begin;
 		for (uint32_t s = 0; s < file->plan->slot_count; s++)
-			slots[s] = target->slots[s] +
-			           plan_distance(file->plan, file->layout, target->first_block, number, 1 + s);
-		rc = read_block(file, digest, number, target->weights + offset, slots, why, why_bytes);
+			states[s] = target->slots[s] +
+			            plan_distance(file->plan, file->layout, target->first_block, number, 1 + s);
+		if (file->plan->average_count > 0)
+			states[file->plan->slot_count] = target->average + offset;
+		rc = read_block(file, digest, number, target->weights + offset, states, why, why_bytes);
 	}
 	digest_free(digest);
 	if (rc == OPTD_OK)

@@ -151,16 +151,16 @@ static int put_vector(struct checkpoint_writer *writer, struct digest *digest, u
 	return rc;
 }
 
-/* One block; w and slots point at its first element. */
+/* One block; w and states, which are its slots and average, point at its first element. */
 static int put_block(struct checkpoint_writer *writer, struct digest *digest, uint32_t number,
-                     const float *w, const float *const *slots)
+                     const float *w, const float *const *states)
 {
 	int rc;
 
 	digest_reset(digest);
 	rc = put_vector(writer, digest, number, 0, w);
-	for (uint32_t i = 0; rc == OPTD_OK && i < writer->plan->slot_count; i++)
-		rc = put_vector(writer, digest, number, 1 + i, slots[i]);
+	for (uint32_t i = 0; rc == OPTD_OK && i < plan_state_count(writer->plan); i++)
+		rc = put_vector(writer, digest, number, 1 + i, states[i]);
 	writer->checksums[number - writer->plan->owned.first] = digest_value(digest);
 	return rc;
 }
@@ -168,7 +168,7 @@ static int put_block(struct checkpoint_writer *writer, struct digest *digest, ui
 static int put_vectors(struct checkpoint_writer *writer, const struct checkpoint_part *part)
 {
 	struct digest *digest = digest_new();
-	const float *slots[OPTIM_SLOTS_MAX];
+	const float *states[PLAN_STATES_MAX];
 	uint64_t begin = layout_block(writer->layout, part->first_block)->begin;
 	int rc = digest ? OPTD_OK : OPTD_NO_MEMORY;
 
@@ -176,8 +176,10 @@ static int put_vectors(struct checkpoint_writer *writer, const struct checkpoint
 		uint32_t number = part->first_block + i;
 		uint64_t offset = layout_block(writer->layout, number)->begin - begin;
 		for (uint32_t s = 0; s < writer->plan->slot_count; s++)
-			slots[s] = part->slots[s] + plan_distance(writer->plan, writer->layout, part->first_block, number, 1 + s);
-		rc = put_block(writer, digest, number, part->weights + offset, slots);
+			states[s] = part->slots[s] + plan_distance(writer->plan, writer->layout, part->first_block, number, 1 + s);
+		if (writer->plan->average_count > 0)
+			states[writer->plan->slot_count] = part->average + offset;
+		rc = put_block(writer, digest, number, part->weights + offset, states);
 	}
 	digest_free(digest);
 	return rc;

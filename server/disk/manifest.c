@@ -13,6 +13,7 @@
 #include "proto/status.h"
 #include "server/core/clipping.h"
 #include "server/disk/file.h"
+#include "server/disk/manifest_finite.h"
 
 /* Where decoding stands: the first refusal is kept, later reads give zeros. */
 struct reader {
@@ -20,8 +21,6 @@ struct reader {
 	int rc;
 	char *why;
 	size_t why_bytes;
-	uint32_t count;
-	const char *read[MANIFEST_TEXTS_MAX]; /* the texts that were looked at */
 };
 
 static const char *const modes[] = { [MSG_SYNC] = "sync", [MSG_ASYNC] = "async" };
@@ -125,11 +124,15 @@ static void put_clip(struct manifest *manifest, const struct msg_clip *clip)
 		put_numbers(manifest, "clip_norm_type", &clip->norm_type, 1);
 }
 
-static const char *format_of(const struct checkpoint *about)
+static void put_average(struct manifest *manifest, const struct average *average)
 {
-	if (clipping_on(&about->clip) || layout_has_whole(about->layout))
-		return MANIFEST_FORMAT_KEYS;
-	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+	if (!average_is_kept(average))
+		return;
+	put_text(manifest, "average", average_kind(average));
+	for (uint32_t i = 0; i < average_setting_count(average); i++) {
+		double value = average_value(average, i);
+		put_numbers(manifest, make_key(manifest, "average.%s", average_setting(average, i)->name), &value, 1);
+	}
 }
 
 /* "3:100,7:2500": in epoch 3 it was restored at version 100. */
@@ -154,6 +157,14 @@ static uint32_t count_whole(const struct layout *layout)
 	return count;
 }
 
+static const char *format_of(const struct checkpoint *about)
+{
+	if (manifest_has_finite(about) || clipping_on(&about->clip) || average_is_kept(&about->average) ||
+	    layout_has_whole(about->layout))
+		return MANIFEST_FORMAT_KEYS;
+	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
+}
+
 void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 {
 	assert(about->mode == MSG_SYNC || about->mode == MSG_ASYNC);
@@ -165,6 +176,8 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put(manifest, "run_id", "%016" PRIx64, about->run_id);
 	put_optim(manifest, "", &about->optim);
 	put_groups(manifest, &about->groups);
+	manifest_put_finite(about, manifest);
+	put_average(manifest, &about->average);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -205,8 +218,6 @@ static const char *get(struct reader *reader, const char *key)
 
 	if (!value)
 		refuse(reader, "'%s' is missing", key);
-	else if (reader->count < MANIFEST_TEXTS_MAX)
-		reader->read[reader->count++] = value;
 	return value ? value : "";
 }
 
@@ -421,31 +432,28 @@ static void get_clip(struct reader *reader, struct checkpoint *about)
 		refuse(reader, "%s", why);
 }
 
-static bool was_read(const struct reader *reader, const struct safetensors_text *text)
+static void get_average_setting(struct reader *reader, const char *name, struct average *average)
 {
-	/* The format has been looked at, and what is of the layout will be. */
-	if (strcmp(text->key, "optd.checkpoint") == 0 || strcmp(text->key, "elements") == 0 ||
-	    strcmp(text->key, "layout_hash") == 0 || strcmp(text->key, "whole") == 0)
-		return true;
-	for (uint32_t i = 0; i < reader->count; i++) {
-		if (reader->read[i] == text->value)
-			return true;
-	}
-	return false;
+	char key[64], why[256];
+	double value = 0;
+
+	snprintf(key, sizeof key, "average.%s", name);
+	if (get_numbers(reader, key, &value, 1) > 0 && average_set(average, name, &value, 1, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
 }
 
-/* What a later version has written may change what the model is. */
-static void check_known(struct reader *reader)
+static void get_average(struct reader *reader, struct average *average)
 {
-	uint32_t count;
-	const struct safetensors_text *texts = safetensors_texts(reader->head, &count);
+	char why[256];
 
-	for (uint32_t i = 0; i < count && reader->rc == OPTD_OK; i++) {
-		if (!was_read(reader, &texts[i]))
-			reader->rc = disk_fail(OPTD_UNSUPPORTED, reader->why, reader->why_bytes,
-			                       "another version of optd wrote this checkpoint: it has '%.64s', which "
-			                       "this version does not know", texts[i].key);
+	if (reader->rc < 0 || !safetensors_metadata(reader->head, "average"))
+		return;
+	if (average_begin(average, get(reader, "average"), why, sizeof why) < 0) {
+		refuse(reader, "%s", why);
+		return;
 	}
+	for (uint32_t i = 0; i < average_setting_count(average); i++)
+		get_average_setting(reader, average_setting(average, i)->name, average);
 }
 
 static uint64_t take_digits(const char **at)
@@ -487,12 +495,11 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 
 	if (!format)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "this safetensors file is not a checkpoint of optd");
-	bool keyed = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
-	bool grouped = strcmp(format, MANIFEST_FORMAT_GROUPS) == 0 || (keyed && has(&reader, "groups"));
-	if (!keyed && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
+	bool keys = strcmp(format, MANIFEST_FORMAT_KEYS) == 0;
+	bool grouped = keys ? has(&reader, "groups") : strcmp(format, MANIFEST_FORMAT_GROUPS) == 0;
+	if (!keys && !grouped && strcmp(format, MANIFEST_FORMAT) != 0)
 		return disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "another version of optd wrote this checkpoint: "
-		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS
-		                 " and " MANIFEST_FORMAT_KEYS);
+		                 "its format is none of " MANIFEST_FORMAT ", " MANIFEST_FORMAT_GROUPS " and " MANIFEST_FORMAT_KEYS);
 	*about = (struct checkpoint){ 0 };
 	about->model = get_name(&reader, "model");
 	if (!*about->model)
@@ -502,6 +509,8 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_optim(&reader, "", &about->optim);
 	if (grouped)
 		get_groups(&reader, &about->optim, &about->groups);
+	if (keys)
+		get_average(&reader, &about->average);
 	about->mode = (enum msg_mode)get_word(&reader, "mode", modes);
 	about->reduce = (enum msg_reduce)get_word(&reader, "reduce", reduces);
 	about->workers = get_u32(&reader, "workers", 0, LIMIT_WORKERS);
@@ -514,11 +523,54 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_history(&reader, &about->history, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
-	if (keyed) {
+	if (keys)
 		get_clip(&reader, about);
-		check_known(&reader);
+	/* Knows the mode by now. */
+	return reader.rc < 0 ? reader.rc : manifest_get_finite(head, keys, about, why, why_bytes);
+}
+
+static bool has_key(const struct manifest *manifest, const char *key)
+{
+	for (uint32_t i = 0; i < manifest->count; i++) {
+		if (strcmp(manifest->texts[i].key, key) == 0)
+			return true;
 	}
-	return reader.rc;
+	return false;
+}
+
+/* Fit for a sentence: others' files may have any. */
+static const char *say_key(const char *key)
+{
+	const char *at = key;
+
+	while (*at > ' ' && *at < 0x7f)
+		at++;
+	return *at == '\0' ? key : "(unprintable)";
+}
+
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes)
+{
+	const char *format = safetensors_metadata(head, "optd.checkpoint");
+	struct manifest *known;
+	uint32_t count;
+	const struct safetensors_text *texts = safetensors_texts(head, &count);
+	int rc = OPTD_OK;
+
+	if (!format || strcmp(format, MANIFEST_FORMAT_KEYS) != 0)
+		return OPTD_OK;
+	known = malloc(sizeof *known);
+	if (!known)
+		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
+	/* What would be written of it is all that is known of it. */
+	manifest_encode(about, known);
+	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
+		if (!has_key(known, texts[i].key))
+			rc = disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "metadata: this version does not know '%.100s': "
+			               "a later version of optd wrote this checkpoint", say_key(texts[i].key));
+	}
+	free(known);
+	return rc;
 }
 
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,

@@ -15,12 +15,9 @@
 #include "server/disk/checkpoint.h"
 
 /* The version of a checkpoint's format.  With parameter groups it is another, so that a
- * version that does not know them does not go on without; a reader takes all.  The last is
- * for whatever came after them: a file of it has keys, each only where it is needed, and a
- * reader refuses one that it does not know.
- *
- *     whole        how many tensors of the layout are updated as a whole
- *     clip_norm    and clip_tensor_norm, clip_norm_type: limits on the norm of a gradient */
+ * version that does not know them does not go on without; a reader takes all.  In 4 each
+ * feature that came later has keys of its own, which are there where it is used, and a
+ * reader refuses a key that it does not know. */
 #define MANIFEST_FORMAT "2"
 #define MANIFEST_FORMAT_GROUPS "3"
 #define MANIFEST_FORMAT_KEYS "4"
@@ -28,7 +25,7 @@
 /* An optimizer: 16 hyper-parameters, a schedule of four parts with name, end and ten
  * parameters, and a few words.  The model's, those of its groups, and other settings. */
 #define MANIFEST_OPTIMIZER_TEXTS 72u
-#define MANIFEST_TEXTS_MAX (27u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS))
+#define MANIFEST_TEXTS_MAX (40u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS))
 
 /* Sixteen numbers with the digits that read back the same, or sixteen marks of a history. */
 #define MANIFEST_VALUE_BYTES 688u
@@ -47,6 +44,11 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest);
  * OPTD_UNSUPPORTED for another format, OPTD_CORRUPT for what is missing or makes
  * no sense, and which text that is. */
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes);
+
+/* Of format 4: whether all of its keys are those of what was read of it, about, which has its
+ * layout by now.  OPTD_UNSUPPORTED and the first that is not. */
+int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
+                        size_t why_bytes);
 
 /* 0 when the file's layout, cut here, is the one that was saved. */
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,

@@ -64,6 +64,7 @@ static void count_vectors(struct plan *plan, const struct checkpoint *about)
 	plan->slot_count = groups_slot_count(&about->groups, &about->optim);
 	plan->packed = whole_any(&about->groups, &about->optim);
 	plan->carry_count = groups_carry_count(&about->groups, &about->optim);
+	plan->average_count = average_is_kept(&about->average);
 }
 
 /* The run in elements, segments and tensors. */
@@ -159,10 +160,16 @@ static const char *weight_prefix(const char *name)
 	return reserved ? "optd.weight." : "";
 }
 
-/* Vectors of a file: the weights, each slot, the step, each carry. */
+/* Vectors of a file: the weights, each slot, the average, the step, each carry. */
 static uint32_t vector_count(const struct plan *plan)
 {
-	return 2 + plan->slot_count + plan->carry_count;
+	return 2 + plan_state_count(plan) + plan->carry_count;
+}
+
+/* Whether a vector is a slot that lies in memory as in the file. */
+static bool is_packed(const struct plan *plan, uint32_t vector)
+{
+	return plan->packed && vector > 0 && vector <= plan->slot_count;
 }
 
 /* Whether tensors of a group are in a vector. */
@@ -170,7 +177,9 @@ static bool group_has(const struct plan *plan, uint32_t group, uint32_t vector)
 {
 	if (vector <= plan->slot_count)
 		return vector == 0 || vector <= plan->groups[group].slots;
-	return vector - plan->slot_count <= plan->groups[group].numbers;
+	if (vector <= plan_state_count(plan))
+		return true;
+	return vector - plan_state_count(plan) <= plan->groups[group].numbers;
 }
 
 /* What vector 1 and all after it are called where a group has them. */
@@ -178,9 +187,11 @@ static const char *vector_name(const struct plan *plan, const struct optim *opti
 {
 	if (vector <= plan->slot_count)
 		return optim_slot_name(optim, vector - 1);
-	if (vector == plan->slot_count + 1)
+	if (vector <= plan_state_count(plan))
+		return "average";
+	if (vector == plan_state_count(plan) + 1)
 		return "step";
-	return optim_carry_name(optim, vector - plan->slot_count - 2);
+	return optim_carry_name(optim, vector - plan_state_count(plan) - 2);
 }
 
 static void find_groups(struct plan *plan, const struct checkpoint *about)
@@ -233,7 +244,7 @@ static void add_pieces(struct plan *plan, const struct checkpoint *about)
 		for (uint32_t i = 0; i < plan->piece_count; i++) {
 			const struct layout_tensor *tensor = layout_tensor(about->layout, plan->first_tensor + i);
 			const struct optim *optim = optim_of(plan, about, plan->first_tensor + i);
-			if (plan->packed && vector > 0 && vector <= plan->slot_count) {
+			if (is_packed(plan, vector)) {
 				add_slot(plan, optim, tensor, vector - 1);
 				continue;
 			}
@@ -242,7 +253,7 @@ static void add_pieces(struct plan *plan, const struct checkpoint *about)
 			struct safetensors_tensor *piece =
 				vector == 0 ? add_named(plan, weight_prefix(tensor->name), tensor->name, "")
 				            : add_named(plan, "state.", tensor->name, vector_name(plan, optim, vector));
-			if (vector <= plan->slot_count)
+			if (vector <= plan_state_count(plan))
 				set_shape(plan, piece, tensor);
 			else
 				plan->number_count++;
@@ -263,7 +274,7 @@ static uint64_t segment_elements(const struct plan *plan, const struct checkpoin
 {
 	const struct layout_segment *s = layout_segment(about->layout, segment);
 
-	if (plan->packed && vector > 0)
+	if (is_packed(plan, vector))
 		return whole_slot(optim_of(plan, about, s->tensor), about->layout, segment, vector - 1);
 	return segment_has(plan, about->layout, segment, vector) ? s->count : 0;
 }
@@ -274,7 +285,7 @@ static uint64_t find_places(struct plan *plan, const struct checkpoint *about)
 	uint64_t place = 0;
 	size_t at = 0;
 
-	for (uint32_t vector = 0; vector <= plan->slot_count; vector++) {
+	for (uint32_t vector = 0; vector <= plan_state_count(plan); vector++) {
 		for (uint32_t i = 0; i < plan->owned.count; i++) {
 			const struct layout_block *b = layout_block(about->layout, plan->owned.first + i);
 			plan->places[at++] = place;
@@ -294,7 +305,7 @@ static size_t place_number(const struct plan *plan, uint32_t block, uint32_t vec
 uint64_t plan_distance(const struct plan *plan, const struct layout *layout, uint32_t from, uint32_t block,
                        uint32_t vector)
 {
-	if (plan->packed && vector > 0)
+	if (is_packed(plan, vector))
 		return (plan->places[place_number(plan, block, vector)] -
 		        plan->places[place_number(plan, from, vector)]) / sizeof(float);
 	return layout_block(layout, block)->begin - layout_block(layout, from)->begin;
@@ -317,7 +328,7 @@ bool plan_next(const struct plan *plan, const struct layout *layout, uint32_t bl
 
 	stretch->place += stretch->count * sizeof(float);
 	stretch->count = 0;
-	if (plan->packed && vector > 0) {
+	if (is_packed(plan, vector)) {
 		size_t number = place_number(plan, block, vector);
 		if (stretch->next != end)
 			stretch->count = (plan->places[number + 1] - plan->places[number]) / sizeof(float);
@@ -398,7 +409,7 @@ uint64_t checkpoint_head_bytes(const struct checkpoint *about)
 	group_finder_init(&finder, &about->groups);
 	for (uint32_t i = 0; i <= about->groups.count; i++)
 		count_entries(&plan, groups_optim(&about->groups, &about->optim, i), i, &entries[i], &names[i]);
-	last_byte = (plan.element_count * (1u + plan.slot_count) +
+	last_byte = (plan.element_count * (1u + plan_state_count(&plan)) +
 	             plan.piece_count * (1u + (uint64_t)plan.carry_count)) * sizeof(float);
 	for (uint32_t i = 0; i < plan.piece_count; i++) {
 		const struct layout_tensor *tensor = layout_tensor(about->layout, plan.first_tensor + i);
@@ -422,7 +433,7 @@ static int reserve(struct plan *plan, const struct layout *layout)
 	plan->names = malloc(bytes);
 	plan->tensors = calloc(plan->piece_count * copies + 9, sizeof *plan->tensors);
 	plan->group_of = calloc(plan->piece_count + 1u, 1);
-	plan->places = calloc((size_t)plan->owned.count * (1 + plan->slot_count) + 1, sizeof *plan->places);
+	plan->places = calloc((size_t)plan->owned.count * (1 + plan_state_count(plan)) + 1, sizeof *plan->places);
 	plan->shapes_of_slots = calloc(dimensions, sizeof *plan->shapes_of_slots);
 	return plan->names && plan->tensors && plan->group_of && plan->places && plan->shapes_of_slots ?
 	               OPTD_OK : OPTD_NO_MEMORY;

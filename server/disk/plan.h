@@ -15,8 +15,8 @@
 #include "proto/safetensors.h"
 #include "server/disk/checkpoint.h"
 
-/* The most tensors a checkpoint can have: weights, slots, step, carries, and ours. */
-#define PLAN_TENSORS_MAX (LIMIT_TENSORS * (OPTIM_SLOTS_MAX + 2u + OPTIM_CARRIES_MAX) + 16u)
+/* The most tensors a checkpoint can have: weights, slots, average, step, carries, and ours. */
+#define PLAN_TENSORS_MAX (LIMIT_TENSORS * (OPTIM_SLOTS_MAX + 3u + OPTIM_CARRIES_MAX) + 16u)
 
 /* What tensors of one parameter group keep beside their weights. */
 struct plan_group {
@@ -29,11 +29,13 @@ struct plan {
 	uint32_t first_tensor, piece_count; /* tensors of which there is a piece */
 	struct layout_run owned;
 	uint32_t slot_count, carry_count, seats; /* the most of any group */
+	uint32_t average_count; /* 1 where one is kept, else 0 */
 	bool packed; /* slots lie in memory as in the file: server/core/whole.h */
 	struct plan_group groups[LIMIT_GROUPS + 1];
 	uint8_t *group_of; /* [piece_count] number of the tensor's group */
-	/* Places in the data, in bytes.  Vector 0 are the weights, 1 + i is slot i. */
-	/* [1 + slot_count][blocks] where a block's part of a vector begins; one more: the end. */
+	/* Places in the data, in bytes.  Vector 0 are the weights, 1 + i is slot i, and behind the
+	 * slots comes the average. */
+	/* [1 + plan_state_count][blocks] where a block's part of a vector begins; one more: the end. */
 	uint64_t *places;
 	uint64_t number_count;
 	uint64_t numbers_at, shapes, padding, versions, updates, carries, seen, checksums, seal, end;
@@ -48,13 +50,21 @@ struct plan {
 	uint32_t numbers_used;
 };
 
+/* Vectors as long as the weights, beside them. */
+#define PLAN_STATES_MAX (OPTIM_SLOTS_MAX + 1u)
+static inline uint32_t plan_state_count(const struct plan *plan)
+{
+	return plan->slot_count + plan->average_count;
+}
+
 /* OPTD_NO_MEMORY or OPTD_TOO_LARGE. */
 int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan **out);
 void plan_free(struct plan *plan);
 
-/* A stretch of a block that lies together in memory and in the file: of weights all of
- * it, of a slot tensors that have it and follow one another, or, packed, all of it, which
- * may be more than a block's elements: a tensor's state is with its first block. */
+/* A stretch of a block that lies together in memory and in the file: of weights and
+ * average all of it, of a slot tensors that have it and follow one another, or, packed, all
+ * of it, which may be more than a block's elements: a tensor's state is with its first
+ * block. */
 struct plan_stretch {
 	uint64_t offset, count; /* elements, from the block's begin */
 	uint64_t place;         /* bytes, in the data */

@@ -13,14 +13,35 @@ static struct msg_text text_of(const char *s)
 	return (struct msg_text){s, (uint32_t)strlen(s)};
 }
 
+/* The last skipped step is told with its tensor's name: who looks has no layout. */
+static void tell_finite(const struct shard *shard, struct wire_model_status *status)
+{
+	const struct model *model = shard->model;
+	const struct model_skips *skips = &model->skips;
+
+	status->nonfinite = model->settings.nonfinite;
+	status->loss_scale = model->settings.loss_scale;
+	status->scale = (double)model->scaler.scale;
+	status->growth_tracker = model->scaler.tracker;
+	status->zeroed = shard->counts.zeroed;
+	status->skipped.count = skips->count;
+	if (skips->count == 0)
+		return;
+	status->skipped.step = skips->version - 1;
+	status->skipped.rank = skips->rank;
+	if (skips->tensor_plus_one > 0)
+		status->skipped.tensor = text_of(layout_tensor(model->layout, skips->tensor_plus_one - 1)->name);
+}
+
 static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 {
 	const struct model *model = shard->model;
 	struct wire_model_status status;
-	char optimizer[512], waiting[256] = "";
+	char optimizer[512], waiting[256] = "", average[AVERAGE_TEXT_BYTES];
 
 	memset(&status, 0, sizeof(status));
 	settings_describe(&model->settings, optimizer, sizeof(optimizer));
+	average_text(&model->settings.average, average, sizeof(average));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
 		                   sizeof(waiting));
@@ -52,6 +73,9 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.last_factor = shard->counts.last_factor;
 	status.clipped = shard->counts.clipped;
 	status.overflowed = shard->counts.overflowed;
+	tell_finite(shard, &status);
+	if (average_is_kept(&model->settings.average))
+		status.average = text_of(average);
 	return wire_status_encode(&status, buffer, room);
 }
 

@@ -149,7 +149,7 @@ static void test_applied_step_is_remembered_with_its_rank(void **state)
 	const float gradient[4] = {1, 1, 1, 1};
 	struct commit_contributor from = {.rank = 2, .incarnation = 1, .step = 5};
 	struct commit_scalars scalars[1];
-	struct commit commit = {.kind = COMMIT_STEP, .version = 1, .contributors = &from,
+	struct commit commit = {.kind = COMMIT_STEP, .version = 1, .factor = 1.0f, .contributors = &from,
 	                        .contributor_count = 1, .values = gradient, .scalars = scalars};
 	assert_int_equal(model_seat(model, 2), OPTD_OK);
 	commit.scalars_count = model_scalars(model, 0, NULL, scalars);

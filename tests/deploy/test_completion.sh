@@ -61,7 +61,8 @@ result() { # status, name
 echo "1..5"
 
 completes "optctl s" "status save" && completes "optctl status --j" "--json" &&
-	completes "optctl rules adam" "adam adamw" && completes "optctl save " ""
+	completes "optctl rules adam" "adam adamw" && completes "optctl save " "" &&
+	completes "optctl export --a" "--average"
 result $? "test_commands_options_and_rules_are_completed"
 
 completes "optctl -s tcp://127.0.0.1:1 st" "status" && completes "optctl --server=tcp://127.0.0.1:1 dr" "drop" &&

@@ -127,6 +127,7 @@ void sample_init(struct sample *sample, struct layout *layout, const char *optim
 	sample->weights = random_vector(layout_elements(layout), &seed);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		sample->slots[i] = random_vector(layout_elements(layout), &seed);
+	sample->average = random_vector(layout_elements(layout), &seed);
 	sample->versions = random_counts(layout_block_count(layout), &seed);
 	sample->updates = random_counts(layout_segment_count(layout), &seed);
 	sample->carries = random_carries(layout_segment_count(layout), &seed);
@@ -139,6 +140,7 @@ void sample_init(struct sample *sample, struct layout *layout, const char *optim
 void sample_deinit(struct sample *sample)
 {
 	free(sample->weights);
+	free(sample->average);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(sample->slots[i]);
 	free(sample->versions);
@@ -173,6 +175,15 @@ struct group *sample_group(struct sample *sample, const char *tensors, const cha
 
 	MUST(group_begin(group, tensors, &sample->about.optim, name, NULL, why, sizeof why) == 0);
 	return group;
+}
+
+void sample_average(struct sample *sample, const char *kind)
+{
+	const double start = 9007199254740991.0;
+	char why[256];
+
+	MUST(average_begin(&sample->about.average, kind, why, sizeof why) == 0);
+	MUST(average_set(&sample->about.average, "start", &start, 1, why, sizeof why) == 0);
 }
 
 void sample_grouped(struct sample *sample, uint64_t seed)
@@ -250,6 +261,7 @@ struct checkpoint_part sample_part(const struct sample *sample, uint32_t first, 
 		.first_block = first, .block_count = count, .weights = sample->weights + at, .slots = slots,
 		.versions = sample->versions + first, .updates = sample->updates + first_segment(sample, first),
 		.carries = sample->carries + first_segment(sample, first), .seen = seen,
+		.average = average_is_kept(&sample->about.average) ? sample->average + at : NULL,
 	};
 }
 
@@ -297,11 +309,14 @@ bool sample_same(const struct sample *sample, const struct checkpoint_file *file
 		MUST((vectors[i] = calloc(elements + 1, sizeof(float))));
 	target.weights = vectors[0];
 	target.slots = vectors + 1;
+	MUST((target.average = calloc(elements + 1, sizeof(float))));
 	MUST((target.versions = malloc((count + 1u) * sizeof(uint64_t))));
 	MUST((target.updates = malloc((segments + 1u) * sizeof(uint64_t))));
 	MUST((target.carries = malloc((segments + 1u) * sizeof(struct optim_carry))));
 	same = checkpoint_read(file, &target, why, sizeof why) == 0;
 	same = same && memcmp(vectors[0], sample->weights + at, elements * sizeof(float)) == 0;
+	if (average_is_kept(&sample->about.average))
+		same = same && memcmp(target.average, sample->average + at, elements * sizeof(float)) == 0;
 	for (uint32_t i = 0; i < sample_slot_count(sample); i++)
 		same = same && same_slot(sample, i, vectors[1 + i], segment, segment + segments);
 	same = same && memcmp(target.versions, sample->versions + first, count * sizeof(uint64_t)) == 0;
@@ -316,6 +331,7 @@ bool sample_same(const struct sample *sample, const struct checkpoint_file *file
 	free(target.versions);
 	free(target.updates);
 	free(target.carries);
+	free(target.average);
 	return same;
 }
 

@@ -19,7 +19,7 @@ uint64_t sample_random(uint64_t *seed);
 struct sample {
 	struct checkpoint about;
 	struct layout *layout;
-	float *weights, *slots[OPTIM_SLOTS_MAX];
+	float *weights, *slots[OPTIM_SLOTS_MAX], *average;
 	uint64_t *versions, *updates, **seen;
 	struct optim_carry *carries;
 };
@@ -34,6 +34,8 @@ void sample_small(struct sample *sample, uint64_t seed);
 /* Those and "bn.mean" of four elements, in four groups: biases under nadam, the rest of fc
  * under adam, the scalar frozen, bn under average. */
 void sample_grouped(struct sample *sample, uint64_t seed);
+/* Has the model keep an average of this kind. */
+void sample_average(struct sample *sample, const char *kind);
 /* Adds a group: under this rule's defaults, or for NULL the sample's own optimizer. */
 struct group *sample_group(struct sample *sample, const char *tensors, const char *name);
 /* Tensors of all sizes, up to a few blocks. */

@@ -162,7 +162,7 @@ static void compare_lane(const struct model *whole, const struct checkpoint_file
 	struct model_place place = { whole->place.daemon, whole->place.daemons, lane, lanes };
 	struct model *model = model_of(&whole->settings, whole->layout, place);
 	struct checkpoint_target target = { model->owned.first, model->owned.count, model->weights, model->slots,
-		                            model->versions, model->updates, model->carries };
+		                            model->versions, model->updates, model->carries, model->average };
 	ok(checkpoint_read(file, &target, why, sizeof why));
 	uint32_t block = model->owned.first - whole->owned.first;
 	uint32_t segment = model->first_segment - whole->first_segment;
@@ -386,7 +386,7 @@ static void test_texts_that_make_no_sense_are_refused(void **state)
 {
 	(void)state;
 	refuses("\"whole\":\"3\"", "\"whole\":\"2\"", OPTD_CORRUPT, "'whole' is 2, and this version has 3");
-	refuses("\"whole\":\"3\"", "\"wholf\":\"3\"", OPTD_UNSUPPORTED, "it has 'wholf'");
+	refuses("\"whole\":\"3\"", "\"wholf\":\"3\"", OPTD_CORRUPT, "'whole' is 0");
 	refuses("\"run\":\"\"", "\"run\":\"\"", OPTD_OK, "");
 	refuses("\"optd.checkpoint\":\"4\"", "\"optd.checkpoint\":\"2\"", OPTD_CORRUPT, "whole");
 	refuses("\"mode\":\"sync\",\"reduce\"", "\"mode\":\"sync\",\"reduce\"", OPTD_OK, "");

@@ -30,9 +30,9 @@ static int train(const void *argument, int steps)
 	struct trainer trainer;
 
 	int rc = trainer_open(&trainer, task->endpoints, task->plan, task->rank);
-	while (rc == OPTD_OK && trainer.step < task->until) {
+	while (rc >= OPTD_OK && trainer.step < task->until) {
 		rc = trainer_step(&trainer);
-		if (rc == OPTD_OK && write(steps, "", 1) != 1)
+		if (rc >= OPTD_OK && write(steps, "", 1) != 1)
 			return 2;
 	}
 	if (rc < 0)

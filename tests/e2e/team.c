@@ -17,7 +17,7 @@ static void *member_main(void *argument)
 	struct trainer trainer;
 
 	member->rc = trainer_open(&trainer, team->endpoints, &team->plan, member->rank);
-	while (member->rc == OPTD_OK && trainer.step < team->until) {
+	while (member->rc >= OPTD_OK && trainer.step < team->until) {
 		member->rc = trainer_step(&trainer);
 		if (member->rank == 0)
 			atomic_store(&team->step, trainer.step);

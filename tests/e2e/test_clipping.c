@@ -187,6 +187,7 @@ static void test_a_norm_that_is_not_finite_updates_nothing_and_is_told(void **st
 	struct trainer *trainer = &fixture->trainer;
 	uint64_t elements = trainer_elements();
 	float *before = malloc(elements * sizeof(float));
+	optd_step_outcome outcome;
 	char out[8192];
 
 	assert_non_null(before);
@@ -195,7 +196,9 @@ static void test_a_norm_that_is_not_finite_updates_nothing_and_is_told(void **st
 	memcpy(before, trainer->weights, elements * sizeof(float));
 	memset(trainer->gradient, 0, elements * sizeof(float));
 	trainer->gradient[elements - 1] = 3e38f; /* to the 40th: beyond a double */
-	assert_int_equal(optd_push_pull(trainer->model, trainer->gradient, trainer->weights), OPTD_OK);
+	assert_int_equal(optd_push_pull(trainer->model, trainer->gradient, trainer->weights), OPTD_SKIPPED);
+	assert_int_equal(optd_last_step(trainer->model, &outcome), 0);
+	assert_true(outcome.skipped && outcome.rank == OPTD_NO_WORKER && outcome.tensor[0] == '\0');
 	assert_memory_equal(before, trainer->weights, elements * sizeof(float));
 	struct counts counts = ask(fixture);
 	assert_int_equal(counts.overflowed, 2); /* on both lanes */
@@ -207,10 +210,12 @@ static void test_a_norm_that_is_not_finite_updates_nothing_and_is_told(void **st
 	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
 	assert_non_null(strstr(out, "step        2\n"));
 	assert_non_null(strstr(out, "last norm 4, times 0.5; 1 steps clipped, 1 not finite and skipped"));
+	assert_non_null(strstr(out, "1 step skipped, the last 0, whose norm was not finite"));
 	assert_non_null(strstr(out, "; clip_norm=2 clip_norm_type=40"));
 	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status --json", fixture->daemon.endpoints[0]), 0);
 	assert_non_null(strstr(out, "\"last_norm\": 4.0"));
 	assert_non_null(strstr(out, "\"overflowed\": 1"));
+	assert_non_null(strstr(out, "\"rank\": null"));
 }
 
 /* ---- settings ----------------------------------------------------------- */

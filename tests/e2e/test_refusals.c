@@ -16,7 +16,8 @@
 #include "tests/e2e/trainer.h"
 #include "tests/support/daemon_process.h"
 
-static const struct plan alone = { .optimizer = "adam", .workers = 1, .mode = OPTD_SYNC };
+static const struct plan alone = { .optimizer = "adam", .workers = 1, .mode = OPTD_SYNC,
+	                           .nonfinite = OPTD_REJECT };
 
 struct fixture {
 	struct daemon_process all[2];

@@ -207,8 +207,8 @@ static void make_older(const struct fixture *fixture)
 {
 	static float weights[BLOCKS * LIMIT_BLOCK_ELEMENTS];
 	uint64_t versions[BLOCKS], updates[BLOCKS];
-	const struct checkpoint_target all = { 0, BLOCKS, weights, NULL, versions, updates, NULL };
-	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, versions, updates, NULL, NULL };
+	const struct checkpoint_target all = { 0, BLOCKS, weights, NULL, versions, updates, NULL, NULL };
+	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, versions, updates, NULL, NULL, NULL };
 	struct checkpoint_file *file;
 	char why[512];
 

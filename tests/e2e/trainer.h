@@ -21,6 +21,8 @@ struct plan {
 	optd_mode mode;
 	uint32_t step_timeout_ms; /* 0: the daemon's */
 	uint32_t timeout_ms;      /* of a call; 0: 30 s */
+	optd_nonfinite nonfinite; /* 0: the daemon's choice */
+	const optd_scaler *loss_scale; /* NULL: the daemon's choice */
 	bool cosine;              /* with the schedule of trainer_schedule */
 	double clip_norm, clip_norm_type, clip_tensor_norm; /* as optd_open_options has them */
 };
@@ -42,6 +44,8 @@ optd_layout *trainer_layout(void);
 extern const optd_schedule trainer_schedule[2];
 /* Hyper-parameters and the like for optd_open. */
 optd_open_options trainer_options(const struct plan *plan);
+/* What a model of the trainers begins with. */
+void trainer_first_weights(float *weights);
 /* The gradient of a rank at a step. */
 void trainer_gradient(float *gradient, const float *weights, uint64_t step, int32_t rank);
 

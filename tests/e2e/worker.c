@@ -31,7 +31,7 @@ static void record(struct worker *worker, double took_ms, int rc, const char *er
 		snprintf(worker->error, sizeof(worker->error), "%s", error);
 	if (worker->calls < WORKER_CALLS_MAX)
 		worker->took_ms[worker->calls++] = (float)took_ms;
-	worker->steps += rc == OPTD_OK;
+	worker->steps += rc >= OPTD_OK;
 	pthread_cond_broadcast(&worker->progress);
 	pthread_mutex_unlock(&worker->lock);
 }

@@ -131,7 +131,8 @@ static void add_groups(struct checkpoint *about)
 }
 
 /* A checkpoint to begin with: a few tensors, an optimizer by number, zeros; the last third
- * with groups, some in sync with a limit on a norm.  Two look at whole tensors. */
+ * with groups, some with a limit on a norm, a policy, a loss scale, or an average.  Two look at
+ * whole tensors. */
 static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 {
 	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam", "nadam", "asgd",
@@ -142,7 +143,7 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 	const float *slots[OPTIM_SLOTS_MAX] = { zeros, zeros, zeros, zeros };
 	struct checkpoint about = { .model = "m", .run = "r", .run_id = number, .mode = number % 2 ? MSG_SYNC : MSG_ASYNC,
 		                    .reduce = MSG_MEAN, .workers = 1, .seats = number % 3, .daemons = 1 };
-	struct checkpoint_part part = { 0, 1, zeros, slots, counts, counts, carries, NULL };
+	struct checkpoint_part part = { 0, 1, zeros, slots, counts, counts, carries, NULL, zeros };
 	char dir[] = "/tmp/optd-fuzz-XXXXXX", path[400], name[CHECKPOINT_NAME_BYTES];
 	struct layout *layout = layout_new();
 	size_t n;
@@ -158,6 +159,14 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 	part.block_count = layout_block_count(layout);
 	if (number % 6 == 1)
 		about.clip = (struct msg_clip){ .norm = 0.5, .norm_type = number % 4 == 1 ? 2 : INFINITY };
+	if (number % 4 == 2)
+		about.nonfinite = MSG_ZERO;
+	if (number % 4 == 3) {
+		about.loss_scale = (struct msg_loss_scale){ true, 1024, 2, 0.5, 10 };
+		about.scaler = (struct scaler){ 512, 3, 7 };
+	}
+	if (number % 4 == 1)
+		must(average_begin(&about.average, number % 8 == 1 ? "ema" : "swa", why, sizeof why) == 0);
 	must(checkpoint_write(dir, &about, &part, 1, why, sizeof why) == 0);
 	checkpoint_name(about.model, name);
 	snprintf(path, sizeof path, "%s/models/%s", dir, name);

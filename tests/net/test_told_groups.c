@@ -44,6 +44,17 @@ static void choose_group(struct rng *rng, struct group *group, const struct opti
 	group->frozen = rng_one_in(rng, 6);
 }
 
+static void choose_average(struct rng *rng, struct average *average)
+{
+	const double late = 9007199254740992.0;
+
+	memset(average, 0, sizeof(*average));
+	if (rng_one_in(rng, 2))
+		return;
+	assert_int_equal(average_begin(average, rng_one_in(rng, 3) ? "swa" : "ema", why, sizeof(why)), 0);
+	assert_int_equal(average_set(average, "every", &late, 1, why, sizeof(why)), 0);
+}
+
 /* With all else as long as it can be. */
 static int opened_bytes(const struct model_settings *settings, const struct settings_told *told)
 {
@@ -62,7 +73,9 @@ static int opened_bytes(const struct model_settings *settings, const struct sett
 	                                 .lease_ms = UINT32_MAX, .state = MSG_MODEL_GRANTED, .created = true,
 	                                 .restored = true, .age_s = UINT64_MAX, .mode = MSG_ASYNC,
 	                                 .reduce = MSG_SUM, .workers = LIMIT_WORKERS, .step_timeout_ms = UINT32_MAX,
-	                                 .optimizer = name, .elements = LIMIT_ELEMENTS, .tensors = LIMIT_TENSORS};
+	                                 .optimizer = name, .elements = LIMIT_ELEMENTS, .tensors = LIMIT_TENSORS,
+	                                 .nonfinite = MSG_SKIP_STEP, .loss_scale = {true, 1, 2, 0.5, UINT32_MAX},
+	                                 .loss_scale_now = 1};
 	settings_tell(settings, &msg.rule);
 	msg.rule.groups = told->groups;
 	msg.rule.group_count = settings->groups.count;
@@ -88,7 +101,8 @@ static int open_bytes(const struct model_settings *settings, const struct settin
 	                             .workers = LIMIT_WORKERS, .step_timeout_ms = UINT32_MAX, .wants_init = true,
 	                             .hyper_count = rule.hyper_count, .schedule_count = rule.schedule_count,
 	                             .group_count = settings->groups.count, .groups = told->groups,
-	                             .whole_settings = true, .clip = rule.clip};
+	                             .clip = rule.clip, .whole_settings = true, .nonfinite = MSG_SKIP_STEP,
+	                             .average = rule.average, .loss_scale = {true, 1, 2, 0.5, UINT32_MAX}};
 	memcpy(msg.open.hypers, rule.hypers, sizeof(rule.hypers));
 	memcpy(msg.open.schedule, rule.schedule, sizeof(rule.schedule));
 	return wire_encode(&msg, header, sizeof(header));
@@ -109,6 +123,7 @@ static void test_groups_that_fit_are_told_whole(void **state)
 		assert_int_equal(optim_init(&settings.optim, optim_find("adam"), OPTIM_TORCH2, why, sizeof(why)), 0);
 		choose_schedule(&rng, &settings.optim.schedule);
 		settings.clip = (struct msg_clip){0.1, 3, 0.1}; /* more than a model has */
+		choose_average(&rng, &settings.average);
 		settings.groups.count = 1 + rng_below(&rng, LIMIT_GROUPS);
 		for (uint32_t i = 0; i < settings.groups.count; i++)
 			choose_group(&rng, &settings.groups.list[i], &settings.optim);

@@ -141,7 +141,13 @@ static void fill_open(struct msg *msg)
 	                                 {.name = text("gamma"), .values = {0.5}, .count = 1}}}},
 	        .group_count = 3,
 	        .groups = sample_groups(),
+	        .average = {.kind = text("ema"),
+	                    .hyper_count = 2,
+	                    .hypers = {{.name = text("decay"), .values = {0.75}, .count = 1},
+	                               {.name = text("every"), .values = {10}, .count = 1}}},
 	        .whole_settings = true,
+	        .nonfinite = MSG_SKIP_STEP,
+	        .loss_scale = {.given = true, .growth_factor = 4, .growth_interval = 77},
 	};
 }
 
@@ -166,6 +172,9 @@ static void fill_opened(struct msg *msg)
 	        .optimizer = text("sgd"),
 	        .elements = UINT64_C(1) << 40,
 	        .tensors = 12,
+	        .nonfinite = MSG_ZERO,
+	        .loss_scale = {true, 1024, 2, 0.25, 500},
+	        .loss_scale_now = 4096,
 	};
 	msg->rule = (struct msg_rule){
 	        .name = text("adam"),
@@ -181,6 +190,9 @@ static void fill_opened(struct msg *msg)
 	                      .params = {{.name = text("T_max"), .values = {40}, .count = 1}}}},
 	        .group_count = 2,
 	        .groups = sample_groups() + 1,
+	        .average = {.kind = text("swa"),
+	                    .hyper_count = 1,
+	                    .hypers = {{.name = text("start"), .values = {1e15}, .count = 1}}},
 	};
 }
 
@@ -234,6 +246,7 @@ static struct msg make_step(enum sample which)
 		msg = common(MSG_PUSH, false, OPTD_OK);
 		msg.weight = 128;
 		msg.base_version = 9379;
+		msg.loss_scale = 0.75;
 		add_blocks(&msg, 2, 3);
 		add_masked(&msg, 5, mask_low, sizeof(mask_low));
 		add_masked(&msg, 9, mask_high, sizeof(mask_high));
@@ -245,6 +258,10 @@ static struct msg make_step(enum sample which)
 		msg = common(MSG_PUSH, true, OPTD_OK);
 		msg.version = 9381;
 		msg.version_max = 9382;
+		msg.skipped_rank_plus_one = 3;
+		msg.skipped_tensor_plus_one = 12;
+		msg.zeroed = 9;
+		msg.next_loss_scale = 32768;
 		return msg;
 	case SAMPLE_PUSH_PULL:
 	case SAMPLE_PUSH_PULL_OK:
@@ -259,6 +276,8 @@ static struct msg make_step(enum sample which)
 		return msg;
 	default:
 		msg = common(MSG_CLOSE_STEP, false, OPTD_OK);
+		msg.verdict = MSG_POISONED;
+		msg.poison_tensor_plus_one = LIMIT_TENSORS;
 		add_blocks(&msg, 0, 2);
 		add_blocks(&msg, 4000000, 100);
 		return msg;
@@ -270,6 +289,7 @@ static struct msg make_pull(enum sample which)
 	struct msg msg = common(MSG_PULL, which == SAMPLE_PULL_OK, OPTD_OK);
 
 	add_blocks(&msg, 7, 1);
+	msg.source = MSG_AVERAGE;
 	if (which == SAMPLE_PULL) {
 		msg.rank = MSG_NO_RANK;
 		msg.min_version = 12;

@@ -76,6 +76,7 @@ static void same_fields(const struct msg *a, const struct msg *b)
 	SAME(step);
 	SAME(base_version);
 	SAME(min_version);
+	SAME(source);
 	SAME(version);
 	SAME(version_max);
 	SAME(token);

@@ -86,7 +86,7 @@ static void test_a_push_cut_anywhere_is_refused(void **state)
 {
 	(void)state;
 	struct msg msg = sample_make(SAMPLE_PUSH);
-	msg.weight = 0; /* which is last and may be missing */
+	msg.weight = msg.loss_scale = 0; /* which are last and may be missing */
 	struct raw raw = encoded(&msg);
 	raw.size -= 3; /* base_version, likewise */
 	for (size_t size = 0; size < raw.size; size++)

@@ -294,6 +294,7 @@ static struct wire_model_status sample_status(void)
 	        .last_factor = 0.08,
 	        .clipped = 100,
 	        .overflowed = 101,
+	        .average = text("swa start=7 every=1"),
 	};
 }
 
@@ -313,7 +314,8 @@ static void test_a_status_comes_through(void **state)
 	assert_int_equal(wire_status_decode(arena, bytes, size, &at, &b), 1);
 	assert_int_equal(at, size);
 	assert_true(same_text(a.model, b.model) && same_text(a.run, b.run) &&
-	            same_text(a.optimizer, b.optimizer) && same_text(a.waiting, b.waiting));
+	            same_text(a.optimizer, b.optimizer) && same_text(a.waiting, b.waiting) &&
+	            same_text(a.average, b.average));
 	SAME(run_id);
 	SAME(state);
 	SAME(restored);
@@ -412,6 +414,7 @@ static void test_a_status_with_bad_fields_is_refused(void **state)
 	assert_int_equal(with_field(3, "\xff", 1, 0), OPTD_MALFORMED);
 	assert_int_equal(with_field(18, "\xff", 1, 0), OPTD_MALFORMED);
 	assert_int_equal(with_field(19, "\xff", 1, 0), OPTD_MALFORMED);
+	assert_int_equal(with_field(27, "\xff", 1, 0), OPTD_MALFORMED);
 	assert_int_equal(with_field(4, NULL, 0, 0), OPTD_MALFORMED);
 	assert_int_equal(with_field(4, NULL, 0, 4), OPTD_MALFORMED);
 	assert_int_equal(with_field(14, NULL, 0, 3), OPTD_MALFORMED);

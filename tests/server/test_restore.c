@@ -21,7 +21,7 @@
 #define CREATED_S 1700000000
 #define SAVED_S 1700000900
 
-static float weights[BLOCKS * LIMIT_BLOCK_ELEMENTS];
+static float weights[BLOCKS * LIMIT_BLOCK_ELEMENTS], average[BLOCKS * LIMIT_BLOCK_ELEMENTS];
 
 struct fixture {
 	char dir[32], why[2048];
@@ -106,10 +106,10 @@ static void start(struct fixture *fixture, uint64_t memory_bytes, uint32_t model
 
 /* A checkpoint of three blocks at these versions. */
 static void write_versions(const struct fixture *fixture, const char *name, const uint64_t counts[BLOCKS],
-                           enum msg_mode mode, struct msg_clip clip)
+                           enum msg_mode mode, struct msg_clip clip, struct average kept)
 {
 	const uint64_t shape = BLOCKS * LIMIT_BLOCK_ELEMENTS;
-	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, counts, counts, NULL, NULL };
+	const struct checkpoint_part part = { 0, BLOCKS, weights, NULL, counts, counts, NULL, NULL, average };
 	struct checkpoint about = { .model = name,
 		                    .run = "",
 		                    .run_id = 1,
@@ -118,6 +118,7 @@ static void write_versions(const struct fixture *fixture, const char *name, cons
 		                    .reduce = MSG_MEAN,
 		                    .workers = 1,
 		                    .step_timeout_ms = 1000,
+		                    .average = kept,
 		                    .daemons = 1,
 		                    .created_s = CREATED_S,
 		                    .saved_s = SAVED_S };
@@ -135,9 +136,14 @@ static void write_versions(const struct fixture *fixture, const char *name, cons
 	layout_free(layout);
 }
 
+static void write_with(const struct fixture *fixture, const char *name, struct average kept)
+{
+	write_versions(fixture, name, (const uint64_t[]){ 5, 6, 7 }, MSG_ASYNC, (struct msg_clip){ 0 }, kept);
+}
+
 static void write_file(const struct fixture *fixture, const char *name)
 {
-	write_versions(fixture, name, (const uint64_t[]){ 5, 6, 7 }, MSG_ASYNC, (struct msg_clip){ 0 });
+	write_with(fixture, name, (struct average){ .start = 0 });
 }
 
 static int restore(struct fixture *fixture)
@@ -193,6 +199,28 @@ static void test_a_model_too_large_is_in_no_lane(void **state)
 		assert_int_equal(engine_shard_count(lane_engine(fixture->lanes[i])), 0);
 }
 
+static void test_lanes_share_the_average_that_a_file_has(void **state)
+{
+	struct fixture *fixture = *state;
+	struct average swa;
+	char why[256];
+
+	for (uint32_t i = 0; i < BLOCKS * LIMIT_BLOCK_ELEMENTS; i++)
+		average[i] = (float)i;
+	assert_int_equal(average_begin(&swa, "swa", why, sizeof(why)), OPTD_OK);
+	swa.start = 3;
+	write_with(fixture, "a", swa);
+	start(fixture, MEMORY, 1);
+	if (restore(fixture) != 1)
+		fail_msg("%s", fixture->why);
+	for (uint32_t lane = 0; lane < LANES; lane++) {
+		const struct model *model = model_of(fixture, lane);
+		assert_true(average_equal(&model->settings.average, &swa));
+		assert_memory_equal(model->average, average + model->begin, model->elements * sizeof(float));
+		assert_true(model->weights[7] == 0);
+	}
+}
+
 /* It had room on one lane; of two the first has two blocks of three. */
 static void test_a_model_may_be_shared_unevenly(void **state)
 {
@@ -220,7 +248,7 @@ static void test_a_model_that_clips_goes_on_with_the_step_of_its_file(void **sta
 	struct fixture *fixture = *state;
 
 	write_versions(fixture, "a", (const uint64_t[]){ 6, 6, 6 }, MSG_SYNC,
-	               (struct msg_clip){ .norm = 0.5, .norm_type = 1 });
+	               (struct msg_clip){ .norm = 0.5, .norm_type = 1 }, (struct average){ .start = 0 });
 	start(fixture, MEMORY, 1);
 	assert_int_equal(restore(fixture), 1);
 	assert_true(model_of(fixture, 1)->settings.clip.norm == 0.5);
@@ -235,7 +263,7 @@ static void test_half_a_step_of_a_model_that_clips_is_refused(void **state)
 	struct fixture *fixture = *state;
 
 	write_versions(fixture, "a", (const uint64_t[]){ 6, 6, 7 }, MSG_SYNC,
-	               (struct msg_clip){ .norm = 0.5, .norm_type = 2 });
+	               (struct msg_clip){ .norm = 0.5, .norm_type = 2 }, (struct average){ .start = 0 });
 	start(fixture, MEMORY, 1);
 	assert_int_equal(restore(fixture), OPTD_CORRUPT);
 	assert_non_null(strstr(fixture->why, "a.safetensors: model 'a' clips a norm, and has blocks at versions 6 to 7"));
@@ -249,6 +277,7 @@ int main(void)
 		TEST(test_lanes_share_what_a_file_has),
 		TEST(test_a_restored_model_has_the_times_of_its_file),
 		TEST(test_a_model_too_large_is_in_no_lane),
+		TEST(test_lanes_share_the_average_that_a_file_has),
 		TEST(test_a_model_may_be_shared_unevenly),
 		TEST(test_one_model_too_many_is_refused_by_name),
 		TEST(test_a_model_that_clips_goes_on_with_the_step_of_its_file),

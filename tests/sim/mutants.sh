@@ -41,7 +41,7 @@ mutants() {
 	stale-incarnation-pushes|core/test_push|server/core/verb_push.c|s/ && holder->incarnation == request->incarnation//
 	held-block-commits|core/test_cut|server/core/gate_commit.c|s/if (b->held \|\| /if (/
 	rollback-not-said|core/test_open|server/core/run.c|s/open->expect_run != 0 \&\& reached(call, shard) < open->seen_step/false/
-	factor-rounded-early|core/test_reference|server/core/gate_fold.c|s/factor = (float)((b->weighted ? c->weight : 1.0) \/ whole_weight);/factor = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
+	factor-rounded-early|core/test_reference|server/core/gate_fold.c|s/share = (b->weighted ? c->weight : 1.0) \/ whole_weight;/share = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
 	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/model->updates\[first + end\] == model->updates\[first + i\] &&$/true \&\&/
 	groups-share-scalars|core/test_reference|server/core/model.c|s/ && scalars\[i\].group == group / /
 	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/
@@ -51,11 +51,19 @@ mutants() {
 	parts-of-any-step-count|core/test_lead|server/core/lead.c|s/model->run_id != message->run_id \|\|/false \|\|/
 	decision-for-any-shard|core/test_lead|server/core/lead.c|s/return shard->handle == message->handle \&\& shard->lead->message == NULL;/return true;/
 	overflowed-step-updates|core/test_lead|server/core/gate_decide.c|s/commit->empty |= decision->skip;/(void)0;/
-	closed-segments-have-parts|core/test_reference|server/core/gate_decide.c|s/bool has = b->touched == TOUCHED_ALL \|\| .*;/bool has = true;/
+	closed-segments-have-parts|core/test_reference|server/core/gate_decide.c|s/bool has = !poisoned \&\& (b->touched == TOUCHED_ALL \|\| .*;/bool has = true;/
 	frozen-count-in-the-norm|core/test_reference|server/core/model.c|s/return optim != NULL \&\& optim_rule_push(optim->rule) != OPTIM_WEIGHTS;/return true;/
 	factors-share-a-kernel-call|core/test_reference|server/core/model.c|s/factor_of(commit, end) == factor_of(commit, i) \&\&$/true \&\&/
 	tensor-norm-ends-with-its-lane|core/test_reference|server/core/lead.c|/^static struct finding look_at_tensor/,/^}/s/->tensor == tensor)$/->tensor == tensor \&\& at->lane == begin.lane)/
 	cut-forced-before-the-decision|core/test_lead|server/core/cut.c|s/if (gate_decides(shard->gate))$/if (false)/
+	poisoned-step-is-applied|sim/test_cluster|server/core/gate_commit.c|s/commit->empty = commit->skipped \|\| /commit->empty = /
+	poisoned-block-forgotten-on-a-resend|sim/test_cluster|server/core/gate_wait.c|/^void gate_rejoin/,/^}/s/	if (!gate->direct)/	gate_block(gate, block)->poison_rank_plus_one = 0;\n&/
+	poison-outlives-its-step|sim/test_cluster|server/core/gate_commit.c|s/	b->poison_rank_plus_one = 0;//
+	skipped-for-the-highest-rank|sim/test_cluster|server/core/gate_poison.c|s/push->rank + 1 < b->poison/push->rank + 1 > b->poison/
+	skip-told-to-who-waited-only|sim/test_cluster|server/core/verb_push.c|s/wait_finish(call->engine, shard, wait, call->out);/wait->step += 1, &/
+	scale-changes-with-every-block|sim/test_cluster|server/core/model.c|s/ && commit->version > model->scaler.steps)/)/
+	scale-rounded-early|core/test_reference|server/core/gate_fold.c|s/(float)(share \/ c->loss_scale)/(float)share \/ (float)c->loss_scale/
+	zeroed-before-it-is-due|core/test_verdict|server/core/verb_push.c|s/	switch (gate_standing(gate, push->block, push->rank, push->step)) {/	push->wait->zeroed += verdict_zero(call, push);\n&/
 	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
 	tensor-without-its-last-block|core/test_reference|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/
 	tensor-without-its-last-block-in-the-sim|sim/test_cluster|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/
@@ -67,6 +75,11 @@ mutants() {
 	tensor-forgets-its-factor|core/test_reference|server/core/model_tensor.c|s/u->commit.factors != NULL/false/
 	tensor-before-the-decision|core/test_reference|server/core/gate_tensor.c|s/!gate_decide_allows(gate, block))$/false)/
 	next-async-push-forgotten|core/test_reference|server/core/work.c|s/	gate_due(shard->gate, run.first);$//
+	average-of-the-weights-before-the-update|sim/test_cluster|server/core/model.c|/^static void apply_run/,/^}/{ /^\toptim_step(/d; s/^\tfor (uint32_t end = index + run/\toptim_step(optim, isa, \&scalars->scalars, model->weights + base, slots, values, n);\n&/ }
+	average-moved-twice|core/test_reference|server/core/model.c|s/^\tif (model->average != NULL) .* while they are in the cache .*$/\tfor (int i = 0; model->average != NULL \&\& i < 2; i++)/
+	average-begins-late|core/test_reference|server/core/average.c|s/updates <= average->start/updates <= average->start + 1/
+	average-shared-with-weights|core/test_average|server/core/share.c|s/ && copy->key.source == key.source//
+	first-weights-are-no-average|sim/test_cluster|server/core/model.c|/^static void apply_init/,/^}/s/if (model->average != NULL)/if (false)/
 	END
 }
 

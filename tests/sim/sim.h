@@ -17,7 +17,9 @@
  * What lanes of a daemon tell each other is late and in any order, but never lost.
  *
  * Training is sync, and a gradient is a function of (rank, step) and, in runs
- * without deaths, of the weights that the worker has pulled.  So what must come
+ * without deaths, of the weights that the worker has pulled.  In some runs now and then one
+ * is poisoned, so its step is skipped and everyone must be told; in some of these the server
+ * keeps a loss scale.  So what must come
  * out is known: the naive reference with the same gradients.  Nobody may hang: a
  * run has a limit of virtual time.
  */
@@ -107,6 +109,8 @@ struct worker {
 	uint32_t *tensors;         /* [tensor_count] chosen in this step */
 	const float **items;       /* [tensor_count] their gradients */
 	float *weights, *gradient; /* [elements] */
+	double scale;  /* of its next loss, as the lead says; 0: there is none */
+	double stated; /* of the step under way */
 	bool *has;
 };
 
@@ -120,6 +124,7 @@ struct sim {
 	struct model_settings settings;
 	struct engine_preset preset;
 	uint32_t daemons, lanes, workers, steps;
+	bool poisons; /* some gradients are not finite */
 	bool deaths; /* workers die, and gradients do not look at weights */
 	uint32_t fault_every_ms;
 	float *first_weights;
@@ -134,7 +139,7 @@ struct sim {
 	struct worker worker[SIM_WORKERS];
 	uint64_t processes;
 	/* what happened */
-	uint64_t faults, died, delivered, duplicated, timeouts, clipped, overflowed;
+	uint64_t faults, died, delivered, duplicated, timeouts, skipped, clipped, overflowed;
 	char failure[512]; /* the first thing that must not happen; empty: none */
 };
 
@@ -169,6 +174,11 @@ void worker_free(struct worker *worker);
 void plan_make(struct sim *sim);
 void plan_gradient(const struct sim *sim, uint32_t rank, uint64_t step, const float *weights,
                    float *gradient, bool *has);
+/* Whether this rank's gradient is not finite; and the lowest rank of the step whose is not,
+ * plus one. */
+bool plan_poisons(const struct sim *sim, uint32_t rank, uint64_t step);
+uint32_t plan_skipped(const struct sim *sim, uint64_t step);
+bool plan_clips(const struct sim *sim);
 void plan_compare(struct sim *sim);
 struct layout *plan_layout(const struct sim *sim);
 void plan_free(struct sim *sim);

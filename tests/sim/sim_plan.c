@@ -74,6 +74,22 @@ static void plan_clip(struct sim *sim)
 	clip->norm_type = 1 + rng_below(&sim->rng, 2);
 }
 
+/* In two of three runs; from numbers of its own, so that the plans of before stay. */
+static void plan_average(struct sim *sim)
+{
+	struct rng rng = rng_new(sim->seed ^ UINT64_C(0x61766572616765));
+	const double start = rng_below(&rng, 3), every = 1 + rng_below(&rng, 2);
+	struct average *average = &sim->settings.average;
+	char why[256];
+
+	if (rng_one_in(&rng, 3))
+		return;
+	if (average_begin(average, rng_one_in(&rng, 2) ? "ema" : "swa", why, sizeof(why)) < 0 ||
+	    average_set(average, "start", &start, 1, why, sizeof(why)) < 0 ||
+	    average_set(average, "every", &every, 1, why, sizeof(why)) < 0)
+		abort();
+}
+
 void plan_make(struct sim *sim)
 {
 	struct rng *rng = &sim->rng;
@@ -91,11 +107,15 @@ void plan_make(struct sim *sim)
 	plan_groups(sim);
 	if (whole_cut(&sim->settings.groups, &sim->settings.optim, sim->layout) < 0)
 		abort();
+	plan_average(sim);
 	sim->daemons = 1 + rng_below(rng, 2);
 	sim->lanes = 1 + rng_below(rng, 3);
 	sim->workers = 1 + rng_below(rng, SIM_WORKERS);
 	sim->steps = 2 + rng_below(rng, 10);
 	sim->deaths = rng_one_in(rng, 2);
+	sim->poisons = rng_one_in(rng, 2);
+	if (sim->poisons && rng_one_in(rng, 2))
+		sim->settings.loss_scale = (struct msg_loss_scale){true, 64, 2, 0.5, 2};
 	sim->fault_every_ms = 20 + rng_below(rng, rng_one_in(rng, 2) ? 100 : 2000);
 	sim->settings.mode = MSG_SYNC;
 	sim->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
@@ -124,9 +144,29 @@ void plan_gradient(const struct sim *sim, uint32_t rank, uint64_t step, const fl
 			gradient[i] += 0.01f * weights[i];
 	}
 	/* Finite, and its sum over the ranks is not.  Values would become the weights. */
-	if ((sim->settings.clip.norm > 0 || sim->settings.clip.tensor_norm > 0) && step % 4 == 2 &&
+	if (plan_clips(sim) && step % 4 == 2 && !sim->settings.loss_scale.given &&
 	    optim_rule_push(sim->settings.optim.rule) != OPTIM_WEIGHTS)
 		gradient[0] = 3e38f;
+}
+
+bool plan_clips(const struct sim *sim)
+{
+	return sim->settings.clip.norm > 0 || sim->settings.clip.tensor_norm > 0;
+}
+
+bool plan_poisons(const struct sim *sim, uint32_t rank, uint64_t step)
+{
+	struct rng rng = rng_new(sim->seed ^ (step * 7001 + rank * 31 + 5) * 0xbf58476d1ce4e5b9u);
+	return sim->poisons && rng_one_in(&rng, 6);
+}
+
+uint32_t plan_skipped(const struct sim *sim, uint64_t step)
+{
+	for (uint32_t rank = 0; rank < sim->workers; rank++) {
+		if (plan_poisons(sim, rank, step))
+			return rank + 1;
+	}
+	return 0;
 }
 
 /* ---- what must come out ------------------------------------------------- */
@@ -139,15 +179,18 @@ static void train_reference(const struct sim *sim, struct reference *reference)
 
 	reference_init(reference, &sim->settings.optim, sim->counts, sim->tensor_count,
 	               sim->first_weights);
+	reference->average = sim->settings.average;
 	reference_groups(sim, reference);
-	if (sim->settings.clip.norm > 0 || sim->settings.clip.tensor_norm > 0)
+	if (plan_clips(sim))
 		reference_clip(reference, &sim->settings.clip, sim->layout);
+	reference_scale(reference, &sim->settings.loss_scale);
 	for (uint32_t rank = 0; rank < sim->workers; rank++)
 		gradients[rank] = malloc(layout_elements(sim->layout) * sizeof(float));
 	for (uint64_t step = 0; step < sim->steps; step++) {
 		for (uint32_t rank = 0; rank < sim->workers; rank++) {
 			plan_gradient(sim, rank, step, reference->weights, gradients[rank], has[rank]);
-			parts[rank] = (struct reference_part){gradients[rank], has[rank], 0};
+			parts[rank] = (struct reference_part){gradients[rank], has[rank], 0, 0,
+			                                      plan_poisons(sim, rank, step)};
 		}
 		reference_step(reference, parts, sim->workers, sim->settings.reduce == MSG_MEAN);
 	}
@@ -192,10 +235,23 @@ static void compare_engine(struct sim *sim, uint32_t index, const struct referen
 	}
 	if (bytes > 0 && memcmp(model->weights, reference->weights + model->begin, bytes) != 0)
 		sim_fail(sim, "the weights of engine %u differ from the fault-free ones", index);
+	if (model->average != NULL && memcmp(model->average, reference->averages + model->begin, bytes) != 0)
+		sim_fail(sim, "the average of engine %u differs", index);
 	for (uint32_t i = 0; bytes > 0 && i < model->slot_count; i++) {
 		if (!same_slot(model, i, reference))
 			sim_fail(sim, "slot %u of engine %u differs", i, index);
 	}
+	uint64_t skipped = 0;
+	for (uint64_t step = 0; step < sim->steps; step++)
+		skipped += plan_skipped(sim, step) > 0;
+	sim->skipped = skipped;
+	skipped += reference->overflowed;
+	if (model->owned.count > 0 && model->skips.count != skipped)
+		sim_fail(sim, "engine %u has skipped %llu steps, not %llu", index,
+		         (unsigned long long)model->skips.count, (unsigned long long)skipped);
+	if (model->owned.count > 0 && model->scaler.scale != reference->scale)
+		sim_fail(sim, "engine %u is at loss scale %g, not %g", index, (double)model->scaler.scale,
+		         (double)reference->scale);
 	const struct shard *shard = engine_find(sim->engines[index], "m");
 	if (gate_waiting_bytes(shard->gate) != 0)
 		sim_fail(sim, "engine %u still holds bytes of pushes", index);

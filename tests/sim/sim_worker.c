@@ -147,6 +147,10 @@ static void begin_push(struct sim *sim, struct worker *worker)
 	}
 	worker->state = WORKER_PUSH;
 	plan_gradient(sim, worker->rank, worker->step, worker->weights, worker->gradient, worker->has);
+	worker->stated = worker->scale;
+	/* A power of two: what divides by it again gives the very gradient. */
+	for (uint64_t i = 0; worker->stated > 0 && i < layout_elements(sim->layout); i++)
+		worker->gradient[i] *= (float)worker->stated;
 	for (uint32_t i = 0; i < sim->tensor_count; i++) {
 		if (!worker->has[i])
 			continue;
@@ -224,6 +228,7 @@ static void rest_opened(struct sim *sim, struct worker *worker)
 
 	if (worker->route == NULL)
 		make_route(sim, worker, NULL, 0, &worker->route);
+	worker->scale = lead->loss_scale_now;
 	if (lead->state == MSG_MODEL_READY) {
 		set_step(sim, worker, lowest_step(sim, worker));
 		begin_pull(sim, worker, WORKER_WEIGHTS);
@@ -278,6 +283,26 @@ static void take_weights(struct worker *worker, const struct inflight_request *r
 	route_scatter(worker->call, message, packet->payload->data, &worker->weights);
 }
 
+/* What the answer to a push says of its step. */
+static void take_verdict(struct sim *sim, struct worker *worker, uint32_t engine,
+                         const struct inflight_request *request, const struct packet *packet)
+{
+	uint32_t rank = plan_skipped(sim, worker->step);
+
+	/* That sums overflow is known to the reference only. */
+	if (rank == 0 && plan_clips(sim) && packet->msg.skipped_rank_plus_one == MSG_SKIPPED_SUM)
+		rank = MSG_SKIPPED_SUM;
+
+	if (request->verb != MSG_PUSH && request->verb != MSG_PUSH_PULL && request->verb != MSG_CLOSE_STEP)
+		return;
+	if (packet->msg.skipped_rank_plus_one != rank)
+		sim_fail(sim, "worker %u hears of %s of step %llu that rank %d poisoned it, not rank %d", worker->rank,
+		         msg_verb_name(request->verb), (unsigned long long)worker->step,
+		         (int)packet->msg.skipped_rank_plus_one - 1, (int)rank - 1);
+	if (engine == 0)
+		worker->scale = packet->msg.next_loss_scale;
+}
+
 static void give_up_init(struct sim *sim, struct worker *worker)
 {
 	for (uint32_t i = 0; i < engine_count(sim); i++)
@@ -309,6 +334,7 @@ static void take_answer(struct sim *sim, struct worker *worker, uint32_t engine,
 		         status_name(status), (int)packet->msg.text.size, packet->text);
 		return;
 	}
+	take_verdict(sim, worker, engine, request, packet);
 	if (request->verb == MSG_PULL || request->verb == MSG_PUSH_PULL)
 		take_weights(worker, request, packet);
 	if (worker->left == 0)
@@ -359,6 +385,11 @@ static void fill_request(struct sim *sim, struct worker *worker, const struct in
 	/* A push's step is the one under way; by the time of a pull it is complete. */
 	msg->step = worker->step;
 	msg->min_version = request->verb == MSG_PULL ? worker->step : 0;
+	msg->loss_scale = worker->stated;
+	if (worker->state == WORKER_PUSH && plan_poisons(sim, worker->rank, worker->step)) {
+		msg->verdict = MSG_POISONED;
+		msg->poison_tensor_plus_one = 1 + worker->rank % sim->tensor_count;
+	}
 	if (worker->call == NULL)
 		return;
 	const struct route_message *m = &worker->call->messages[request->index];

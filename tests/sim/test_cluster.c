@@ -18,7 +18,7 @@ static void test_training_under_faults_gives_the_fault_free_bits(void **state)
 	uint64_t seed = rng_seed();
 	uint32_t runs = rng_environment("OPTD_RUNS", RUNS);
 	uint64_t faults = 0, died = 0, delivered = 0, duplicated = 0, timeouts = 0;
-	uint64_t clipped = 0, overflowed = 0;
+	uint64_t clipped = 0, overflowed = 0, skipped = 0;
 	struct sim *sim = malloc(sizeof(*sim));
 
 	printf("# OPTD_SEED=%llu OPTD_RUNS=%u\n", (unsigned long long)seed, runs);
@@ -33,14 +33,15 @@ static void test_training_under_faults_gives_the_fault_free_bits(void **state)
 		timeouts += sim->timeouts;
 		clipped += sim->clipped;
 		overflowed += sim->overflowed;
+		skipped += sim->skipped;
 		sim_free(sim);
 	}
 	free(sim);
-	printf("# %llu requests, %llu twice; %llu faults, %llu deaths; %llu timeouts; %llu steps clipped, "
-	       "%llu overflowed\n",
+	printf("# %llu requests, %llu twice; %llu faults, %llu deaths; %llu timeouts; steps: %llu skipped, "
+	       "%llu clipped, %llu overflowed\n",
 	       (unsigned long long)delivered, (unsigned long long)duplicated,
 	       (unsigned long long)faults, (unsigned long long)died, (unsigned long long)timeouts,
-	       (unsigned long long)clipped, (unsigned long long)overflowed);
+	       (unsigned long long)skipped, (unsigned long long)clipped, (unsigned long long)overflowed);
 }
 
 int main(void)

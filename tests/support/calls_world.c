@@ -19,8 +19,15 @@ optd_layout *calls_layout(void)
 
 int calls_set_up(void **state)
 {
+	return calls_set_up_policy(state, 0, 0);
+}
+
+int calls_set_up_policy(void **state, int nonfinite, int loss_scale)
+{
 	struct world *w = calloc(1, sizeof(*w));
 	fake_daemon_start(&w->daemon, 77);
+	atomic_store(&w->daemon.nonfinite, nonfinite);
+	atomic_store(&w->daemon.next_scale, loss_scale);
 	w->gradient = malloc(N * sizeof(float));
 	w->weights = malloc(N * sizeof(float));
 	for (uint32_t i = 0; i < N; i++) {

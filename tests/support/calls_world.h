@@ -43,6 +43,9 @@ optd_layout *calls_layout(void);
 /* For cmocka: a world in *state, its model opened and given weights 0, 1, 2 ...;
  * gradients are all 1. */
 int calls_set_up(void **state);
+/* The same on a daemon whose model has this policy for what is not finite, and keeps this loss
+ * scale; 0: neither, as one that is older. */
+int calls_set_up_policy(void **state, int nonfinite, int loss_scale);
 int calls_tear_down(void **state);
 /* Every weight is what it was at first plus `added`. */
 void calls_expect_weights(const struct world *w, float added);

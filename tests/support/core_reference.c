@@ -2,6 +2,7 @@
 #include "tests/support/core_reference.h"
 
 #include <math.h>
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,9 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->weights = zeros(reference->elements, sizeof(float));
 	reference->sum = zeros(reference->elements, sizeof(float));
 	memcpy(reference->weights, weights, reference->elements * sizeof(float));
+	reference->averaged = zeros(tensor_count, sizeof(uint64_t));
+	reference->averages = zeros(reference->elements, sizeof(float));
+	memcpy(reference->averages, weights, reference->elements * sizeof(float));
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		reference->slots[i] = zeros(reference->elements, sizeof(float));
 	for (uint32_t i = 0; i < tensor_count; i++)
@@ -66,6 +70,8 @@ void reference_deinit(struct reference *reference)
 	free(reference->carries);
 	free(reference->weights);
 	free(reference->sum);
+	free(reference->averages);
+	free(reference->averaged);
 	free(reference->optims);
 	free(reference->shapes);
 	free(reference->gave);
@@ -93,6 +99,55 @@ static void update_whole(const struct optim *optim, const struct optim_scalars *
 	free(scratch);
 }
 
+void reference_scale(struct reference *reference, const struct msg_loss_scale *scaling)
+{
+	reference->scaling = *scaling;
+	reference->scale = (float)scaling->init_scale;
+}
+
+/* torch.amp.GradScaler.update. */
+static void update_scale(struct reference *reference, bool found_inf)
+{
+	float grown = (float)((double)reference->scale * reference->scaling.growth_factor);
+
+	if (!reference->scaling.given)
+		return;
+	if (found_inf) {
+		reference->scale = (float)((double)reference->scale * reference->scaling.backoff_factor);
+		reference->tracker = 0;
+	} else if (++reference->tracker == reference->scaling.growth_interval) {
+		reference->scale = grown <= FLT_MAX ? grown : reference->scale;
+		reference->tracker = 0;
+	}
+}
+
+static double scale_of(const struct reference_part *part)
+{
+	return part->loss_scale > 0 ? part->loss_scale : 1.0;
+}
+
+static void average(struct reference *reference, uint32_t tensor)
+{
+	const struct average *how = &reference->average;
+	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
+	uint64_t updates = reference->updates[tensor];
+	float *slots[OPTIM_SLOTS_MAX] = {NULL};
+	struct optim_carry carry = {{0}};
+	struct optim_scalars scalars;
+
+	if (!average_is_kept(how))
+		return;
+	if (updates <= how->start) {
+		memcpy(reference->averages + begin, reference->weights + begin, n * sizeof(float));
+		return;
+	}
+	if ((updates - how->start) % how->every != 0)
+		return;
+	optim_scalars(&how->optim, ++reference->averaged[tensor], &carry, &scalars);
+	optim_step(&how->optim, OPTIM_ISA_BASE, &scalars, reference->averages + begin, slots,
+	           reference->weights + begin, n);
+}
+
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
 {
 	uint64_t begin = reference->begin[tensor];
@@ -112,6 +167,7 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 	else
 		optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots, gradient,
 		           reference->begin[tensor + 1] - begin);
+	average(reference, tensor);
 }
 
 static void reduce_tensor(struct reference *reference, uint32_t tensor,
@@ -124,7 +180,7 @@ static void reduce_tensor(struct reference *reference, uint32_t tensor,
 	for (uint32_t rank = 0; rank < count; rank++) {
 		const float *gradient = parts[rank].gradient + begin;
 		double weight = parts[rank].weight > 0 ? parts[rank].weight : 1.0;
-		float factor = mean ? (float)(weight / total) : 1.0f;
+		float factor = (float)((mean ? weight / total : 1.0) / scale_of(&parts[rank]));
 		if (!parts[rank].has[tensor])
 			continue;
 		for (uint64_t i = 0; i < n; i++) {
@@ -198,12 +254,22 @@ void reference_step(struct reference *reference, const struct reference_part *pa
                     bool mean)
 {
 	double total = 0;
+	bool poisoned = false;
 
+	for (uint32_t rank = 0; rank < count; rank++)
+		poisoned |= parts[rank].poisoned;
+	reference->skipped_sum = false;
+	if (poisoned) {
+		update_scale(reference, true);
+		return;
+	}
 	for (uint32_t rank = 0; rank < count; rank++)
 		total += parts[rank].weight > 0 ? parts[rank].weight : 1.0;
 	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++)
 		reduce_tensor(reference, tensor, parts, count, mean, total);
-	if (reference->layout != NULL && !clip_step(reference))
+	reference->skipped_sum = reference->layout != NULL && !clip_step(reference);
+	update_scale(reference, reference->skipped_sum);
+	if (reference->skipped_sum)
 		return;
 	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++) {
 		if (reference->gave[tensor])
@@ -213,8 +279,12 @@ void reference_step(struct reference *reference, const struct reference_part *pa
 
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor)
 {
-	uint64_t begin = reference->begin[tensor];
+	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
+	float factor = (float)(1.0 / scale_of(part));
 
-	if (part->has[tensor] && reference->begin[tensor + 1] > begin)
-		update(reference, tensor, part->gradient + begin);
+	if (!part->has[tensor] || n == 0)
+		return;
+	for (uint64_t i = 0; i < n; i++)
+		reference->sum[i] = factor * part->gradient[begin + i];
+	update(reference, tensor, reference->sum);
 }

@@ -16,6 +16,7 @@
 #include "optim/tensor.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
+#include "server/core/average.h"
 
 struct reference {
 	struct optim optim; /* of tensors that were given no other */
@@ -34,6 +35,14 @@ struct reference {
 	struct msg_clip clip;
 	const struct layout *layout; /* with clip: a norm is added up by its segments */
 	uint64_t clipped, overflowed; /* steps */
+	bool skipped_sum; /* the last was one of those that overflowed */
+	/* The loss scale, after every step; 0: there is none. */
+	float scale;
+	uint32_t tracker;
+	struct msg_loss_scale scaling;
+	struct average average; /* how `averages` come about; none: they stay the first weights */
+	uint64_t *averaged; /* [tensor_count] updates that were averaged */
+	float *averages;
 };
 
 /* What one rank has for a step: gradients of the whole vector, of which those of
@@ -42,6 +51,8 @@ struct reference_part {
 	const float *gradient;
 	const bool *has; /* [tensor_count] */
 	double weight;   /* samples; 0 on all parts: not given */
+	double loss_scale; /* 0: 1 */
+	bool poisoned;   /* not finite: nobody's step counts */
 };
 
 void reference_init(struct reference *reference, const struct optim *optim,
@@ -53,6 +64,8 @@ void reference_shape(struct reference *reference, uint32_t tensor, const uint64_
 /* Before any step: what a norm is held to, and the segments, kept, in whose order it is
  * added up. */
 void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout);
+/* Before any step: a loss scale that is kept. */
+void reference_scale(struct reference *reference, const struct msg_loss_scale *scaling);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */

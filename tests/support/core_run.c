@@ -1,4 +1,4 @@
-/* What is random, the engines, and the comparison; core_run_push.c does the steps. */
+/* What is random, and the engines; core_run_push.c does the steps, core_run_compare.c the rest. */
 #include "tests/support/core_run.h"
 
 #include <fnmatch.h>
@@ -204,6 +204,35 @@ static void choose_clip(struct run *run)
 	run->lanes = lanes[rng_below(rng, 4)];
 }
 
+/* What is done about NaN and Inf, and the loss scales. */
+static void choose_policy(struct run *run, bool zero)
+{
+	struct model_settings *settings = &run->settings;
+
+	settings->nonfinite = zero ? MSG_ZERO : settings->mode == MSG_SYNC ? MSG_SKIP_STEP : MSG_REJECT;
+	settings->loss_scale = (struct msg_loss_scale){.given = false};
+	run->scaled = rng_one_in(&run->rng, 2);
+	if (run->scaled && settings->nonfinite == MSG_SKIP_STEP)
+		settings->loss_scale = (struct msg_loss_scale){true, 1024.0, 2.0, 0.5, 2};
+}
+
+static void choose_average(struct rng *rng, struct average *average)
+{
+	double start = rng_below(rng, 3), every = 1 + rng_below(rng, 3), warm = rng_below(rng, 2), decay = 0.75;
+	char why[256];
+
+	if (rng_one_in(rng, 3))
+		return;
+	bool ema = rng_one_in(rng, 2);
+	assert_int_equal(average_begin(average, ema ? "ema" : "swa", why, sizeof(why)), 0);
+	assert_int_equal(average_set(average, "start", &start, 1, why, sizeof(why)), 0);
+	assert_int_equal(average_set(average, "every", &every, 1, why, sizeof(why)), 0);
+	if (!ema)
+		return;
+	assert_int_equal(average_set(average, "num_updates", &warm, 1, why, sizeof(why)), 0);
+	assert_int_equal(average_set(average, "decay", &decay, 1, why, sizeof(why)), 0);
+}
+
 static void choose_settings(struct run *run, enum msg_mode mode)
 {
 	struct rng *rng = &run->rng;
@@ -218,10 +247,12 @@ static void choose_settings(struct run *run, enum msg_mode mode)
 		                                           MSG_SYNC;
 	} while (whole_check(&run->settings.groups, &run->settings.optim, run->settings.mode, run->layout,
 	                     why, sizeof(why)) < 0);
+	choose_average(rng, &run->settings.average);
 	run->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
 	run->settings.workers = 1 + rng_below(rng, RUN_WORKERS);
 	run->settings.step_timeout_ms = 1000;
 	run->weighted = rng_one_in(rng, 3);
+	choose_policy(run, rng_one_in(rng, 3));
 	do {
 		run->daemons = 1 + rng_below(rng, 3);
 		run->lanes = 1 + rng_below(rng, 3);
@@ -248,6 +279,7 @@ void run_init(struct run *run, uint64_t seed, enum msg_mode mode)
 	}
 	reference_init(&run->reference, &run->settings.optim, run->counts, run->tensor_count,
 	               run->weights);
+	run->reference.average = run->settings.average;
 	for (uint32_t i = 0; i < run->tensor_count; i++) {
 		const struct group *group = run_group(run, i);
 		reference_shape(&run->reference, i, run->shapes[i].sizes, run->shapes[i].rank);
@@ -260,16 +292,17 @@ void run_init(struct run *run, uint64_t seed, enum msg_mode mode)
 
 void run_text(const struct run *run, char *text, size_t bytes)
 {
-	char optim[500];
+	char optim[500], average[AVERAGE_TEXT_BYTES];
 	settings_describe(&run->settings, optim, sizeof(optim));
+	average_text(&run->settings.average, average, sizeof(average));
 	snprintf(text, bytes,
 	         "OPTD_SEED=%llu: %u tensors, %llu elements, %u blocks, %u daemons x %u lanes, %s, "
-	         "%s%s, %u workers, %s",
+	         "%s%s, %u workers, average %s, %s",
 	         (unsigned long long)run->seed, run->tensor_count,
 	         (unsigned long long)layout_elements(run->layout), layout_block_count(run->layout),
 	         run->daemons, run->lanes, run->settings.mode == MSG_SYNC ? "sync" : "async",
 	         run->settings.reduce == MSG_SUM ? "sum" : "mean", run->weighted ? " weighted" : "",
-	         run->settings.workers, optim);
+	         run->settings.workers, average, optim);
 }
 
 /* ---- engines ------------------------------------------------------------ */
@@ -428,6 +461,8 @@ static void give_weights(struct run *run, uint32_t index, uint64_t token)
 
 void run_start(struct run *run)
 {
+	if (run->settings.loss_scale.given)
+		reference_scale(&run->reference, &run->settings.loss_scale);
 	run->pool = buf_pool_new(1u << 24);
 	run->taps = new_array(RUN_ENGINES, sizeof(*run->taps));
 	outbox_init(&run->out);
@@ -479,93 +514,4 @@ void run_deinit(struct run *run)
 	free(run->shapes);
 	layout_free(run->layout);
 	reference_deinit(&run->reference);
-}
-
-/* ---- comparison --------------------------------------------------------- */
-
-static uint32_t bits_of(float value)
-{
-	uint32_t bits;
-	memcpy(&bits, &value, sizeof(bits));
-	return bits;
-}
-
-static void compare_vector(const struct run *run, const char *what, const float *has,
-                           const float *wants, uint64_t count, uint64_t begin)
-{
-	char text[800];
-
-	if (memcmp(has, wants, count * sizeof(float)) == 0)
-		return;
-	uint64_t i = 0;
-	while (bits_of(has[i]) == bits_of(wants[i]))
-		i++;
-	run_text(run, text, sizeof(text));
-	fail_msg("%s[%llu] is %.9g (%a), the reference has %.9g (%a)\n%s", what,
-	         (unsigned long long)(begin + i), (double)has[i], (double)has[i], (double)wants[i],
-	         (double)wants[i], text);
-}
-
-/* Segment by segment: what has no slot takes no room. */
-static void compare_packed(const struct run *run, const char *what, const struct model *model,
-                           uint32_t slot)
-{
-	uint64_t begin = model->begin, elements = 0;
-
-	for (uint32_t i = 0; i < model->segment_count; i++) {
-		uint32_t segment = model->first_segment + i;
-		uint64_t count = whole_slot(model_optim(model, i), model->layout, segment, slot);
-		assert_int_equal(model->slot_begins[slot][i], elements);
-		if (count > 0)
-			compare_vector(run, what, model->slots[slot] + elements,
-			               run->reference.slots[slot] + begin, count, begin);
-		elements += count;
-		begin += layout_segment(run->layout, segment)->count;
-	}
-	assert_int_equal(model->slot_elements[slot], elements);
-}
-
-static void compare_engine(const struct run *run, uint32_t index)
-{
-	const struct model *model = run_model(run, index);
-	const struct reference *reference = &run->reference;
-	char text[800], slot[24];
-
-	if (model->elements > 0)
-		compare_vector(run, "weight", model->weights, reference->weights + model->begin,
-		               model->elements, model->begin);
-	for (uint32_t i = 0; i < model->slot_count && model->elements > 0; i++) {
-		snprintf(slot, sizeof(slot), "slot %u ", i);
-		if (model->slot_begins[i] != NULL)
-			compare_packed(run, slot, model, i);
-		else
-			compare_vector(run, slot, model->slots[i], reference->slots[i] + model->begin,
-			               model->elements, model->begin);
-	}
-	for (uint32_t i = 0; i < model->segment_count; i++) {
-		const struct layout_segment *s = layout_segment(run->layout, model->first_segment + i);
-		if (model->updates[i] == reference->updates[s->tensor])
-			continue;
-		run_text(run, text, sizeof(text));
-		fail_msg("tensor %u has seen %llu updates, in the reference %llu\n%s", s->tensor,
-		         (unsigned long long)model->updates[i],
-		         (unsigned long long)reference->updates[s->tensor], text);
-	}
-	uint64_t version = run->steps;
-	if (run->settings.mode == MSG_ASYNC)
-		version *= run->settings.workers;
-	for (uint32_t i = 0; i < model->owned.count; i++)
-		assert_int_equal(model->versions[i], version);
-	const struct shard *shard = engine_find(run->engines[index], "m");
-	/* One without blocks takes no part. */
-	if (shard->lead == NULL || model->owned.count == 0)
-		return;
-	assert_int_equal(shard->counts.clipped, reference->clipped);
-	assert_int_equal(shard->counts.overflowed, reference->overflowed);
-}
-
-void run_compare(const struct run *run)
-{
-	for (uint32_t i = 0; i < run->daemons * run->lanes; i++)
-		compare_engine(run, i);
 }

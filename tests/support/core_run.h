@@ -2,12 +2,13 @@
  * Run: a random training run on real engines.
  *
  * From one seed come a layout (from a few scalars to vectors and matrices of several
- * blocks, with empty ones between), a rule with settings, parameter groups, a mode, daemons and lanes (each
- * lane an engine), workers, and for each step and rank the tensors it has
- * gradients for; in sync perhaps a limit on the norm.  Pushes are cut into messages at
- * random, arrive in a random order between ranks, and now and then twice; updates of whole
- * tensors are done in slices of random sizes between them, and what lanes tell each other
- * arrives in a random order as well.  The reference sees the same steps.
+ * blocks, with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
+ * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
+ * and rank the tensors it has gradients for; in sync perhaps a limit on the norm.  Pushes are
+ * cut into messages at random, arrive in a random order between ranks, and now and then
+ * twice; updates of whole tensors are done in slices of random sizes between them, and what
+ * lanes tell each other arrives in a random order as well.  The reference sees the same
+ * steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -51,6 +52,11 @@ struct run {
 	float *gradients[RUN_WORKERS];
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
+	double scales[RUN_WORKERS]; /* of their losses; 0: not given */
+	bool scaled;
+	uint32_t poisoned; /* a mask of ranks whose gradient is not finite */
+	uint64_t zeroed;   /* elements that must have counted as 0, over all steps */
+	uint32_t skipped;  /* steps */
 	uint32_t steps;
 	struct reference reference;
 	/* With record set before run_start: every commit, in order. */

@@ -1,4 +1,5 @@
 /* The steps of a run: gradients, their messages, and their order of arrival. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,11 @@ static struct letter *add_letter(struct run *run, struct queue *queue, uint32_t 
 	letter->msg.rank = (int32_t)rank;
 	letter->msg.step = run->steps;
 	letter->msg.weight = run->weighted ? run->samples[rank] : 0;
+	letter->msg.loss_scale = run->scales[rank];
+	if (run->poisoned >> rank & 1) {
+		letter->msg.verdict = MSG_POISONED;
+		letter->msg.poison_tensor_plus_one = 1 + rank % run->tensor_count;
+	}
 	return letter;
 }
 
@@ -141,6 +147,20 @@ static struct buf *payload_of(const struct letter *letter)
 	return buf;
 }
 
+/* Whoever is answered of a step hears whether it was skipped, and for whom. */
+static void check_told(const struct run *run, const struct msg *head)
+{
+	uint32_t rank = 0;
+
+	while (rank < run->settings.workers && !(run->poisoned >> rank & 1))
+		rank++;
+	bool skipped = run->poisoned != 0;
+	uint32_t no_one = run->reference.skipped_sum ? MSG_SKIPPED_SUM : 0;
+	assert_int_equal(head->skipped_rank_plus_one, skipped ? rank + 1 : no_one);
+	assert_int_equal(head->skipped_tensor_plus_one, skipped ? 1 + rank % run->tensor_count : 0);
+	assert_true(head->next_loss_scale == (double)run->reference.scale);
+}
+
 static void read_some(struct run *run)
 {
 	for (uint32_t i = 0; i < run->out.count; i++) {
@@ -150,6 +170,8 @@ static void read_some(struct run *run)
 			fail_msg("seed %llu: %s: %.*s", (unsigned long long)run->seed, status_name(head->status),
 			         (int)head->text.size, head->text.bytes);
 		run->answered += head->status <= OPTD_OK;
+		if (head->status == OPTD_OK)
+			check_told(run, head);
 	}
 	outbox_clear(&run->out);
 }
@@ -217,7 +239,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 /* In async the reference takes each block's tensors when they arrive. */
 static void reference_take(struct run *run, uint32_t rank, const struct letter *letter)
 {
-	struct reference_part part = {run->gradients[rank], run->has[rank], 0};
+	struct reference_part part = {run->gradients[rank], run->has[rank], 0, run->scales[rank], false};
 
 	for (uint32_t i = 0; i < letter->block_count; i++) {
 		const struct layout_block *b = layout_block(run->layout, letter->first_block + i);
@@ -229,7 +251,7 @@ static void reference_take(struct run *run, uint32_t rank, const struct letter *
 
 static void reference_take_all(struct run *run, uint32_t rank)
 {
-	struct reference_part part = {run->gradients[rank], run->has[rank], 0};
+	struct reference_part part = {run->gradients[rank], run->has[rank], 0, run->scales[rank], false};
 	for (uint32_t i = 0; i < run->tensor_count; i++)
 		reference_push(&run->reference, &part, i);
 }
@@ -281,10 +303,46 @@ static void choose_giants(struct run *run)
 		run->gradients[rank][at] = 3e38f;
 }
 
+/* Some elements that are not finite. */
+static void spoil(struct run *run, uint32_t rank)
+{
+	static const float bad[] = {NAN, INFINITY, -INFINITY};
+	uint64_t elements = layout_elements(run->layout);
+
+	if (run->settings.nonfinite == MSG_SKIP_STEP)
+		run->poisoned |= 1u << rank;
+	for (uint32_t i = 1 + rng_below(&run->rng, 20); i > 0; i--)
+		run->gradients[rank][rng_next(&run->rng) % elements] = bad[rng_below(&run->rng, 3)];
+}
+
+/* As the reference has it: elements of tensors that are pushed count as 0. */
+static void zero(struct run *run, uint32_t rank)
+{
+	for (uint32_t i = 0; i < run->tensor_count; i++) {
+		uint64_t begin = run->reference.begin[i], end = run->reference.begin[i + 1];
+		for (uint64_t j = begin; run->has[rank][i] && j < end; j++) {
+			if (isfinite(run->gradients[rank][j]))
+				continue;
+			run->gradients[rank][j] = 0.0f;
+			run->zeroed++;
+		}
+	}
+}
+
+static void choose_scale(struct run *run, uint32_t rank)
+{
+	static const double scales[] = {0, 1, 1024, 3, 65536, 0.1};
+
+	run->scales[rank] = run->settings.loss_scale.given ? (double)run->reference.scale
+	                    : run->scaled                  ? scales[rng_below(&run->rng, 6)]
+	                                                   : 0;
+}
+
 static void choose_gradients(struct run *run)
 {
 	uint64_t elements = layout_elements(run->layout);
 
+	run->poisoned = 0;
 	for (uint32_t rank = 0; rank < run->settings.workers; rank++) {
 		uint32_t sparse = 1 + rng_below(&run->rng, 5);
 		bool all = rng_one_in(&run->rng, 2), none = rng_one_in(&run->rng, 10);
@@ -293,6 +351,9 @@ static void choose_gradients(struct run *run)
 		for (uint32_t i = 0; i < run->tensor_count; i++)
 			run->has[rank][i] = !none && (all || rng_one_in(&run->rng, sparse));
 		run->samples[rank] = 1 + rng_below(&run->rng, 1000);
+		choose_scale(run, rank);
+		if (run->settings.nonfinite != MSG_REJECT && rng_one_in(&run->rng, 4))
+			spoil(run, rank);
 	}
 	choose_giants(run);
 }
@@ -303,7 +364,8 @@ static void step_reference_sync(struct run *run)
 
 	for (uint32_t rank = 0; rank < run->settings.workers; rank++)
 		parts[rank] = (struct reference_part){run->gradients[rank], run->has[rank],
-		                                      run->weighted ? run->samples[rank] : 0};
+		                                      run->weighted ? run->samples[rank] : 0,
+		                                      run->scales[rank], (run->poisoned >> rank & 1) != 0};
 	reference_step(&run->reference, parts, run->settings.workers,
 	               run->settings.reduce == MSG_MEAN);
 }
@@ -335,10 +397,13 @@ void run_step(struct run *run)
 		for (uint32_t rank = 0; rank < run->settings.workers; rank++)
 			fill_queue(run, &queues[e][rank], e, rank);
 	}
+	for (uint32_t rank = 0; run->settings.nonfinite == MSG_ZERO && rank < run->settings.workers; rank++)
+		zero(run, rank);
 	if (run->settings.mode == MSG_ASYNC) {
 		deliver_async(run, queues);
 	} else {
 		step_reference_sync(run);
+		run->skipped += run->poisoned != 0 || run->reference.skipped_sum;
 		deliver_ranks(run, queues, 0, run->settings.workers, false);
 	}
 	for (uint32_t e = 0; e < run->daemons * run->lanes; e++)

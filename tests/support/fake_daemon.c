@@ -94,7 +94,8 @@ static uint64_t walk(struct fake_daemon *d, const struct msg_part *part, uint32_
 
 static void apply(struct fake_daemon *d, const struct msg *m)
 {
-	const float *values = m->verb == MSG_CLOSE_STEP ? NULL : m->payload;
+	bool poisoned = m->verdict == MSG_POISONED;
+	const float *values = m->verb == MSG_CLOSE_STEP || poisoned ? NULL : m->payload;
 	for (uint32_t i = 0; i < m->part_count; i++)
 		for (uint32_t k = 0; k < m->parts[i].count; k++) {
 			uint32_t b = m->parts[i].first + k;
@@ -209,6 +210,9 @@ static void open_model(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m
 		.optimizer = text_of("add"),
 		.elements = layout_elements(d->layout),
 		.tensors = layout_tensor_count(d->layout),
+		.nonfinite = (enum msg_nonfinite)atomic_load(&d->nonfinite),
+		.loss_scale = {.given = atomic_load(&d->next_scale) > 0},
+		.loss_scale_now = atomic_load(&d->next_scale),
 	};
 	d->reply.version = d->reply.version_max = d->step;
 	size_t bytes = m->payload_bytes ? 0 : wire_layout_bytes(d->layout);
@@ -217,6 +221,21 @@ static void open_model(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m
 		wire_layout_encode(d->layout, payload);
 	answer(d, id, payload, bytes);
 	free(payload);
+}
+
+/* One worker: whether its step is skipped is for itself to say. */
+static void note_verdict(struct fake_daemon *d, const struct msg *m)
+{
+	if (m->verb < MSG_PUSH || m->verb == MSG_PULL)
+		return;
+	atomic_store(&d->scale, (int)m->loss_scale);
+	d->reply.next_loss_scale = atomic_load(&d->next_scale);
+	if (m->verdict != MSG_POISONED)
+		return;
+	atomic_fetch_add(&d->poisoned, 1);
+	atomic_store(&d->poison_tensor_plus_one, (int)m->poison_tensor_plus_one);
+	d->reply.skipped_rank_plus_one = 1;
+	d->reply.skipped_tensor_plus_one = m->poison_tensor_plus_one;
 }
 
 static void push_or_pull(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
@@ -234,8 +253,13 @@ static void push_or_pull(struct fake_daemon *d, zmq_msg_t *id, const struct msg 
 	}
 	if (m->verb == MSG_CLOSE_STEP)
 		atomic_store(&d->close_weight, (int)m->weight);
-	if (pushes)
+	if (pushes) {
+		atomic_store(&d->base_version, (int)m->base_version);
 		apply(d, m);
+	note_verdict(d, m);
+	}
+	if (atomic_load(&d->averages))
+		d->reply.source = m->source;
 	if (m->verb == MSG_INIT && m->part_count == 0)
 		d->ready = true;
 	float *out = NULL;

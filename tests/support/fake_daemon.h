@@ -33,12 +33,19 @@ struct fake_daemon {
 	_Atomic int back;            /* steps that the model goes back with the restart */
 	_Atomic int lose_model;      /* and the model is gone with the restart */
 	_Atomic int refuse_push;     /* status of the next push */
+	_Atomic int averages;        /* pulls of an average are answered as such, with the weights */
 	_Atomic int lanes;           /* so many are named by WELCOME, if any, and the last as */
 	_Atomic(const char *) last_lane; /* this */
+	_Atomic int nonfinite;       /* the policy that OPENED names: set it before */
+	_Atomic int next_scale;      /* the loss scale that it and answers name, if any */
 	_Atomic int step_answers;    /* of the model, while it runs */
 
 	/* Counts. */
 	_Atomic int close_weight; /* of the last CLOSE_STEP */
+	_Atomic int poisoned;     /* messages that said so; and the tensor of the last, plus one */
+	_Atomic int poison_tensor_plus_one;
+	_Atomic int scale;        /* of the last push's loss */
+	_Atomic int base_version; /* of the last push */
 	_Atomic int hellos, opens, pushes, applied, closed_blocks, goodbyes;
 
 	/* The daemon's own. */
