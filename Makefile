@@ -45,8 +45,10 @@ HARDEN += -fstack-clash-protection -fcf-protection
 ISAS := base avx2 avx512
 endif
 ISAS ?= base
-ISA_avx2 := -mavx2 -mfma
-ISA_avx512 := -mavx512f -mavx512vl -mavx512dq -mavx512bw -mavx2 -mfma -mprefer-vector-width=512
+# optim/isa.c says why not with clang.
+F16C := $(if $(findstring clang,$(CC)),,-mf16c)
+ISA_avx2 := -mavx2 -mfma $(F16C)
+ISA_avx512 := -mavx512f -mavx512vl -mavx512dq -mavx512bw -mavx2 -mfma $(F16C) -mprefer-vector-width=512
 # -ffp-contract=off: the rules give the same bits with every compiler.
 # -fno-math-errno: without it gcc does not vectorise sqrtf.
 C := -std=c11 -D_GNU_SOURCE -I. -I$(B)/gen -g $(OPTIMIZE) $(WARN) -fno-common -fPIC \

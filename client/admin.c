@@ -52,23 +52,30 @@ static void wait_while_there(optd_client *client, struct call *call, uint64_t de
 	}
 }
 
+struct call *admin_start(optd_client *client, const struct call *about)
+{
+	struct call *call = call_new(client, NULL, about->verb, about->total);
+	if (!call)
+		return NULL;
+	call->name = about->name;
+	call->set = about->set;
+	call->lanes = about->lanes;
+	call->answer = about->answer;
+	call->user = about->user;
+	call_start(client, call);
+	return call;
+}
+
 /* Starts a verb on these lanes, which stay until it is finished; NULL without memory. */
 static struct call *start(optd_client *client, enum msg_verb verb, const char *name,
                           const uint32_t *lanes, uint32_t count,
                           void (*answer)(struct call *, uint32_t, const struct msg *), void *user)
 {
-	struct call *call = call_new(client, NULL, verb, count);
-	if (!call)
-		return NULL;
-	call->name = name;
-	call->lanes = lanes;
-	call->answer = answer;
-	call->user = user;
-	call_start(client, call);
-	return call;
+	return admin_start(client, &(struct call){.verb = verb, .name = name, .lanes = lanes, .total = count,
+	                                          .answer = answer, .user = user});
 }
 
-static int finish(optd_client *client, struct call *call, uint64_t deadline_ms)
+int admin_finish(optd_client *client, struct call *call, uint64_t deadline_ms)
 {
 	wait_while_there(client, call, deadline_ms);
 	return call_finish(client, call, deadline_ms);
@@ -83,7 +90,7 @@ static int finish_all(optd_client *client, struct call **calls, uint64_t deadlin
 	uint32_t without = 0;
 	int failed = 0;
 	for (uint32_t i = 0; i < client->daemon_count; i++) {
-		int rc = finish(client, calls[i], deadline_ms);
+		int rc = admin_finish(client, calls[i], deadline_ms);
 		without += rc == OPTD_NO_MODEL;
 		if (rc == 0 || (failed != 0 && (failed != OPTD_NO_MODEL || rc == OPTD_NO_MODEL)))
 			continue;
@@ -168,6 +175,7 @@ static void keep_report(struct call *call, uint32_t index, const struct msg *rep
 
 /* A row's texts, ended with NUL. */
 struct row_text {
+	struct told_changes changes;
 	char model[LIMIT_NAME_BYTES + 1];
 	char optimizer[LIMIT_TEXT_BYTES + 1], average[LIMIT_NAME_BYTES + 1];
 	char waiting[LIMIT_TEXT_BYTES + 1];
@@ -218,6 +226,7 @@ static void make_row(const struct wire_model_status *s, const char *endpoint, st
 	                   s->loss_scale.growth_interval},
 		.average = text_copy(s->average, text->average, sizeof(text->average)),
 	};
+	tell_changes(s, &text->changes, row);
 }
 
 static int tell_report(optd_client *client, const struct lane *lane, const struct report *report,
@@ -248,7 +257,7 @@ static int report_all(optd_client *client, const uint32_t *lanes, uint32_t count
 {
 	uint64_t deadline_ms = hub_now_ms() + client->timeout_ms;
 	struct call *call = start(client, MSG_STATUS, "", lanes, count, keep_report, g);
-	return call ? finish(client, call, deadline_ms) : OPTD_NO_MEMORY;
+	return call ? admin_finish(client, call, deadline_ms) : OPTD_NO_MEMORY;
 }
 
 /* A report of each lane; freed by free_reports whatever is returned. */

@@ -12,14 +12,16 @@
 static int fill_payload(optd_client *client, const struct call *call,
                         const struct route_message *m, struct msg *msg, void **buffer)
 {
-	*buffer = pool_take(client->pool, m->bytes);
+	uint64_t bytes = route_bytes(m, call->type);
+	*buffer = pool_take(client->pool, bytes);
 	if (!*buffer)
 		return OPTD_NO_MEMORY;
-	route_gather(call->route, m, call->sources ? call->sources : &call->source, *buffer);
+	route_gather(call->route, m, call->sources ? call->sources : &call->source, call->type, *buffer);
+	msg->dtype = call->type;
 	msg->payload = *buffer;
-	msg->payload_bytes = m->bytes;
+	msg->payload_bytes = bytes;
 	/* The bytes are still in the cache. */
-	msg->checksum = wire_checksum(*buffer, m->bytes);
+	msg->checksum = wire_checksum(*buffer, bytes);
 	return 0;
 }
 
@@ -30,6 +32,8 @@ int call_fill(optd_client *client, const struct inflight_request *request, struc
 	if (!call->model) {
 		if (request->verb == MSG_SAVE || request->verb == MSG_DROP)
 			msg->named.model = text_of(call->name);
+		if (request->verb == MSG_SET)
+			msg->set = *call->set;
 		return 0;
 	}
 	msg->step = call->step;

@@ -85,12 +85,21 @@ static bool is_close(const struct call *call, uint32_t index)
 	return call->route && call->route->messages[index].close;
 }
 
+/* What a request takes of the window: its payload or, where that is more, its answer's. */
+static uint64_t window_bytes(const struct call *call, uint32_t index)
+{
+	if (!call->route)
+		return 0;
+	const struct route_message *m = &call->route->messages[index];
+	return call->verb == MSG_PUSH ? route_bytes(m, call->type) : m->bytes;
+}
+
 static int add_request(optd_client *client, struct call *call, uint32_t index)
 {
 	struct lane *lane = lane_of(client, call, index);
 	enum msg_verb verb = is_close(call, index) ? MSG_CLOSE_STEP : call->verb;
 	uint32_t slot = call->model ? call->model->slot : INFLIGHT_NO_SLOT;
-	uint64_t bytes = call->route ? call->route->messages[index].bytes : 0;
+	uint64_t bytes = window_bytes(call, index);
 	char text[CLIENT_ERROR_BYTES];
 	if (lane->session.state == SESSION_FAILED) {
 		describe(text, sizeof(text), call->model, lane->endpoint, lane->why, lane->session.status);

@@ -211,6 +211,19 @@ int check_open_options(optd_client *client, const char *model, const optd_open_o
 	return rc;
 }
 
+int check_set(optd_client *client, const char *model, const char *tensors, const optd_hyper *hypers,
+              uint32_t hyper_count)
+{
+	int rc = check_name(client, model);
+	if (rc == 0 && tensors && (strlen(tensors) >= LIMIT_PATTERN_BYTES || !utf8_valid(tensors, strlen(tensors))))
+		rc = client_fail(client, OPTD_INVALID,
+		                 "model '%s': the pattern of a group has at most %u bytes, and is UTF-8", model,
+		                 LIMIT_PATTERN_BYTES - 1);
+	if (rc == 0 && hyper_count == 0)
+		rc = client_fail(client, OPTD_INVALID, "model '%s': name a hyper-parameter to change", model);
+	return rc == 0 ? check_hypers(client, model, hypers, hyper_count) : rc;
+}
+
 int check_version(optd_model *model, uint64_t min_version)
 {
 	if (min_version <= LIMIT_COUNTER)

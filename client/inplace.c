@@ -53,18 +53,18 @@ void inplace_forget(optd_model *model)
 	model->spoiled_count = 0;
 }
 
-static bool overlap(const struct inplace_array *array, const float *gradient, uint64_t count)
+static bool overlap(const struct inplace_array *array, const void *gradient, uint64_t bytes)
 {
 	uintptr_t a = (uintptr_t)array->begin, b = (uintptr_t)gradient;
-	return a < b + count * sizeof(float) && b < a + array->count * sizeof(float);
+	return a < b + bytes && b < a + array->count * sizeof(float);
 }
 
-int inplace_check(optd_model *model, const float *gradient, uint64_t count)
+int inplace_check(optd_model *model, const void *gradient, uint64_t bytes)
 {
 	for (uint32_t i = 0; i < model->spoiled_count; i++) {
 		const struct inplace_array *array = &model->spoiled[i];
 		bool whole = array->tensor == INPLACE_WHOLE;
-		if (!overlap(array, gradient, count))
+		if (!overlap(array, gradient, bytes))
 			continue;
 		return client_fail(
 			model->client, OPTD_INVALID,

@@ -17,6 +17,7 @@
  *     clip.c     clipping by a norm
  *     average.c  an average of the weights: what is said of it
  *     admin.c    status, lanes, save, drop, goodbye
+ *     set.c      changes of hyper-parameters
  *     error.c    sentences
  *
  * The machine that decides what is sent (route, inflight, session) is pure;
@@ -97,9 +98,10 @@ struct call {
 	enum call_state state;
 
 	const struct route *route;
-	const float *source; /* the array of an item-less call */
+	enum dtype type;    /* of what is pushed */
+	const void *source; /* the array of an item-less call */
 	float *target;
-	const float *const *sources; /* by item */
+	const void *const *sources; /* by item */
 	float *const *targets;
 	bool whole;    /* route is that of the whole model */
 	bool in_place; /* an answer overwrites the gradient it answers */
@@ -117,6 +119,7 @@ struct call {
 	uint64_t zeroed;
 
 	const char *name;       /* admin: the model, or "" */
+	const struct msg_set *set; /* SET: its body */
 	const uint32_t *lanes;  /* admin, INIT without parts: lane of each message */
 	void (*answer)(struct call *call, uint32_t index, const struct msg *reply);
 	void *user;
@@ -331,6 +334,12 @@ void call_notice(optd_client *client, struct lane *lane, const struct inflight_r
 
 /* ---- verdict.c -------------------------------------------------------- */
 
+/* An array that is pushed. */
+struct pushed {
+	const void *values;
+	enum dtype type; /* DTYPE_COUNT: the program named none that there is */
+};
+
 /* Where a call's gradient is not finite, as far as it has been looked through. */
 struct verdict {
 	bool poisoned;
@@ -339,8 +348,8 @@ struct verdict {
 
 /* Looks through the gradient of the whole model, or of one tensor, as its policy has it.
  * OPTD_NOT_FINITE, or 0 and what was found. */
-int verdict_check(optd_model *model, const float *gradient, struct verdict *verdict);
-int verdict_check_tensor(optd_model *model, uint32_t tensor, const float *gradient, struct verdict *verdict);
+int verdict_check(optd_model *model, struct pushed gradient, struct verdict *verdict);
+int verdict_check_tensor(optd_model *model, uint32_t tensor, struct pushed gradient, struct verdict *verdict);
 /* A push is made: what its messages say of the gradient. */
 void verdict_mark(struct call *call, struct verdict verdict);
 /* Its step is known: one that was pushed as not finite before stays so, since servers may
@@ -367,13 +376,15 @@ void inplace_spoil(optd_model *model, struct call *call);
 /* The step is done, or the program has decided. */
 void inplace_forget(optd_model *model);
 /* Refuses a gradient in such an array. */
-int inplace_check(optd_model *model, const float *gradient, uint64_t count);
+int inplace_check(optd_model *model, const void *gradient, uint64_t bytes);
 
 /* ---- check.c ---------------------------------------------------------- */
 
 /* Each returns 0, or fails with a sentence, before anything is sent. */
 int check_name(optd_client *client, const char *name);
 int check_open_options(optd_client *client, const char *model, const optd_open_options *options);
+int check_set(optd_client *client, const char *model, const char *tensors, const optd_hyper *hypers,
+              uint32_t hyper_count);
 int check_version(optd_model *model, uint64_t min_version);
 
 /* ---- clip.c ----------------------------------------------------------- */
@@ -397,10 +408,28 @@ void average_describe(const struct msg_average *average, char *text, size_t text
 /* ---- finite.c --------------------------------------------------------- */
 
 /* Index of the first element that is NaN or infinite, or `count`. */
-uint64_t finite_check(const float *values, uint64_t count);
+uint64_t finite_check(const void *values, enum dtype type, uint64_t count);
+/* What that element is: "nan" or "-inf". */
+const char *finite_name(const void *values, enum dtype type, uint64_t index);
+
+/* ---- set.c ------------------------------------------------------------ */
+
+/* The changes of a row, with texts that end in NUL.  A record has no more of them. */
+#define TOLD_HYPERS (LIMIT_HEADER_BYTES / 12)
+struct told_changes {
+	optd_change changes[LIMIT_CHANGES];
+	optd_hyper hypers[TOLD_HYPERS];
+	char texts[2 * LIMIT_HEADER_BYTES];
+};
+void tell_changes(const struct wire_model_status *status, struct told_changes *room, optd_status_row *row);
 
 /* ---- admin.c ---------------------------------------------------------- */
 
+/* Starts a verb on lanes, which stay until it is finished: verb, name, set, lanes, total,
+ * answer and user are looked at.  NULL without memory. */
+struct call *admin_start(optd_client *client, const struct call *about);
+/* Until it is done, its time is over, or a server that it asks is gone. */
+int admin_finish(optd_client *client, struct call *call, uint64_t deadline_ms);
 /* Says goodbye to every lane that is up, for at most ms. */
 void admin_goodbye(optd_client *client, uint64_t ms);
 

@@ -30,6 +30,9 @@ static const char usage[] =
 	"                                   the weights alone, for others to use\n"
 	"  save [MODEL]                     a checkpoint now, of one model or of all;\n"
 	"                                   returns when it is on disk\n"
+	"  set [--group PATTERN] [--from VERSION] MODEL NAME=VALUE ...\n"
+	"                                   hyper-parameters of a model that runs, from\n"
+	"                                   an update on: set demo lr=0.01 betas=0.9,0.99\n"
 	"  drop [--yes] MODEL               forget a model and its checkpoint, for good\n"
 	"  rules [NAME]                     the optimizers, or one with all its settings;\n"
 	"                                   asks no server\n"
@@ -43,6 +46,10 @@ static const char usage[] =
 	"      --json              status as one JSON document, for programs\n"
 	"  -y, --yes               drop without asking\n"
 	"      --average           export the average of the weights that the model keeps\n"
+	"  -g, --group PATTERN     set: a parameter group, by the pattern it was made\n"
+	"                          with (default: what is in no group)\n"
+	"  -f, --from VERSION      set: the block versions from which on it holds\n"
+	"                          (default: the lowest that no block has passed)\n"
 	"      --markdown          rules as a table for a page\n"
 	"      --version           print version, exit\n"
 	"  -h, --help              print this, exit\n"
@@ -196,6 +203,11 @@ static int command_drop(struct optctl *ctl, char **arguments)
 	return EXIT_DONE;
 }
 
+static int command_set(struct optctl *ctl, char **arguments)
+{
+	return optctl_set(ctl, arguments, model_failed);
+}
+
 static int command_rules(struct optctl *ctl, char **arguments)
 {
 	return optctl_rules(ctl, arguments[0]);
@@ -210,6 +222,7 @@ static const struct command {
 	{"status", 0, 0, QUICK_MS, command_status},
 	{"export", 2, 2, LONG_MS, command_export},
 	{"save", 0, 1, LONG_MS, command_save},
+	{"set", 2, 33, QUICK_MS, command_set},
 	{"drop", 1, 1, QUICK_MS, command_drop},
 	{"rules", 0, 1, 0, command_rules},
 };
@@ -235,11 +248,22 @@ static int parse_timeout(const char *text, uint32_t *out)
 	return EXIT_DONE;
 }
 
+static int parse_from(const char *text, struct optctl *ctl)
+{
+	char *end;
+	errno = 0;
+	ctl->from = strtoull(text, &end, 10);
+	ctl->has_from = 1;
+	if (*text < '0' || *text > '9' || errno != 0 || *end != '\0' || ctl->from > LIMIT_COUNTER)
+		return misused("--from takes a version from 0 to 2^62, not", text);
+	return EXIT_DONE;
+}
+
 /* The option that getopt refused; it moves operands behind options, so that its index
  * tells where. */
 static int misused_option(int argc, char **argv)
 {
-	static const char *const valued[] = {"-s", "-t", "--server", "--timeout"};
+	static const char *const valued[] = {"-s", "-t", "-g", "-f", "--server", "--timeout", "--group", "--from"};
 	const char *given = optind > 0 && optind <= argc ? argv[optind - 1] : "";
 	for (size_t i = 0; i < sizeof(valued) / sizeof(*valued); i++)
 		if (strcmp(given, valued[i]) == 0)
@@ -257,13 +281,15 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 		{"server", required_argument, NULL, 's'}, {"timeout", required_argument, NULL, 't'},
 		{"json", no_argument, NULL, 'j'},         {"yes", no_argument, NULL, 'y'},
 		{"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
-		{"markdown", no_argument, NULL, 'm'},      {"average", no_argument, NULL, 'a'},
+		{"markdown", no_argument, NULL, 'm'},     {"average", no_argument, NULL, 'a'},
+		{"group", required_argument, NULL, 'g'},
+		{"from", required_argument, NULL, 'f'},
 		{NULL, 0, NULL, 0},
 	};
 	int option;
 	/* One sentence about a mistake, and it is ours. */
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "s:t:yh", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "s:t:g:f:yh", options, NULL)) != -1) {
 		switch (option) {
 		case 's':
 			ctl->server = optarg;
@@ -277,6 +303,13 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 			break;
 		case 'y':
 			ctl->yes = 1;
+			break;
+		case 'g':
+			ctl->group = optarg;
+			break;
+		case 'f':
+			if (parse_from(optarg, ctl) != EXIT_DONE)
+				return EXIT_BAD_USAGE;
 			break;
 		case 'm':
 			ctl->markdown = 1;
@@ -381,5 +414,7 @@ int main(int argc, char **argv)
 		return misused("--markdown is for rules, not for", command->name);
 	if (ctl.average && command->run != command_export)
 		return misused("--average is for export, not for", command->name);
+	if ((ctl.group || ctl.has_from) && command->run != command_set)
+		return misused("--group and --from are for set, not for", command->name);
 	return run(&ctl, command, &argv[optind + 1]);
 }

@@ -8,6 +8,7 @@
 #ifndef OPTD_CLIENT_OPTCTL_H
 #define OPTD_CLIENT_OPTCTL_H
 
+#include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -28,12 +29,21 @@ struct optctl {
 	int yes;  /* drop: do not ask */
 	int markdown; /* rules */
 	int average;  /* export */
+	const char *group; /* set; NULL: the model's own optimizer */
+	int has_from;      /* set */
+	uint64_t from;
 	optd_client *client;
 };
 
 int optctl_status(const struct optctl *ctl);
 /* Without a server.  name may be NULL: all. */
 int optctl_rules(const struct optctl *ctl, const char *name);
+/* arguments: the model and NAME=VALUEs, which are cut up; failed says so of a model. */
+int optctl_set(const struct optctl *ctl, char **arguments,
+               int (*failed)(const struct optctl *ctl, int status, const char *model));
+/* The changes of a row, for programs; and printed for people. */
+json_t *optctl_changes(const optd_status_row *row);
+void optctl_print_changes(json_t *changes, uint32_t left_out);
 int optctl_export(const struct optctl *ctl, const char *model, const char *path);
 
 /* Prints "optctl: TEXT" and returns the exit code for this status. */

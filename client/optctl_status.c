@@ -19,6 +19,7 @@
 struct row {
 	optd_status_row at;
 	char *texts[ROW_TEXTS];
+	json_t *changes;
 };
 
 struct rows {
@@ -48,15 +49,20 @@ static void keep(void *user, const optd_status_row *from)
 	row->at.waiting = row->texts[3] = strdup(from->waiting);
 	row->at.skipped_tensor = row->texts[4] = strdup(from->skipped_tensor);
 	row->at.average = row->texts[5] = strdup(from->average);
+	row->changes = optctl_changes(from);
+	row->at.changes = NULL; /* good during the call alone */
+	rows->failed |= !row->changes;
 	for (int i = 0; i < ROW_TEXTS; i++)
 		rows->failed |= !row->texts[i];
 }
 
 static void rows_free(struct rows *rows)
 {
-	for (size_t i = 0; i < rows->count; i++)
+	for (size_t i = 0; i < rows->count; i++) {
+		json_decref(rows->all[i].changes);
 		for (int k = 0; k < ROW_TEXTS; k++)
 			free(rows->all[i].texts[k]);
+	}
 	free(rows->all);
 }
 
@@ -141,6 +147,28 @@ static optd_status_row sum(const struct rows *rows, size_t first)
 		optctl_finite_add(&total, row);
 	}
 	return total;
+}
+
+/* Whether two lanes have made the same changes, as far as both tell. */
+static int same_changes(const struct row *a, const struct row *b)
+{
+	size_t n = json_array_size(a->changes), m = json_array_size(b->changes);
+	if (n + a->at.changes_left_out != m + b->at.changes_left_out)
+		return 0;
+	for (; n > 0 && m > 0; n--, m--)
+		if (!json_equal(json_array_get(a->changes, n - 1), json_array_get(b->changes, m - 1)))
+			return 0;
+	return 1;
+}
+
+/* The first lane of the model whose changes are not those of row `first`, or NULL. */
+static const char *other_changes(const struct rows *rows, size_t first)
+{
+	for (size_t i = first + 1; i < rows->count; i++)
+		if (strcmp(rows->all[i].at.model, rows->all[first].at.model) == 0 &&
+		    !same_changes(&rows->all[first], &rows->all[i]))
+			return rows->all[i].at.endpoint;
+	return NULL;
 }
 
 static const char *mode_name(const optd_status_row *row)
@@ -238,7 +266,14 @@ static void print_models(const struct optctl *ctl, const struct rows *rows)
 		if (!first_of_model(rows, i))
 			continue;
 		optd_status_row row = sum(rows, i);
+		const char *other = other_changes(rows, i);
 		print_model(&row);
+		optctl_print_changes(rows->all[i].changes, row.changes_left_out);
+		if (!other)
+			continue;
+		printf("  WARNING     the changes on ");
+		optctl_text(stdout, other);
+		printf(" are others: set them again from a later step on\n");
 	}
 }
 
@@ -294,6 +329,8 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_object_set_new(model, "workers", number(total.workers));
 	set_numbers(model, &total);
 	optctl_finite_json(model, &total);
+	json_object_set(model, "changes", rows->all[first].changes);
+	json_object_set_new(model, "changes_left_out", number(total.changes_left_out));
 	for (size_t i = first; i < rows->count; i++) {
 		const optd_status_row *row = &rows->all[i].at;
 		if (strcmp(row->model, total.model) != 0)
@@ -302,6 +339,7 @@ static json_t *model_json(const struct rows *rows, size_t first)
 		json_object_set_new(lane, "endpoint", json_string(row->endpoint));
 		json_object_set_new(lane, "first_block", number(row->first_block));
 		set_numbers(lane, row);
+		json_object_set(lane, "changes", rows->all[i].changes);
 		json_array_append_new(lanes, lane);
 	}
 	json_object_set_new(model, "lanes", lanes);

@@ -60,40 +60,23 @@ extern "C" {
 enum optd_status {
 	OPTD_SKIPPED = 3,
 	OPTD_OK = 0,
-	OPTD_INVALID = -1,
-	OPTD_UNSUPPORTED = -2,
-	OPTD_PROTOCOL = -3,
-	OPTD_UNREACHABLE = -4,
-	OPTD_TIMEOUT = -5,
-	OPTD_NO_SESSION = -6,
-	OPTD_STALE_EPOCH = -7,
-	OPTD_STALE_INCARNATION = -8,
-	OPTD_RANK_HELD = -9,
-	OPTD_NO_MODEL = -10,
-	OPTD_NO_TENSOR = -11,
-	OPTD_LAYOUT = -12,
-	OPTD_CONFLICT = -13,
-	OPTD_HYPER = -14,
-	OPTD_NOT_FINITE = -15,
-	OPTD_TOO_LARGE = -16,
-	OPTD_NO_MEMORY = -17,
-	OPTD_NOT_READY = -18,
-	OPTD_STEP_TIMEOUT = -19,
-	OPTD_STEP_GAP = -20,
-	OPTD_CHECKSUM = -21,
-	OPTD_MALFORMED = -22,
-	OPTD_DENIED = -23,
-	OPTD_DRAINING = -24,
-	OPTD_ROLLBACK = -25,
-	OPTD_MODEL_LOST = -26,
-	OPTD_EXISTS = -27,
-	OPTD_WRONG_MAP = -28,
-	OPTD_BUSY = -29,
-	OPTD_IO = -30,
-	OPTD_CORRUPT = -31,
-	OPTD_NO_TOKEN = -32,
-	OPTD_INTERNAL = -33,
-	OPTD_CANCELLED = -34,
+	OPTD_INVALID = -1, OPTD_UNSUPPORTED = -2,
+	OPTD_PROTOCOL = -3, OPTD_UNREACHABLE = -4,
+	OPTD_TIMEOUT = -5, OPTD_NO_SESSION = -6,
+	OPTD_STALE_EPOCH = -7, OPTD_STALE_INCARNATION = -8,
+	OPTD_RANK_HELD = -9, OPTD_NO_MODEL = -10,
+	OPTD_NO_TENSOR = -11, OPTD_LAYOUT = -12,
+	OPTD_CONFLICT = -13, OPTD_HYPER = -14,
+	OPTD_NOT_FINITE = -15, OPTD_TOO_LARGE = -16,
+	OPTD_NO_MEMORY = -17, OPTD_NOT_READY = -18,
+	OPTD_STEP_TIMEOUT = -19, OPTD_STEP_GAP = -20,
+	OPTD_CHECKSUM = -21, OPTD_MALFORMED = -22,
+	OPTD_DENIED = -23, OPTD_DRAINING = -24,
+	OPTD_ROLLBACK = -25, OPTD_MODEL_LOST = -26,
+	OPTD_EXISTS = -27, OPTD_WRONG_MAP = -28,
+	OPTD_BUSY = -29, OPTD_IO = -30,
+	OPTD_CORRUPT = -31, OPTD_NO_TOKEN = -32,
+	OPTD_INTERNAL = -33, OPTD_CANCELLED = -34,
 };
 #endif
 
@@ -248,9 +231,10 @@ typedef struct optd_scaler {
  * exists, or has the default named here.  What is given and differs from what the
  * model has is OPTD_CONFLICT with both values. */
 typedef struct optd_open_options {
-	/* "adam", "sgd", ...: optim/README.md has all; default sgd.  lars, lamb, adafactor,
-	 * adafactor_paper and muon look at whole tensors: OPTD_HYPER for a shape that they do not
-	 * take (muon: all but matrices) and, in async, for more than 131,072 elements. */
+	/* "adam", "sgd", ...: optim/README.md has all; default sgd.  easgd is OPTD_HYPER in sync
+	 * with several workers.  lars, lamb, adafactor, adafactor_paper and muon look at whole
+	 * tensors: OPTD_HYPER for a shape that they do not take (muon: all but matrices) and, in
+	 * async, for more than 131,072 elements. */
 	const char *optimizer;
 	const char *match;     /* "torch2" (default), "torch1", "numpy" */
 	const optd_hyper *hypers;
@@ -357,10 +341,30 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_INVALID, and nothing is sent, until the step was pushed from another array, or
  * optd_resume_model has said that the array has a gradient again.  Use two arrays to
  * be able to make a call again.
- * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model. */
+ * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model.
+ *
+ * Under easgd (optim/README.md) gradient is this worker's weights, and weights are its new
+ * ones, of its own; optd_pull has the model's, the centre.  Where the server has applied the
+ * push and only the answer was lost, what comes is an elastic step towards the centre as it
+ * is by then, which the push does not move again. */
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
+
+/* Gradients of two bytes an element, as training in mixed precision has them, or to push
+ * half the bytes: PyTorch's bfloat16 (the upper half of a float32) and float16 (IEEE 754
+ * binary16), as bits in the machine's order of bytes, little-endian.  The server makes them
+ * float32, which rounds nothing, before anything is computed; weights are float32 always. */
+typedef enum optd_half { OPTD_BF16 = 1, OPTD_F16 = 2 } optd_half;
+
+/* As optd_push_pull and optd_push, from such a gradient: `elements` of one of these types,
+ * aligned to 2 bytes.  Each call, and each worker of a step, may have another type, but a
+ * call made again after a timeout is the same step, as it is there.  NaN and Inf of the type
+ * are what they are in float32 (nonfinite of optd_open_options).  gradient and weights may not overlap: OPTD_INVALID.  float16 ends at
+ * 65504 and has nothing below 6e-8.  OPTD_UNSUPPORTED: the server is too old. */
+OPTD_API int optd_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient, float *weights);
+OPTD_API int optd_push_half(optd_model *model, optd_half type, const uint16_t *gradient);
+
 /* The weights as they are, once they have seen at least min_version updates.  Of a model
  * that has none yet it waits for the first ones; if nobody gives them in time (the client's
  * timeout or the model's step_timeout) it ends with OPTD_TIMEOUT, which says so. */
@@ -384,6 +388,18 @@ OPTD_API int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t
                              uint64_t min_version);
 OPTD_API int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count,
                                      uint64_t min_version);
+
+/* Likewise of gradients of two bytes an element, all of one type in a call. */
+typedef struct optd_half_part {
+	uint32_t tensor;
+	const uint16_t *gradient;
+	float *weights; /* unused when only pushing; none may overlap a gradient */
+} optd_half_part;
+
+OPTD_API int optd_push_pull_parts_half(optd_model *model, optd_half type, const optd_half_part *parts,
+                                       uint32_t count);
+OPTD_API int optd_push_parts_half(optd_model *model, optd_half type, const optd_half_part *parts,
+                                  uint32_t count);
 
 /* Versions the last completed pull or push_pull of this model brought: the lowest and
  * the highest over its blocks.  Equal in sync unless pulls raced with steps. */
@@ -445,6 +461,10 @@ OPTD_API void optd_model_close(optd_model **model);
  * until it is done.  A model's pushes are done in the order they were started. */
 OPTD_API int optd_start_push_pull(optd_model *model, const float *gradient, float *weights, optd_ticket *ticket);
 OPTD_API int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket);
+OPTD_API int optd_start_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient,
+                                       float *weights, optd_ticket *ticket);
+OPTD_API int optd_start_push_half(optd_model *model, optd_half type, const uint16_t *gradient,
+                                  optd_ticket *ticket);
 OPTD_API int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 OPTD_API int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 
@@ -472,8 +492,8 @@ OPTD_API int optd_process(optd_client *client);
 /* ---- for operators ---------------------------------------------------- */
 
 /* These do not wait for a server that is to come back: they end with OPTD_UNREACHABLE
- * within a second of its being gone, and optd_save and optd_drop with OPTD_DRAINING when it is
- * shutting down.  Call again when it is back. */
+ * within a second of its being gone, and optd_save, optd_drop and optd_set_hypers with
+ * OPTD_DRAINING when it is shutting down.  Call again when it is back. */
 
 /* Writes checkpoints of one model, or of all for NULL, on every daemon.  All are asked at
  * once, and it returns when each has answered, with the first failure: others may have done
@@ -481,6 +501,34 @@ OPTD_API int optd_process(optd_client *client);
 OPTD_API int optd_save(optd_client *client, const char *name);
 /* Makes every daemon forget a model and its checkpoint; the rest as for optd_save. */
 OPTD_API int optd_drop(optd_client *client, const char *name);
+
+/* Changes hyper-parameters of a model that runs, on all daemons from the same version on,
+ * and of all its blocks alike: updates that take a block from version v to v + 1 with
+ * v >= *from use the new values.  tensors: the pattern of a parameter group, as the model
+ * was made with it; NULL: the model's own optimizer, which other groups do not follow.
+ * *from: in, the version, or OPTD_FROM_NOW for the lowest that no block has passed; out,
+ * the version.  Under a schedule lr is the schedule's base.
+ *
+ * It holds until it is changed again, and is in checkpoints that are written from then on
+ * (optd_save).  All or nothing: OPTD_HYPER (a name that the rule does not have, with the
+ * nearest, a value out of range, other optimizer state than the model has, lr under onecycle, a
+ * pattern that is no group's, a frozen group), OPTD_INVALID with both where a block is past
+ * *from, OPTD_NOT_READY for a model without weights, OPTD_TOO_LARGE where so many are set
+ * ahead (64) that there is no room, OPTD_BUSY, OPTD_NO_MODEL, leave everything as it was.
+ * With several daemons blocks wait at the version while they agree, 5 s at the most; if
+ * then a server goes away in the very moment at which the change is made, the error says
+ * which ones have it: optd_get_status tells. */
+#define OPTD_FROM_NOW UINT64_MAX
+OPTD_API int optd_set_hypers(optd_client *client, const char *name, const char *tensors,
+                             const optd_hyper *hypers, uint32_t hyper_count, uint64_t *from);
+
+/* A change that a model has. */
+typedef struct optd_change {
+	uint64_t from;
+	const char *tensors; /* the group's pattern; "": the model's own optimizer */
+	const optd_hyper *hypers;
+	uint32_t hyper_count;
+} optd_change;
 
 /* One lane's view of one model. */
 typedef struct optd_status_row {
@@ -516,6 +564,10 @@ typedef struct optd_status_row {
 	uint32_t growth_tracker;     /* steps since it changed, none of them skipped */
 	optd_scaler scaler;          /* its settings */
 	const char *average; /* "ema decay=0.999 ..." or "" */
+	/* In the order of versions: the last ones, and how many more there are.  Of more than
+	 * 64, those that every block has passed are joined to the next of their group. */
+	const optd_change *changes;
+	uint32_t change_count, changes_left_out;
 } optd_status_row;
 
 /* What a lane has counted since its daemon started. */

@@ -308,12 +308,14 @@ void route_free(struct route *route)
 }
 
 void route_gather(const struct route *route, const struct route_message *message,
-                  const float *const *items, float *payload)
+                  const void *const *items, enum dtype type, void *payload)
 {
+	char *to = payload;
 	for (uint32_t i = 0; i < message->piece_count; i++) {
 		const struct route_piece *p = &route->pieces[message->first_piece + i];
-		memcpy(payload, items[p->item] + p->offset, p->count * sizeof(float));
-		payload += p->count;
+		size_t bytes = (size_t)p->count * dtype_bytes(type);
+		memcpy(to, dtype_at(items[p->item], type, p->offset), bytes);
+		to += bytes;
 	}
 }
 

@@ -45,7 +45,7 @@ struct route_message {
 	bool close; /* CLOSE_STEP: blocks this call has nothing for; no payload */
 	uint32_t first_part, part_count;
 	uint32_t first_piece, piece_count;
-	uint64_t bytes; /* of the payload */
+	uint64_t bytes; /* of the payload, in float32 */
 };
 
 struct route {
@@ -54,7 +54,7 @@ struct route {
 	struct route_piece *pieces;
 	uint8_t *masks;
 	uint32_t message_count, part_count, piece_count, mask_bytes;
-	uint64_t largest; /* payload, over all messages */
+	uint64_t largest; /* of these, over all messages */
 };
 
 /* The blocks of one lane and what its server allows. */
@@ -75,10 +75,17 @@ int route_new(const struct layout *layout, const struct route_lane *lanes, uint3
               const uint32_t *tensors, uint32_t tensor_count, bool push, struct route **out);
 void route_free(struct route *route);
 
-/* Copies the elements of a message from the caller's arrays, one for each
- * item, into `payload`; and back. */
+/* Bytes of a message's payload whose elements have this type.  Messages are cut by what
+ * float32 takes, whatever is pushed: the weights that answer a push must fit one, too. */
+static inline uint64_t route_bytes(const struct route_message *message, enum dtype type)
+{
+	return message->bytes / sizeof(float) * dtype_bytes(type);
+}
+
+/* Copies the elements of a message from the caller's arrays of this type, one for each
+ * item, into `payload`; and float32 back. */
 void route_gather(const struct route *route, const struct route_message *message,
-                  const float *const *items, float *payload);
+                  const void *const *items, enum dtype type, void *payload);
 void route_scatter(const struct route *route, const struct route_message *message,
                    const float *payload, float *const *items);
 

@@ -8,17 +8,18 @@
 
 /* ---- looking ---------------------------------------------------------- */
 
-static int not_finite(optd_model *model, uint32_t tensor, uint64_t index, float value)
+static int not_finite(optd_model *model, uint32_t tensor, uint64_t index, const char *value)
 {
 	const struct layout_tensor *t = layout_tensor(model->layout, tensor);
 	return client_fail(model->client, OPTD_NOT_FINITE,
-	                   "model '%s' on %s: the gradient of tensor '%s' is %g at index %llu of %llu; "
+	                   "model '%s' on %s: the gradient of tensor '%s' is %s at index %llu of %llu; "
 	                   "nothing was sent",
-	                   model->name, model_endpoint(model), t->name, (double)value,
+	                   model->name, model_endpoint(model), t->name, value,
 	                   (unsigned long long)index, (unsigned long long)t->count);
 }
 
-static int found(optd_model *model, uint32_t tensor, uint64_t index, float value, struct verdict *verdict)
+static int found(optd_model *model, uint32_t tensor, uint64_t index, const char *value,
+                 struct verdict *verdict)
 {
 	if (model->info.nonfinite != OPTD_SKIP_STEP)
 		return not_finite(model, tensor, index, value);
@@ -42,25 +43,27 @@ static uint32_t tensor_at(const struct layout *layout, uint64_t at)
 	return low;
 }
 
-int verdict_check(optd_model *model, const float *gradient, struct verdict *verdict)
+int verdict_check(optd_model *model, struct pushed gradient, struct verdict *verdict)
 {
 	uint64_t count = layout_elements(model->layout);
 	if (model->info.nonfinite == OPTD_ZERO)
 		return 0; /* the server looks */
-	uint64_t bad = finite_check(gradient, count);
+	uint64_t bad = finite_check(gradient.values, gradient.type, count);
 	if (bad == count)
 		return 0;
 	uint32_t tensor = tensor_at(model->layout, bad);
-	return found(model, tensor, bad - layout_tensor(model->layout, tensor)->offset, gradient[bad], verdict);
+	return found(model, tensor, bad - layout_tensor(model->layout, tensor)->offset,
+	             finite_name(gradient.values, gradient.type, bad), verdict);
 }
 
-int verdict_check_tensor(optd_model *model, uint32_t tensor, const float *gradient, struct verdict *verdict)
+int verdict_check_tensor(optd_model *model, uint32_t tensor, struct pushed gradient, struct verdict *verdict)
 {
 	uint64_t count = layout_tensor(model->layout, tensor)->count;
 	if (model->info.nonfinite == OPTD_ZERO || verdict->poisoned)
 		return 0;
-	uint64_t bad = finite_check(gradient, count);
-	return bad < count ? found(model, tensor, bad, gradient[bad], verdict) : 0;
+	uint64_t bad = finite_check(gradient.values, gradient.type, count);
+	const char *value = bad < count ? finite_name(gradient.values, gradient.type, bad) : "";
+	return bad < count ? found(model, tensor, bad, value, verdict) : 0;
 }
 
 /* ---- saying ----------------------------------------------------------- */

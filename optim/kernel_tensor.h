@@ -55,14 +55,20 @@ static inline bool pass_rows(struct tensor_update *update, uint64_t *budget,
 	return pass_over(update, budget, true, visit);
 }
 
-/* The gradient of the piece at hand, times its factor, which takes room. */
+/* The gradient of the piece at hand in float32, times its factor, which may take room. */
 static inline const float *piece_gradient(const struct tensor_update *update, size_t n, float room[PIECE])
 {
-	const float *g = update->g.values + update->at;
+	const struct optim_gradient *g = &update->g;
+	const void *values = dtype_at(g->values, g->type, update->at);
 
-	if (update->g.factor == 1.0f)
-		return g;
-	KERNEL(optim_vector).scale(room, g, update->g.factor, n);
+	if (g->type == DTYPE_F32 && g->factor == 1.0f)
+		return values;
+	if (g->type == DTYPE_F32) {
+		KERNEL(optim_vector).scale(room, values, g->factor, n);
+		return room;
+	}
+	KERNEL(optim_half).widen[g->type](room, values, n);
+	KERNEL(optim_vector).scale(room, room, g->factor, n);
 	return room;
 }
 

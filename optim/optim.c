@@ -18,12 +18,6 @@
 static const struct optim_rule rules[] = { RULE_TABLE(RULE_ROWS) };
 #undef RULE_ROWS
 
-static const struct vector_row *const vectors[OPTIM_ISA_COUNT] = {
-	[OPTIM_ISA_BASE] = &optim_vector_base,
-	[OPTIM_ISA_AVX2] = RULE_ON_X86(&optim_vector_avx2),
-	[OPTIM_ISA_AVX512] = RULE_ON_X86(&optim_vector_avx512),
-};
-
 uint32_t optim_rule_count(void)
 {
 	return sizeof(rules) / sizeof(rules[0]);
@@ -184,11 +178,12 @@ void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *ca
 		row->advance(optim, (double)t, carry->values, out->values);
 }
 
+enum { PIECE = 2048 };
+
 /* In pieces that stay in the first-level cache: an elementwise rule cannot tell. */
 static void step_prepared(const struct optim *optim, enum optim_isa isa, const float *scalars, float *w,
                           float *const *slots, struct optim_gradient g, size_t n)
 {
-	enum { PIECE = 2048 };
 	float prepared[PIECE], *at[OPTIM_SLOTS_MAX] = { NULL };
 	double limit = rule_clip_value(optim);
 	uint32_t slot_count = optim_slot_count(optim);
@@ -198,7 +193,9 @@ static void step_prepared(const struct optim *optim, enum optim_isa isa, const f
 
 		for (uint32_t i = 0; i < slot_count; i++)
 			at[i] = slots[i] + begin;
-		optim_scale(isa, prepared, g.values + begin, g.factor, count);
+		struct optim_gradient piece = { dtype_at(g.values, g.type, begin), g.factor, g.type };
+
+		optim_scale(isa, prepared, piece, count);
 		if (limit > 0)
 			clip_value(isa, prepared, prepared, (float)limit, count);
 		optim->rule->rows[isa]->step(optim, scalars, w + begin, at, prepared, count);
@@ -209,7 +206,7 @@ void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct
                      float *w, float *const *slots, struct optim_gradient g, size_t n)
 {
 	assert(optim_isa_usable(isa));
-	if (g.factor != 1.0f || rule_clip_value(optim) > 0)
+	if (g.type != DTYPE_F32 || g.factor != 1.0f || rule_clip_value(optim) > 0)
 		step_prepared(optim, isa, scalars->values, w, slots, g, n);
 	else
 		optim->rule->rows[isa]->step(optim, scalars->values, w, slots, g.values, n);
@@ -218,7 +215,7 @@ void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct
 void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
                 float *w, float *const *slots, const float *g, size_t n)
 {
-	optim_step_from(optim, isa, scalars, w, slots, (struct optim_gradient){ g, 1.0f }, n);
+	optim_step_from(optim, isa, scalars, w, slots, (struct optim_gradient){ g, 1.0f, DTYPE_F32 }, n);
 }
 
 bool optim_replies(const struct optim *optim)
@@ -227,26 +224,20 @@ bool optim_replies(const struct optim *optim)
 }
 
 void optim_reply(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
-                 const float *w, const float *g, float *out, size_t n)
+                 const float *w, struct optim_gradient g, float *out, size_t n)
 {
+	float prepared[PIECE];
+
 	assert(optim_isa_usable(isa) && optim_replies(optim));
-	optim->rule->rows[isa]->reply(optim, scalars->values, w, g, out, n);
-}
+	if (g.type == DTYPE_F32 && g.factor == 1.0f) {
+		optim->rule->rows[isa]->reply(optim, scalars->values, w, g.values, out, n);
+		return;
+	}
+	for (size_t begin = 0; begin < n; begin += PIECE) {
+		size_t count = n - begin < PIECE ? n - begin : PIECE;
+		struct optim_gradient piece = { dtype_at(g.values, g.type, begin), g.factor, g.type };
 
-void optim_scale(enum optim_isa isa, float *out, const float *x, float a, size_t n)
-{
-	assert(optim_isa_usable(isa));
-	vectors[isa]->scale(out, x, a, n);
-}
-
-void optim_fold(enum optim_isa isa, float *out, const float *x, float a, size_t n)
-{
-	assert(optim_isa_usable(isa));
-	vectors[isa]->fold(out, x, a, n);
-}
-
-size_t optim_finite(enum optim_isa isa, const float *x, size_t n)
-{
-	assert(optim_isa_usable(isa));
-	return vectors[isa]->finite(x, n);
+		optim_scale(isa, prepared, piece, count);
+		optim->rule->rows[isa]->reply(optim, scalars->values, w + begin, prepared, out + begin, count);
+	}
 }

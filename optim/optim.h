@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "optim/schedule.h"
+#include "proto/dtype.h"
 #include "proto/limits.h"
 
 /* Whose bits: PyTorch 2.x's order of operations, 1.13's, or the NumPy formulas
@@ -126,6 +127,10 @@ int optim_check(const struct optim *optim, char *why, size_t why_bytes);
  * each number with the fewest digits that read back the same. */
 void optim_text(const struct optim *optim, char *text, size_t text_bytes);
 
+/* "betas=[0.9,0.999]": hyper-parameter `index` of a rule with these values. */
+void optim_hyper_text(const struct optim_rule *rule, uint32_t index, const double *values, char *text,
+                      size_t text_bytes);
+
 /* 0 when both are the same settings, else -1 and the first that differs, both
  * values, in why. */
 int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes);
@@ -163,31 +168,36 @@ int optim_isa_find(const char *name); /* -1 for another word */
 void optim_step(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
                 float *w, float *const *slots, const float *g, size_t n);
 
-/* A gradient as it came, and what each of its elements is multiplied with first, in
- * float; 1 leaves their bits. */
+/* A gradient as it came: elements of a type, aligned to it, and what each of them, made
+ * float32, is multiplied with first, in float; 1 leaves their bits. */
 struct optim_gradient {
-	const float *values;
+	const void *values;
 	float factor;
+	enum dtype type;
 };
 
-/* optim_step of such a gradient, prepared in the same pass: times the factor, then held
- * within clip_value. */
+/* optim_step of such a gradient, prepared in the same pass: made float32, times the
+ * factor, then held within clip_value. */
 void optim_step_from(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
                      float *w, float *const *slots, struct optim_gradient g, size_t n);
 
 /* Whether who pushes is answered something else than the weights. */
 bool optim_replies(const struct optim *optim);
-/* That answer, from w as it is before optim_step.  Only where optim_replies. */
+/* That answer, from w as it is before optim_step.  Only where optim_replies; no arrays
+ * overlap. */
 void optim_reply(const struct optim *optim, enum optim_isa isa, const struct optim_scalars *scalars,
-                 const float *w, const float *g, float *out, size_t n);
+                 const float *w, struct optim_gradient g, float *out, size_t n);
 
-/* The vector helpers of the data path, per instruction set as well.
+/* The vector helpers of the data path, per instruction set as well; x[i] is made float32,
+ * which is exact.
  *
- * scale:  out[i] = a * x[i]             (a first contribution; a == 1 copies bits)
- * fold:   out[i] = out[i] + a * x[i]    (product rounded, then the sum; no fma)
- * finite: index of the first NaN or Inf, or n. */
-void optim_scale(enum optim_isa isa, float *out, const float *x, float a, size_t n);
-void optim_fold(enum optim_isa isa, float *out, const float *x, float a, size_t n);
-size_t optim_finite(enum optim_isa isa, const float *x, size_t n);
+ * scale:  out[i] = factor * x[i]             (a first contribution; factor 1 copies bits)
+ * fold:   out[i] = out[i] + factor * x[i]    (product rounded, then the sum; no fma)
+ * finite: index of the first NaN or Inf, or n.
+ *
+ * Of float32, scale may be in place; else out and x do not overlap. */
+void optim_scale(enum optim_isa isa, float *out, struct optim_gradient x, size_t n);
+void optim_fold(enum optim_isa isa, float *out, struct optim_gradient x, size_t n);
+size_t optim_finite(enum optim_isa isa, const void *x, enum dtype type, size_t n);
 
 #endif

@@ -121,6 +121,14 @@ struct vector_row {
 	size_t (*finite)(const float *x, size_t n);
 };
 
+/* What came in two bytes an element, by enum dtype; DTYPE_F32 has none. */
+struct half_row {
+	void (*widen[DTYPE_COUNT])(float *out, const uint16_t *x, size_t n);
+	/* The first of which the bits without the sign are `end` or more, or n. */
+	size_t (*finite)(const uint16_t *x, int16_t end, size_t n);
+	int16_t finite_end[DTYPE_COUNT];
+};
+
 /* The loops of clipping, see clip.h. */
 struct norm_row {
 	double (*power_sum)(const float *x, size_t n, double p);
@@ -148,6 +156,10 @@ RULE_TABLE(RULE_DECLARE)
 extern const struct vector_row optim_vector_base;
 extern const struct vector_row optim_vector_avx2;
 extern const struct vector_row optim_vector_avx512;
+
+extern const struct half_row optim_half_base;
+extern const struct half_row optim_half_avx2;
+extern const struct half_row optim_half_avx512;
 
 extern const struct norm_row optim_norm_base;
 extern const struct norm_row optim_norm_avx2;

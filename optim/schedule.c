@@ -467,6 +467,15 @@ static double part_lr(const struct schedule_part *part, double lr, double t)
 	return lr;
 }
 
+bool schedule_takes_lr(const struct schedule *schedule)
+{
+	for (uint32_t i = 0; i < schedule->part_count; i++) {
+		if (schedule->parts[i].kind == SCHEDULE_ONECYCLE)
+			return false;
+	}
+	return true;
+}
+
 /* The part that t falls into; *since is t counted from its beginning. */
 static const struct schedule_part *part_at(const struct schedule *schedule, uint64_t t, double *since)
 {

@@ -86,6 +86,9 @@ double schedule_lr(const struct schedule *schedule, double lr, uint64_t t);
  * cosine(T_max=40,eta_min=0)"; "" for a constant rate.  Always terminated. */
 void schedule_text(const struct schedule *schedule, char *text, size_t text_bytes);
 
+/* Whether it is of the optimizer's lr: onecycle's rates come from its own max_lr. */
+bool schedule_takes_lr(const struct schedule *schedule);
+
 /* Whether both give the same rates from the same words. */
 bool schedule_equal(const struct schedule *a, const struct schedule *b);
 

@@ -124,6 +124,16 @@ void optim_text(const struct optim *optim, char *text, size_t text_bytes)
 	}
 }
 
+void optim_hyper_text(const struct optim_rule *rule, uint32_t index, const double *values, char *text,
+                      size_t text_bytes)
+{
+	const struct optim_hyper *hyper = optim_hyper(rule, index);
+	char numbers[TEXT_VALUES_BYTES];
+
+	text_values(values, hyper->count, numbers, sizeof(numbers));
+	snprintf(text, text_bytes, "%s=%s", hyper->name, numbers);
+}
+
 static int compare_schedules(const struct schedule *a, const struct schedule *b, char *why,
                              size_t why_bytes)
 {

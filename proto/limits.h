@@ -133,6 +133,17 @@
  * bytes, and its numbers leave.  OPEN, with two names of 511, has more. */
 #define LIMIT_TOLD_BYTES 2176u
 
+/* Changes of a running model's hyper-parameters that are kept, each with the version it
+ * holds from: 27 KiB a lane.  Of more, those that every block has passed are joined. */
+#define LIMIT_CHANGES 64u
+
+/* SETs of all sessions that wait: each is done in a moment. */
+#define LIMIT_SETS 16u
+
+/* How long a change that is prepared holds a model's blocks back without a word from who
+ * asked for it: many answers' time, far less than a step may take. */
+#define LIMIT_SET_HOLD_MS 5000u
+
 /* Tensors that are looked at for those whose names are nearest to a pattern: an error's
  * text is not to hold a lane up. */
 #define LIMIT_NEAREST_TENSORS 4096u

@@ -17,6 +17,7 @@ const char *msg_verb_name(uint32_t verb)
 	        [MSG_SAVE] = "SAVE",
 	        [MSG_DROP] = "DROP",
 	        [MSG_GOODBYE] = "GOODBYE",
+	        [MSG_SET] = "SET",
 	};
 
 	return verb < MSG_VERB_COUNT && names[verb] ? names[verb] : "?";

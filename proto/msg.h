@@ -31,8 +31,9 @@ enum msg_verb {
 	MSG_SAVE = 9,       /* body named: write a checkpoint of it, or of all */
 	MSG_DROP = 10,      /* body named: forget the model */
 	MSG_GOODBYE = 11,   /* the session ends; its ranks are free */
+	MSG_SET = 12,       /* body set: change a running model's hyper-parameters */
 };
-#define MSG_VERB_COUNT 12
+#define MSG_VERB_COUNT 13
 
 enum msg_kind {
 	MSG_MODEL = 0,
@@ -241,6 +242,27 @@ struct msg_named {
 	struct msg_text model; /* empty: all, where the verb allows it */
 };
 
+/* With one daemon a change is made at once; with several in steps, so that all make it
+ * from the same version on, or none does. */
+enum msg_act {
+	MSG_SET_NOW = 0,
+	MSG_SET_PREPARE = 1,  /* looks at it, and holds the blocks back */
+	MSG_SET_PROMISE = 2,  /* from this version on; without a further word it is made */
+	MSG_SET_MAKE = 3,
+	MSG_SET_WITHDRAW = 4, /* it is not made */
+};
+
+struct msg_set {
+	struct msg_text model;
+	struct msg_text tensors; /* a group's pattern; empty: the model's own optimizer */
+	uint64_t id;             /* of this change, random */
+	enum msg_act act;
+	bool has_from;           /* else the lowest version that no block has passed */
+	uint64_t from;
+	uint32_t hyper_count;
+	struct msg_hyper hypers[LIMIT_HYPERS];
+};
+
 /* What a lane has counted since the daemon started. */
 struct msg_lane_status {
 	uint64_t connections; /* now */
@@ -284,11 +306,11 @@ struct msg {
 	double next_loss_scale; /* where the server keeps one; 0: it does not */
 	uint32_t part_count;
 	struct msg_part parts[LIMIT_PARTS];
-	enum dtype dtype;
+	enum dtype dtype; /* of what a PUSH or PUSH_PULL pushes; else float32 */
 	enum msg_place place;
 	uint64_t checksum; /* XXH3 of the payload; 0 with an empty one */
 	uint64_t payload_bytes;
-	const void *payload; /* decoded: aligned to 4 bytes or NULL */
+	const void *payload; /* decoded: aligned to its elements or NULL */
 	struct msg_text text; /* replies: what a person should read */
 	union {
 		struct msg_hello hello;
@@ -299,6 +321,7 @@ struct msg {
 			struct msg_rule rule;
 		};
 		struct msg_named named;
+		struct msg_set set;
 		struct msg_lane_status lane_status;
 	};
 };

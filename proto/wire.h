@@ -32,7 +32,7 @@ void wire_arena_free(struct wire_arena *arena);
  * payload_bytes and against what the parts can have and, if `check` is set, its
  * checksum.  Fields that mean nothing for the verb are passed on unread.
  *
- * A payload of elements must be aligned to 4 bytes.  ZeroMQ promises no
+ * A payload of elements must be aligned to their size.  ZeroMQ promises no
  * alignment: who received it copies it first where it is not (an OPEN's layout
  * and a STATUS may lie anywhere); a misaligned one is OPTD_INTERNAL.
  *
@@ -66,6 +66,15 @@ void wire_layout_encode(const struct layout *layout, void *buffer);
 int wire_layout_decode(struct wire_arena *arena, const void *bytes, size_t size,
                        struct layout **out, char *why, size_t why_bytes);
 
+/* One of its changes. */
+struct wire_change {
+	uint64_t from;
+	struct msg_text tensors; /* empty: of the model's own optimizer */
+	uint32_t hyper_count;
+	const struct msg_hyper *hypers;
+	uint32_t earlier; /* changes before it that are not told */
+};
+
 /* One model as STATUS reports it, and the records of a STATUS reply. */
 struct wire_model_status {
 	struct msg_text model;
@@ -86,6 +95,8 @@ struct wire_model_status {
 	uint64_t bytes;            /* memory taken on this lane */
 	uint64_t pushes, pulls, duplicates, refused;
 	uint64_t saved_version;    /* lowest version in the newest checkpoint */
+	uint32_t change_count;     /* at most LIMIT_CHANGES, by from */
+	const struct wire_change *changes;
 	/* Of a model that clips a norm: of its last step, whose norm may be no number, and how
 	 * many were made smaller, or skipped because their norm was not finite. */
 	double last_norm, last_factor;
@@ -104,7 +115,8 @@ struct wire_model_status {
 	struct msg_text average;   /* "ema decay=0.999 ...", or empty */
 };
 
-/* Appends one record at buffer; returns bytes written, 0 if it does not fit. */
+/* Appends one record at buffer; returns bytes written, 0 if it does not fit.  Of the
+ * changes it has the last, as many as a record has room for. */
 size_t wire_status_encode(const struct wire_model_status *status, void *buffer, size_t buffer_bytes);
 
 /* Reads the record at *at (within bytes/size) and moves *at behind it. Returns 1, 0 at

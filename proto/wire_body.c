@@ -217,6 +217,10 @@ int wire_body_read(const Optd__V1__Header *header, struct wire_arena *arena, str
 		if (header->named)
 			out->named.model = wire_text(header->named->model);
 		return 0;
+	case MSG_SET:
+		if (out->reply)
+			return 0;
+		return header->set ? wire_set_read(header->set, &out->set, why) : missing(out, why);
 	default:
 		return 0;
 	}
@@ -422,6 +426,12 @@ void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__He
 	case MSG_DROP:
 		named_write(&msg->named, &body->named);
 		header->named = &body->named;
+		break;
+	case MSG_SET:
+		if (!msg->reply) {
+			wire_set_write(&msg->set, body);
+			header->set = &body->set;
+		}
 		break;
 	default:
 		break;

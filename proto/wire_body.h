@@ -37,6 +37,7 @@ struct wire_body {
 		Optd__V1__Opened opened;
 		Optd__V1__Named named;
 		Optd__V1__LaneStatus lane_status;
+		Optd__V1__Set set;
 	};
 	Optd__V1__LossScale loss_scale;
 	union {
@@ -58,6 +59,10 @@ void wire_body_write(const struct msg *msg, struct wire_body *body, Optd__V1__He
 void wire_groups_write(const struct msg *msg, struct wire_groups *room, Optd__V1__Header *header);
 /* How many those are. */
 uint32_t wire_groups_count(const struct msg *msg);
+
+/* SET: only requests have it. */
+int wire_set_read(const Optd__V1__Set *in, struct msg_set *out, const struct refusal *why);
+void wire_set_write(const struct msg_set *in, struct wire_body *body);
 
 /* What OPEN and OPENED say of clipping (wire_norms.c). */
 struct msg_clip wire_norms_of_open(const Optd__V1__Open *in);
@@ -81,7 +86,7 @@ int wire_average_read(const Optd__V1__Average *in, struct msg_average *out, cons
 /* Its message, laid out in `room`; NULL for none. */
 Optd__V1__Average *wire_average_write(const struct msg_average *in, struct wire_average *room);
 
-/* ---- shared by wire_body.c and wire_group.c ---- */
+/* ---- shared by wire_body.c, wire_group.c and wire_set.c ---- */
 
 int wire_hypers_read(Optd__V1__Hyper *const *in, size_t count, struct msg_hyper *out,
                      uint32_t *out_count, const struct refusal *why);

@@ -79,6 +79,18 @@ static int check_numbers(const struct msg *msg, const struct refusal *why)
 	return wire_finite_check(msg, why);
 }
 
+/* Weights go both ways as they are; only gradients may be shorter. */
+static int check_dtype(const struct msg *msg, const struct refusal *why)
+{
+	bool gradients = !msg->reply && (msg->verb == MSG_PUSH || msg->verb == MSG_PUSH_PULL);
+	int rc = wire_check_known(msg->dtype, DTYPE_COUNT - 1, "dtype", why);
+
+	if (rc < 0 || gradients || msg->dtype == DTYPE_F32)
+		return rc;
+	return refuse(why, OPTD_UNSUPPORTED, "%s %s with dtype %u: only gradients may be other than "
+	              "float32", msg_verb_name(msg->verb), msg->reply ? "reply" : "request", msg->dtype);
+}
+
 static int check_kinds(const struct msg *msg, const struct refusal *why)
 {
 	if (msg->verb == 0)
@@ -89,7 +101,7 @@ static int check_kinds(const struct msg *msg, const struct refusal *why)
 	if (rc == 0)
 		rc = wire_check_known(msg->place, MSG_INLINE, "place", why);
 	if (rc == 0)
-		rc = wire_check_known(msg->dtype, DTYPE_F32, "dtype", why);
+		rc = check_dtype(msg, why);
 	if (rc == 0)
 		rc = wire_check_known(msg->source, MSG_AVERAGE, "source", why);
 	/* Passed over, it would bring the weights to one who takes them for something else. */

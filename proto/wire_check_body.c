@@ -55,7 +55,7 @@ static int check_numbers(const struct msg_text *name, const double *values, uint
 	return 0;
 }
 
-static int check_hypers(const struct msg_hyper *hypers, uint32_t count, const struct refusal *why)
+int wire_check_hypers(const struct msg_hyper *hypers, uint32_t count, const struct refusal *why)
 {
 	int rc = 0;
 	for (uint32_t i = 0; rc == 0 && i < count; i++)
@@ -97,7 +97,7 @@ static int check_group(const struct msg_group *group, const struct refusal *why)
 		rc = refuse(why, OPTD_MALFORMED, "a group's lr_factor is %g, not a finite number",
 		            group->lr_factor);
 	if (rc == 0)
-		rc = check_hypers(group->hypers, group->hyper_count, why);
+		rc = wire_check_hypers(group->hypers, group->hyper_count, why);
 	return rc == 0 ? check_schedule(group->schedule, group->schedule_count, why) : rc;
 }
 
@@ -114,7 +114,7 @@ static int check_average(const struct msg_average *average, const struct refusal
 	int rc = wire_check_text(average->kind, LIMIT_NAME_BYTES, "an average's kind", why);
 	if (rc == 0 && average->kind.size == 0 && average->hyper_count > 0)
 		rc = refuse(why, OPTD_MALFORMED, "an average with settings, but without a kind");
-	return rc == 0 ? check_hypers(average->hypers, average->hyper_count, why) : rc;
+	return rc == 0 ? wire_check_hypers(average->hypers, average->hyper_count, why) : rc;
 }
 
 static int check_open_settings(const struct msg_open *open, const struct refusal *why)
@@ -130,7 +130,7 @@ static int check_open_settings(const struct msg_open *open, const struct refusal
 	if (rc == 0)
 		rc = wire_loss_scale_check(&open->loss_scale, why);
 	if (rc == 0)
-		rc = check_hypers(open->hypers, open->hyper_count, why);
+		rc = wire_check_hypers(open->hypers, open->hyper_count, why);
 	if (rc == 0)
 		rc = check_schedule(open->schedule, open->schedule_count, why);
 	if (rc == 0)
@@ -174,7 +174,7 @@ static int check_rule(const struct msg_rule *rule, const struct refusal *why)
 	if (rc == 0)
 		rc = wire_check_text(rule->match, LIMIT_NAME_BYTES, "match", why);
 	if (rc == 0)
-		rc = check_hypers(rule->hypers, rule->hyper_count, why);
+		rc = wire_check_hypers(rule->hypers, rule->hyper_count, why);
 	if (rc == 0)
 		rc = check_schedule(rule->schedule, rule->schedule_count, why);
 	if (rc == 0)
@@ -230,6 +230,8 @@ int wire_check_body(const struct msg *msg, const struct refusal *why)
 		if (msg->verb == MSG_DROP && !msg->reply && msg->named.model.size == 0)
 			return refuse(why, OPTD_MALFORMED, "DROP without the name of a model");
 		return wire_check_text(msg->named.model, LIMIT_NAME_BYTES, "the model's name", why);
+	case MSG_SET:
+		return msg->reply ? 0 : wire_check_set(&msg->set, why);
 	default:
 		return 0;
 	}

@@ -4,6 +4,7 @@
  *     wire.c           headers to struct msg and back
  *     wire_body.c      the body of a header: HELLO, OPEN and their answers
  *     wire_group.c     the part of it about parameter groups
+ *     wire_set.c       SET, and the changes of a STATUS
  *     wire_norms.c     the part of it about clipping
  *     wire_finite.c    what is about NaN, skipped steps and loss scales
  *     wire_average.c   the part of it about averages
@@ -68,6 +69,9 @@ int wire_check_known(uint32_t value, uint32_t highest, const char *what,
                      const struct refusal *why);
 /* A number that code may add to: at most LIMIT_COUNTER. */
 int wire_check_counter(uint64_t value, const char *what, const struct refusal *why);
+/* Names and finite numbers. */
+int wire_check_hypers(const struct msg_hyper *hypers, uint32_t count, const struct refusal *why);
+int wire_check_set(const struct msg_set *set, const struct refusal *why);
 /* What clipping a message may name: finite limits, and any norm that is a number. */
 int wire_check_norms(const struct msg_clip *clip, const struct refusal *why);
 /* The part of wire_check about the body. */

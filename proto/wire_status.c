@@ -1,7 +1,8 @@
 /* STATUS as payload: one record a model. */
-#include "proto/wire_body.h"
-
 #include <math.h>
+
+#include "proto/wire_body.h"
+#include "proto/wire_set.h"
 
 /* What a record points to while it is packed. */
 struct parts {
@@ -26,6 +27,23 @@ static void finite_write(const struct wire_model_status *status, struct parts *p
 	record->loss_scale = status->loss_scale.given ? &parts->scaler : NULL;
 	record->zeroed = status->zeroed;
 	record->nonfinite = wire_nonfinite_write(status->nonfinite);
+}
+
+
+static size_t put(const Optd__V1__ModelStatus *record, void *buffer, size_t buffer_bytes)
+{
+	return wire_record_bytes(&record->base) > buffer_bytes ? 0 : wire_record_put(&record->base, buffer);
+}
+
+/* In a frame of its own, of 60 KiB. */
+__attribute__((noinline))
+static size_t put_changed(const struct wire_model_status *status, Optd__V1__ModelStatus *record, void *buffer,
+                          size_t buffer_bytes)
+{
+	struct wire_changes room;
+
+	wire_changes_write(status, &room, record);
+	return put(record, buffer, buffer_bytes);
 }
 
 size_t wire_status_encode(const struct wire_model_status *status, void *buffer, size_t buffer_bytes)
@@ -64,9 +82,9 @@ size_t wire_status_encode(const struct wire_model_status *status, void *buffer, 
 	record.overflowed = status->overflowed;
 	finite_write(status, &parts, &record);
 	record.average = wire_clip(status->average, LIMIT_NAME_BYTES);
-	if (wire_record_bytes(&record.base) > buffer_bytes)
-		return 0;
-	return wire_record_put(&record.base, buffer);
+	if (status->change_count > 0)
+		return put_changed(status, &record, buffer, buffer_bytes);
+	return put(&record, buffer, buffer_bytes);
 }
 
 static void status_read(const Optd__V1__ModelStatus *record, struct wire_model_status *out)
@@ -156,7 +174,7 @@ int wire_status_decode(struct wire_arena *arena, const void *bytes, size_t size,
 	struct wire_model_status status;
 	status_read(record, &status);
 	finite_read(record, &status);
-	if (!status_sane(&status))
+	if (!status_sane(&status) || wire_changes_read(record, arena, &status) < 0)
 		return OPTD_MALFORMED;
 	*out = status;
 	*at = next;

@@ -154,8 +154,6 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 			rc = read_hypers(reader, &optim, value);
 		groups = rc == 0 ? reader_find(reader, value, "groups") : NULL;
 	}
-	if (rc == 0 && settings_served(&optim, reason, sizeof(reason)) < 0)
-		rc = reader_refuse(reader, reader_line(key), "models.optimizer: %s", reason);
 	/* Last, wherever they stand: they begin with what the model has. */
 	if (rc == 0 && groups != NULL)
 		rc = reader_groups(reader, groups, &optim, &model->groups);
@@ -167,6 +165,20 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 	if (settings_fit(&settings, reason, sizeof(reason)) < 0)
 		rc = reader_refuse(reader, reader_line(key), "models.optimizer: %s", reason);
 	return rc;
+}
+
+/* Where the entry says it all: what it leaves open is looked at when the model is made. */
+static int check_answers(struct reader *reader, const struct config_model *model, const yaml_node_t *mapping)
+{
+	const struct model_settings settings = {
+		.optim = model->optimizer, .groups = model->groups, .mode = model->mode, .workers = model->workers,
+		.clip = model->clip
+	};
+	char reason[200];
+
+	if (!model->optimizer_given || settings_answers(&settings, reason, sizeof(reason)) == 0)
+		return 0;
+	return reader_refuse(reader, reader_line(mapping), "models.optimizer: %s", reason);
 }
 
 /* The average may stand before the optimizer or behind it. */
@@ -209,7 +221,7 @@ static int read_model(struct reader *reader, struct config_model *model, const y
 		rc = check_fit(reader, model, mapping);
 	if (rc == 0 && model->name[0] == '\0')
 		rc = reader_refuse(reader, reader_line(mapping), "models: this entry has no name");
-	return rc;
+	return rc == 0 ? check_answers(reader, model, mapping) : rc;
 }
 
 int reader_models(struct reader *reader, const yaml_node_t *list)

@@ -363,7 +363,9 @@ static void print_model_memory(const struct config *config, const struct config_
 	} else {
 		fprintf(out, "  under way: workers x the window of %s, or x parameters x 4\n", window);
 	}
-	fputs("  replies in flight: at most as much again\n", out);
+	bool own = model->optimizer_given && groups_answering(&model->groups, &model->optimizer) != NULL;
+	fprintf(out, "  replies in flight: at most %s\n",
+	        own ? "twice as much, since each worker has replies of its own" : "as much again");
 	if (model->optimizer_given && model->mode != MSG_MODE_UNSET && !whole)
 		fprintf(out, "  so 1,000,000 parameters take %u,000,000 bytes, and what is under way\n",
 		        vectors + 4 * (averages + (sync ? 1 : 0)));

@@ -23,6 +23,7 @@
 #include "server/port.h"
 #include "server/restore.h"
 #include "server/saver.h"
+#include "server/setter.h"
 
 struct daemon {
 	const struct config *config;
@@ -34,6 +35,7 @@ struct daemon {
 	const char *endpoints[LIMIT_LANES];
 	struct engine_preset presets[LIMIT_MODELS];
 	struct saver *saver;
+	struct setter *setter;
 	uv_loop_t loop;
 	uv_signal_t term, interrupt, usr1;
 	uv_timer_t checkpoint;
@@ -119,6 +121,8 @@ static int open_lanes(struct daemon *daemon)
 		        .lanes = daemon->lanes,
 		        .admin = saver_admin,
 		        .user = daemon->saver,
+		        .set = setter_ask,
+		        .set_user = daemon->setter,
 		};
 		config_lane_endpoint(config, i, endpoint);
 		if (port_ipc_taken(endpoint, text, sizeof(text)))
@@ -290,6 +294,13 @@ static void after_saving(void *user, bool well)
 	uv_stop(&daemon->loop);
 }
 
+/* No change is under way that a file could have on some lanes only. */
+static void after_changes(void *user)
+{
+	struct daemon *daemon = user;
+	saver_stop(daemon->saver, daemon->config->checkpoint_on_exit, after_saving, daemon);
+}
+
 static void on_end(uv_signal_t *handle, int signal_number)
 {
 	struct daemon *daemon = handle->data;
@@ -298,7 +309,7 @@ static void on_end(uv_signal_t *handle, int signal_number)
 		_exit(128 + signal_number);
 	daemon->stopping = true;
 	uv_timer_stop(&daemon->checkpoint);
-	saver_stop(daemon->saver, daemon->config->checkpoint_on_exit, after_saving, daemon);
+	setter_stop(daemon->setter, after_changes, daemon);
 	log_event(&daemon->log, LOG_INFO, "stop", log_str("signal", signal_number == SIGTERM ? "TERM" : "INT"));
 }
 
@@ -346,6 +357,8 @@ static void close_all(struct daemon *daemon)
 {
 	uint32_t lanes = daemon->config->lanes;
 
+	if (daemon->setter != NULL)
+		setter_end(daemon->setter);
 	for (uint32_t i = 0; i < lanes; i++) {
 		if (daemon->lanes[i] != NULL)
 			lane_stop(daemon->lanes[i]);
@@ -360,10 +373,13 @@ static void close_all(struct daemon *daemon)
 	uv_run(&daemon->loop, UV_RUN_NOWAIT);
 	if (daemon->saver != NULL)
 		saver_close(daemon->saver);
+	if (daemon->setter != NULL)
+		setter_close(daemon->setter);
 	uv_run(&daemon->loop, UV_RUN_DEFAULT);
 	for (uint32_t i = 0; i < lanes; i++)
 		lane_free(&daemon->lanes[i]);
 	saver_free(daemon->saver);
+	setter_free(daemon->setter);
 	uv_loop_close(&daemon->loop);
 	datadir_close(daemon->data);
 }
@@ -398,7 +414,8 @@ static int bring_up(struct daemon *daemon)
 
 	daemon->context = zmq_ctx_new();
 	daemon->saver = saver_new(&options);
-	if (daemon->context == NULL || daemon->saver == NULL)
+	daemon->setter = setter_new(&daemon->loop, daemon->lanes, config->lanes, &daemon->log);
+	if (daemon->context == NULL || daemon->saver == NULL || daemon->setter == NULL)
 		return complain(daemon, "start", "no memory", EXIT_SYSTEM);
 	int rc = count_descriptors(daemon);
 	if (rc == 0)

@@ -39,6 +39,7 @@ static void remember(struct saver *saver)
 	snprintf(saved->model, sizeof(saved->model), "%s", model);
 	saved->run_id = saver->about.run_id;
 	saved->updates = saver->updates;
+	saved->changes = saver->about.changes.made;
 }
 
 void save_forget(struct saver *saver, const char *model)
@@ -221,9 +222,9 @@ static void cancel_cut(void *user, void *argument)
 	lane_done(part, lane_cancelled);
 }
 
-static void describe(struct saver *saver, const struct shard *shard)
+static void describe(struct saver *saver, const struct part *part)
 {
-	const struct model *model = shard->model;
+	const struct model *model = part->shard->model;
 	int64_t now_s = (int64_t)time(NULL);
 	int64_t age_s = ((int64_t)(uv_hrtime() / 1000000) - model->born_ms) / 1000;
 
@@ -235,6 +236,7 @@ static void describe(struct saver *saver, const struct shard *shard)
 	        .optim = model->settings.optim,
 	        .groups = model->settings.groups,
 	        .average = model->settings.average,
+	        .changes = part->changes,
 	        .mode = model->settings.mode,
 	        .reduce = model->settings.reduce,
 	        .workers = model->settings.workers,
@@ -261,7 +263,7 @@ static bool unchanged(struct saver *saver)
 	bool whole = saver->about.mode == MSG_ASYNC || saver->lowest == saver->highest;
 
 	return saved != NULL && saved->run_id == saver->about.run_id &&
-	       saved->updates == saver->updates && (whole || !saver->first->last);
+	       saved->updates == saver->updates && saved->changes == saver->about.changes.made && (whole || !saver->first->last);
 }
 
 /* Where the loss scale stands at the cut: the lanes behind will come to the same. */
@@ -289,7 +291,7 @@ static uint32_t gather(struct saver *saver)
 			continue;
 		blocks += part->shard->model->owned.count;
 		seats = part->seats > seats ? part->seats : seats;
-		describe(saver, part->shard);
+		describe(saver, part);
 	}
 	saver->about.seats = seats;
 	saver->about.scaler = furthest_scaler(saver);
@@ -351,6 +353,7 @@ static void ask(void *user, void *argument)
 	part->status = OPTD_OK;
 	if (shard != NULL && shard->ready && shard->model->owned.count > 0) {
 		count_versions(shard, part);
+		part->changes = shard->model->changes;
 		part->seats = shard->model->settings.mode == MSG_ASYNC ? shard->model->seats : 0;
 		part->scaler = shard->model->scaler;
 		part->status = engine_cut_begin(shard, part->highest, part->saver->first->last);

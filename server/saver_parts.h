@@ -49,6 +49,7 @@ struct part {
 	/* Versions of the blocks, when asked, then of what was written. */
 	uint64_t lowest, highest;
 	uint64_t updates; /* their sum, which every step's commit changes */
+	struct changes changes; /* as they were then: the same on all lanes */
 	uint32_t seats;
 	struct scaler scaler; /* at the highest of these versions, from which it is held */
 	int status;
@@ -63,6 +64,7 @@ struct saved {
 	char model[LIMIT_NAME_BYTES]; /* "": free */
 	uint64_t run_id;
 	uint64_t updates;
+	uint64_t changes; /* of settings, made by then */
 };
 
 struct saver {

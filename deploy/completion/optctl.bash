@@ -38,7 +38,7 @@ _optctl()
 			((i++))
 			;;
 		--server=*) server=("${words[i]//[\"\']/}") ;;
-		-t | --timeout) ((i++)) ;;
+		-t | --timeout | -g | --group | -f | --from) ((i++)) ;;
 		-*) ;;
 		*)
 			if [[ -z $command ]]; then
@@ -54,6 +54,7 @@ _optctl()
 	export) options+=" --average" ;;
 	drop) options+=" --yes -y" ;;
 	rules) options+=" --markdown" ;;
+	set) options+=" --group --from -g -f" ;;
 	esac
 	if [[ $word == --*=* ]]; then
 		previous=${word%%=*}
@@ -63,18 +64,18 @@ _optctl()
 	if [[ $previous == -s || $previous == --server ]]; then
 		compopt -o nospace
 		mapfile -t COMPREPLY < <(compgen -P "$before" -W "tcp:// ipc://" -- "$word")
-	elif [[ $previous == -t || $previous == --timeout ]]; then
+	elif [[ $previous =~ ^(-t|--timeout|-g|--group|-f|--from)$ ]]; then
 		COMPREPLY=()
 	elif [[ $word == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
 	elif [[ -z $command ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "status export save drop rules" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "status export save set drop rules" -- "$word")
 	elif [[ $command == export && $place == 1 ]]; then
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 	elif [[ $place == 0 && $command == rules ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(optctl rules 2>/dev/null | awk 'NF == 0 { exit } NR > 1 { print $1 }')" -- "$word")
-	elif [[ $place == 0 && $command =~ ^(export|save|drop)$ ]]; then
+	elif [[ $place == 0 && $command =~ ^(export|save|set|drop)$ ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_optctl_models "${server[@]}")" -- "$word")
 	fi
 	_optctl_cut "$before$word"

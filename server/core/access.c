@@ -17,6 +17,7 @@ static const enum role NEEDS[MSG_VERB_COUNT] = {
         [MSG_SAVE] = ROLE_ADMIN,
         [MSG_DROP] = ROLE_ADMIN,
         [MSG_GOODBYE] = ROLE_READER,
+        [MSG_SET] = ROLE_ADMIN,
 };
 
 const char *role_name(enum role role)

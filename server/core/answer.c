@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "server/core/own.h"
 #include "server/core/verbs.h"
 
 /* Of payloads in a batch, beside the one that passes it: two messages. */
@@ -41,13 +42,15 @@ static void copy_parts(struct outbox_entry *entry, const struct wait *wait, stru
 	}
 }
 
-static void attach_weights(struct engine *engine, struct shard *shard, const struct wait *wait,
+static void attach_weights(struct engine *engine, struct shard *shard, struct wait *wait,
                            struct outbox_entry *entry, struct outbox *out)
 {
 	copy_parts(entry, wait, out);
 	entry->head.source = wait->source;
-	entry->payload =
-	        share_weights(&engine->share, shard, wait->source, wait->parts, wait->part_count, engine->pool);
+	entry->payload = own_take(shard, wait);
+	if (entry->payload == NULL)
+		entry->payload = share_weights(&engine->share, shard, wait->source, wait->parts, wait->part_count,
+		                               engine->pool);
 	if (entry->payload == NULL) {
 		entry->head.status = OPTD_NO_MEMORY;
 		entry->head.part_count = 0;

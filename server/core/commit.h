@@ -13,9 +13,12 @@
 
 #include "optim/optim.h"
 
+struct change;
+
 enum commit_kind {
 	COMMIT_INIT, /* values are a block's first weights */
 	COMMIT_STEP, /* values are its reduced gradient */
+	COMMIT_SETTINGS, /* of no block: updates use other hyper-parameters from a version on */
 };
 
 /* A rank whose push is in the commit, and which push that was. */
@@ -52,14 +55,19 @@ struct commit {
 	 * changes.  With `empty`. */
 	bool skipped;
 	uint32_t skipped_rank, skipped_tensor_plus_one;
-	/* float32 values, one an element of the blocks; `packed`: of the present
+	/* Values of the type, one an element of the blocks; `packed`: of the present
 	 * segments only, one after the other. */
-	const float *values;
+	const void *values;
+	enum dtype type; /* COMMIT_INIT: DTYPE_F32 */
 	bool packed;
 	float factor; /* each value is multiplied with it first; of sums 1 */
 	const float *factors; /* in place of it, one for each segment of the block; or NULL */
 	const struct commit_scalars *scalars; /* one for each t, group and carry of the present */
 	uint32_t scalars_count;
+	/* COMMIT_SETTINGS alone, which has nothing else: the change, and a version that all
+	 * blocks of the daemon have, of which changes that are over may be joined. */
+	const struct change *change;
+	uint64_t passed;
 };
 
 static inline bool commit_has(const uint8_t *mask, uint32_t segment)

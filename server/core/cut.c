@@ -13,12 +13,6 @@ static void cut_forget(struct shard *shard)
 	shard->cutting = false;
 }
 
-static void run_all(struct engine *engine, struct shard *shard)
-{
-	for (uint32_t i = 0; i < shard->model->owned.count; i++)
-		shard_run(engine, shard, shard->model->owned.first + i);
-}
-
 int engine_cut_begin(struct shard *shard, uint64_t version, bool last)
 {
 	assert(!shard->cutting);
@@ -38,8 +32,7 @@ void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t versi
 {
 	assert(shard->cutting && version >= shard->cut_version);
 	shard->cut_version = version;
-	/* What was held back below it has come already: no message will ask again. */
-	run_all(engine, shard);
+	shard_run_all(engine, shard);
 }
 
 void engine_cut_force(struct shard *shard)
@@ -94,5 +87,5 @@ void engine_cut_end(struct engine *engine, struct shard *shard)
 	if (!shard->cutting || shard->cut_last)
 		return;
 	cut_forget(shard);
-	run_all(engine, shard);
+	shard_run_all(engine, shard);
 }

@@ -263,8 +263,11 @@ static struct msg_text no_room_text(struct engine *engine, const struct shard *s
 static const char *nobody_text(const struct shard *shard)
 {
 	if (gate_collected(shard->gate))
-		return "nobody here (another lane has not all of the step, or a checkpoint is being written)";
-	return shard->cutting ? "nobody (a checkpoint is being written)" : "nobody (tensors are being updated)";
+		return "nobody here (another lane has not all of the step, or a checkpoint is being written, or a "
+		       "change of settings agreed on)";
+	if (!shard->cutting && !shard->setting)
+		return "nobody (tensors are being updated)";
+	return "nobody (a checkpoint is being written, or a change of settings agreed on)";
 }
 
 static void wait_expire(struct engine *engine, struct shard *shard, struct wait *wait,

@@ -97,7 +97,7 @@ bool engine_answer_kept(struct engine *engine, const struct engine_room *room, s
 /* Handles one request that wire_decode has checked.  payload is the buffer behind
  * request->payload (or NULL with an empty one); the engine holds it if it needs it
  * longer than this call.  layout: the decoded payload of an OPEN, or NULL; taken if
- * *layout becomes NULL.  principal: who asks, by whose role it may be DENIED.  Verbs about all lanes (STATUS, SAVE, DROP) are the
+ * *layout becomes NULL.  principal: who asks, by whose role it may be DENIED.  Verbs about all lanes (STATUS, SAVE, DROP, SET) are the
  * caller's and get UNSUPPORTED here. */
 void engine_handle(struct engine *engine, uint32_t peer, const struct principal *principal,
                    const struct msg *request, struct buf *payload, struct layout **layout,
@@ -160,6 +160,25 @@ uint64_t engine_bytes(const struct engine *engine);
 /* Bytes of limits.memory that answers take which nobody has read and no model's formula
  * has: the caller's to count, and to say before an OPEN.  No model gets them. */
 void engine_set_unread(struct engine *engine, uint64_t bytes);
+
+/* ---- a change of settings --------------------------------------------------
+ *
+ * One at a time for a model.  While it is agreed on, no block goes past the version that
+ * it is to hold from; pushes are taken in as always. */
+
+/* Looks at what is asked, and holds the blocks: at set->from, or, without one, at the
+ * highest that any of them has.  OPTD_NOT_READY, OPTD_HYPER, OPTD_INVALID for a version
+ * that a block has passed, with a sentence in why; nothing is held then.  What hangs on
+ * the version is looked at once it is known. */
+int engine_set_begin(struct shard *shard, const struct msg_set *set, char *why, size_t why_bytes);
+/* All lanes and daemons have begun: it is to hold from this version on, to which blocks go
+ * on.  passed: all blocks of the daemon have it.  OPTD_HYPER, OPTD_TOO_LARGE: it cannot. */
+int engine_set_agree(struct engine *engine, struct shard *shard, uint64_t from, uint64_t passed, char *why,
+                     size_t why_bytes);
+/* Makes it; the blocks go on. */
+void engine_set_make(struct engine *engine, struct shard *shard);
+/* The blocks go on without it; harmless without one. */
+void engine_set_end(struct engine *engine, struct shard *shard);
 
 /* ---- a checkpoint's cut ---------------------------------------------------
  *

@@ -194,6 +194,7 @@ static struct contribution *contribution_new(const struct gate_push *push)
 	c->poisoned = push->poisoned;
 	c->poison_tensor_plus_one = push->poison_tensor_plus_one;
 	c->values = push->poisoned ? NULL : push->values;
+	c->type = push->type;
 	c->wait = push->wait;
 	if (push->mask != NULL) {
 		c->mask = (uint8_t *)(c + 1);

@@ -68,7 +68,8 @@ struct parcel *gate_unpack(struct gate *gate, struct buf *payload);
 /* All its blocks have been admitted.  NULL is fine. */
 void gate_unpacked(struct gate *gate, struct parcel *parcel);
 
-/* A contribution to one block.  values are float32, of the segments in mask (NULL:
+/* A contribution to one block.  values are of the type, which may be another for each rank
+ * of a step, and of the segments in mask (NULL:
  * all) one after the other; NULL values mean that the rank has nothing.  The
  * parcel they lie in is held until they are folded or committed. */
 struct gate_push {
@@ -80,7 +81,8 @@ struct gate_push {
 	double loss_scale; /* values are divided by it; 0: by nothing */
 	bool poisoned; /* not finite: values are not looked at, and the step is skipped; sync only */
 	uint32_t poison_tensor_plus_one;
-	const float *values;
+	const void *values;
+	enum dtype type;
 	const uint8_t *mask;
 	uint32_t mask_bytes;
 	struct parcel *parcel; /* may be NULL without values */

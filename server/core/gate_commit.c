@@ -6,6 +6,7 @@
 static void commit_direct(struct gate *gate, const struct contribution *c, struct commit *commit)
 {
 	commit->values = c->values;
+	commit->type = c->type;
 	commit->factor = (float)(1.0 / c->loss_scale);
 	commit->skipped = c->poisoned;
 	commit->skipped_rank = c->rank;

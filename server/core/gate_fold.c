@@ -40,25 +40,24 @@ static bool touched_has(const struct gate_block *b, uint32_t segment)
 	       (b->touched == TOUCHED_SOME && commit_has(b->mask, segment));
 }
 
-static void fold_whole(struct gate *gate, struct gate_block *b, uint32_t block, const float *values,
-                       float factor)
+static void fold_whole(struct gate *gate, struct gate_block *b, uint32_t block,
+                       struct optim_gradient values)
 {
 	float *sum = gate->sums + model_offset(gate->model, block);
 	uint32_t n = model_block(gate->model, block)->count;
 
 	if (b->touched == TOUCHED_NONE)
-		optim_scale(gate->isa, sum, values, factor, n);
+		optim_scale(gate->isa, sum, values, n);
 	else
-		optim_fold(gate->isa, sum, values, factor, n);
+		optim_fold(gate->isa, sum, values, n);
 	b->touched = TOUCHED_ALL;
 }
 
 static void fold_segments(struct gate *gate, struct gate_block *b, uint32_t block,
-                          const struct contribution *c, float factor)
+                          const struct contribution *c, struct optim_gradient values)
 {
 	const struct layout_block *lb = model_block(gate->model, block);
 	float *sum = gate->sums + model_offset(gate->model, block);
-	const float *values = c->values;
 
 	if (b->touched == TOUCHED_NONE)
 		memset(b->mask, 0, LIMIT_MASK_BYTES);
@@ -67,12 +66,12 @@ static void fold_segments(struct gate *gate, struct gate_block *b, uint32_t bloc
 		if (!commit_has(c->mask, i))
 			continue;
 		if (touched_has(b, i))
-			optim_fold(gate->isa, sum + s->offset, values, factor, s->count);
+			optim_fold(gate->isa, sum + s->offset, values, s->count);
 		else
-			optim_scale(gate->isa, sum + s->offset, values, factor, s->count);
+			optim_scale(gate->isa, sum + s->offset, values, s->count);
 		if (b->touched != TOUCHED_ALL)
 			b->mask[i / 8] |= (uint8_t)(1u << (i % 8));
-		values += s->count;
+		values.values = dtype_at(values.values, values.type, s->count);
 	}
 	if (c->mask == NULL)
 		b->touched = TOUCHED_ALL;
@@ -83,17 +82,18 @@ static void fold_segments(struct gate *gate, struct gate_block *b, uint32_t bloc
 static void fold_one(struct gate *gate, uint32_t block, struct contribution *c, double whole_weight)
 {
 	struct gate_block *b = gate_block(gate, block);
+	struct optim_gradient values = {c->values, 1.0f, c->type};
 	double share = 1.0;
 
 	if (c->values == NULL)
 		return;
 	if (gate->model->settings.reduce == MSG_MEAN)
 		share = (b->weighted ? c->weight : 1.0) / whole_weight;
-	float factor = (float)(share / c->loss_scale);
+	values.factor = (float)(share / c->loss_scale);
 	if (c->mask == NULL && b->touched != TOUCHED_SOME)
-		fold_whole(gate, b, block, c->values, factor);
+		fold_whole(gate, b, block, values);
 	else
-		fold_segments(gate, b, block, c, factor);
+		fold_segments(gate, b, block, c, values);
 }
 
 void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c)

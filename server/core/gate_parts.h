@@ -30,7 +30,8 @@ struct contribution {
 	double loss_scale;
 	bool poisoned; /* only where direct; values are NULL */
 	uint32_t poison_tensor_plus_one;
-	const float *values; /* NULL: nothing */
+	const void *values; /* NULL: nothing */
+	enum dtype type;
 	struct parcel *parcel;
 	struct wait *wait;
 	uint8_t *mask; /* behind the struct, or NULL: all segments */

@@ -155,6 +155,7 @@ static void fill_direct(struct gate *gate, struct layout_run run, struct commit 
 	const struct contribution *c = gate_block(gate, run.first)->waiting;
 
 	commit->values = c->values;
+	commit->type = c->type;
 	commit->factor = (float)(1.0 / c->loss_scale);
 	commit->skipped = c->poisoned;
 	commit->skipped_rank = c->rank;

@@ -72,15 +72,6 @@ int group_begin(struct group *group, const char *tensors, const struct optim *ow
 	return rc < 0 ? rc : optim_init(&group->optim, rule, which, why, why_bytes);
 }
 
-static bool has_onecycle(const struct schedule *schedule)
-{
-	for (uint32_t i = 0; i < schedule->part_count; i++) {
-		if (schedule->parts[i].kind == SCHEDULE_ONECYCLE)
-			return true;
-	}
-	return false;
-}
-
 int group_scale(struct group *group, double factor, char *why, size_t why_bytes)
 {
 	struct optim *optim = &group->optim;
@@ -92,7 +83,7 @@ int group_scale(struct group *group, double factor, char *why, size_t why_bytes)
 		snprintf(why, why_bytes, "lr_factor is of lr, which %s does not have", optim_rule_name(optim->rule));
 		return OPTD_HYPER;
 	}
-	if (has_onecycle(&optim->schedule)) {
+	if (!schedule_takes_lr(&optim->schedule)) {
 		snprintf(why, why_bytes, "lr_factor is without effect under onecycle, whose rates come from its "
 		         "max_lr: give the group a schedule of its own");
 		return OPTD_HYPER;
@@ -122,6 +113,16 @@ static uint32_t most(const struct groups *groups, const struct optim *own,
 		highest = count > highest ? count : highest;
 	}
 	return highest;
+}
+
+const struct optim *groups_answering(const struct groups *groups, const struct optim *own)
+{
+	for (uint32_t i = 0; i <= groups->count; i++) {
+		const struct optim *optim = groups_optim(groups, own, i);
+		if (optim != NULL && optim_replies(optim))
+			return optim;
+	}
+	return NULL;
 }
 
 uint32_t groups_slot_count(const struct groups *groups, const struct optim *own)

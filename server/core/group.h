@@ -48,6 +48,9 @@ const struct optim *groups_optim(const struct groups *groups, const struct optim
 uint32_t groups_slot_count(const struct groups *groups, const struct optim *own);
 uint32_t groups_carry_count(const struct groups *groups, const struct optim *own);
 
+/* The first of them that answers each worker by itself, or NULL. */
+const struct optim *groups_answering(const struct groups *groups, const struct optim *own);
+
 /* Whether each group has a tensor of the layout.  OPTD_HYPER, and in why the first that
  * has none, with the names nearest to its pattern. */
 int groups_fit(const struct groups *groups, const struct layout *layout, char *why, size_t why_bytes);

@@ -103,13 +103,23 @@ static void find_groups(struct model *model, const struct layout *layout)
 	}
 }
 
+uint32_t model_group(const struct model *model, uint32_t index)
+{
+	return model->groups != NULL ? model->groups[index] : 0;
+}
+
+const struct optim *model_optim_made(const struct model *model, uint32_t index)
+{
+	return groups_optim(&model->settings.groups, &model->settings.optim, model_group(model, index));
+}
+
 static void find_slots(struct model *model, const struct layout *layout)
 {
 	for (uint32_t s = 0; s < model->slot_count; s++) {
 		uint64_t begin = 0;
 		for (uint32_t i = 0; model->slot_begins[s] != NULL && i < model->segment_count; i++) {
 			model->slot_begins[s][i] = begin;
-			begin += whole_slot(model_optim(model, i), layout, model->first_segment + i, s);
+			begin += whole_slot(model_optim_made(model, i), layout, model->first_segment + i, s);
 		}
 	}
 }
@@ -136,7 +146,7 @@ static void begin_state(struct model *model, const struct layout *layout)
 
 	for (uint32_t i = 0; i < model->segment_count; i++) {
 		uint32_t count = layout_segment(layout, model->first_segment + i)->count;
-		const struct optim *optim = model_optim(model, i);
+		const struct optim *optim = model_optim_made(model, i);
 		if (optim != NULL)
 			begin_segment(model, layout, optim, i, begin);
 		begin += count;
@@ -278,19 +288,15 @@ void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highe
 	}
 }
 
-static uint32_t group_of(const struct model *model, uint32_t index)
+void model_changed(const struct model *model, uint32_t block, struct changed *out)
 {
-	return model->groups != NULL ? model->groups[index] : 0;
-}
-
-const struct optim *model_optim(const struct model *model, uint32_t index)
-{
-	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
+	changes_at(&model->changes, NULL, &model->settings.groups, &model->settings.optim,
+	           model_version(model, block), out);
 }
 
 bool model_has_gradient(const struct model *model, uint32_t index)
 {
-	const struct optim *optim = model_optim(model, index);
+	const struct optim *optim = model_optim_made(model, index);
 	return optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
 }
 
@@ -316,7 +322,7 @@ static const struct commit_scalars *scalars_find(const struct model *model, uint
                                                  const struct commit_scalars *scalars, uint32_t count)
 {
 	uint64_t t = model->updates[index] + 1;
-	uint32_t group = group_of(model, index);
+	uint32_t group = model_group(model, index);
 	struct optim_carry carry = carry_of(model, index);
 
 	/* From the end: one of the last added serves the next segment, nearly always. */
@@ -331,22 +337,58 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
                        struct commit_scalars *scalars)
 {
 	const struct layout_block *b = model_block(model, block);
+	struct changed changed;
 	uint32_t count = 0;
 
+	model_changed(model, block, &changed);
 	for (uint32_t i = 0; i < b->segment_count; i++) {
 		uint32_t index = b->first_segment + i - model->first_segment;
-		const struct optim *optim = model_optim(model, index);
+		const struct optim *optim = changed.at[model_group(model, index)];
 		if (!commit_has(present, i) || optim == NULL ||
 		    scalars_find(model, index, scalars, count) != NULL)
 			continue;
 		uint64_t t = model->updates[index] + 1;
 		struct optim_carry carry = carry_of(model, index);
 		scalars[count] = (struct commit_scalars){
-		        .t = t, .group = group_of(model, index), .before = carry, .after = carry};
+		        .t = t, .group = model_group(model, index), .before = carry, .after = carry};
 		optim_scalars(optim, t, &scalars[count].after, &scalars[count].scalars);
 		count++;
 	}
 	return count;
+}
+
+static uint32_t segment_index(const struct model *model, uint32_t block, uint32_t i)
+{
+	return model_block(model, block)->first_segment + i - model->first_segment;
+}
+
+bool model_answers(const struct model *model, uint32_t block, uint32_t i)
+{
+	const struct optim *optim = model_optim_made(model, segment_index(model, block, i));
+
+	return optim != NULL && optim_replies(optim);
+}
+
+void model_answer(const struct model *model, enum optim_isa isa, uint32_t block, uint32_t i,
+                  struct optim_gradient x, float *out)
+{
+	uint32_t index = segment_index(model, block, i);
+	const struct layout_segment *s = layout_segment(model->layout, model->first_segment + index);
+	const float *weights = model->weights + model_offset(model, block) + s->offset;
+	struct optim_carry carry = carry_of(model, index);
+	struct optim_scalars scalars;
+	struct changed changed;
+
+	if (!model_answers(model, block, i))
+		return;
+	if (x.values == NULL) {
+		memcpy(out, weights, s->count * sizeof(float));
+		return;
+	}
+	model_changed(model, block, &changed);
+	const struct optim *optim = changed.at[model_group(model, index)];
+	optim_scalars(optim, model->updates[index] + 1, &carry, &scalars);
+	optim_reply(optim, isa, &scalars, weights, x, out, s->count);
 }
 
 static void apply_init(struct model *model, const struct commit *commit)
@@ -378,7 +420,7 @@ static uint32_t run_length(const struct model *model, const struct commit *commi
 	uint32_t first = b->first_segment - model->first_segment, end = i + 1;
 
 	while (end < b->segment_count && commit_has(commit->present, end) &&
-	       group_of(model, first + end) == group_of(model, first + i) &&
+	       model_group(model, first + end) == model_group(model, first + i) &&
 	       factor_of(commit, end) == factor_of(commit, i) &&
 	       model->updates[first + end] == model->updates[first + i] &&
 	       carry_equal(carry_of(model, first + end), carry_of(model, first + i)))
@@ -387,9 +429,9 @@ static uint32_t run_length(const struct model *model, const struct commit *commi
 }
 
 /* Updates segments [i, i + run) of the block, which have group, scalars and factor in common.
- * Frozen ones only let the values pass. */
-static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit, uint32_t i,
-                      uint32_t run, uint32_t *packed)
+ * Frozen ones, without an optimizer, only let the values pass. */
+static void apply_run(struct model *model, enum optim_isa isa, const struct commit *commit,
+                      const struct changed *changed, uint32_t i, uint32_t run, uint32_t *packed)
 {
 	const struct layout_block *b = model_block(model, commit->block);
 	uint32_t index = b->first_segment + i - model->first_segment;
@@ -397,9 +439,9 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	const struct layout_segment *last = layout_segment(model->layout, b->first_segment + i + run - 1);
 	uint32_t n = last->offset + last->count - first->offset;
 	uint64_t base = model_offset(model, commit->block) + first->offset;
-	struct optim_gradient g = {commit->values + (commit->packed ? *packed : first->offset),
-	                           factor_of(commit, i)};
-	const struct optim *optim = model_optim(model, index);
+	struct optim_gradient g = {dtype_at(commit->values, commit->type, commit->packed ? *packed : first->offset),
+	                           factor_of(commit, i), commit->type};
+	const struct optim *optim = changed->at[model_group(model, index)];
 	float *slots[OPTIM_SLOTS_MAX];
 
 	*packed += n;
@@ -424,14 +466,16 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 static void apply_step(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
 	const struct layout_block *b = model_block(model, commit->block);
+	struct changed changed;
 	uint32_t packed = 0, run;
 
+	model_changed(model, commit->block, &changed);
 	for (uint32_t i = 0; i < b->segment_count; i += run) {
 		run = 1;
 		if (!commit_has(commit->present, i))
 			continue;
 		run = run_length(model, commit, b, i);
-		apply_run(model, isa, commit, i, run, &packed);
+		apply_run(model, isa, commit, &changed, i, run, &packed);
 	}
 }
 
@@ -469,6 +513,10 @@ void model_count(struct model *model, const struct commit *commit)
 
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
+	if (commit->kind == COMMIT_SETTINGS) {
+		changes_add(&model->changes, commit->change, commit->passed);
+		return;
+	}
 	assert(model_owns(model, commit->block));
 	if (commit->kind == COMMIT_STEP && model_is_whole(model, commit->block)) {
 		model_begin(model, isa, commit);
@@ -513,5 +561,6 @@ uint64_t model_hash(const struct model *model)
 		XXH3_64bits_update(&state, model->carries, model->segment_count * sizeof(*model->carries));
 	XXH3_64bits_update(&state, &model->scaler, sizeof(model->scaler));
 	XXH3_64bits_update(&state, &model->skips, sizeof(model->skips));
+	XXH3_64bits_update(&state, model->changes.list, model->changes.count * sizeof(model->changes.list[0]));
 	return XXH3_64bits_digest(&state);
 }

@@ -16,6 +16,7 @@
 #include "proto/layout.h"
 #include "proto/msg.h"
 #include "server/core/average.h"
+#include "server/core/change.h"
 #include "server/core/commit.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
@@ -45,6 +46,7 @@ struct model_update {
 	bool running;
 	struct commit commit; /* what it points to stays until the end */
 	struct commit_scalars scalars;
+	struct optim optim; /* with the changes that hold for it */
 	float *slots[OPTIM_SLOTS_MAX];
 	struct tensor_update tensor;
 	bool updated;      /* what is left is the average */
@@ -55,7 +57,8 @@ struct model {
 	char name[LIMIT_NAME_BYTES];
 	char run[LIMIT_NAME_BYTES]; /* the job's own name for the run, or "" */
 	uint64_t run_id;
-	struct model_settings settings;
+	struct model_settings settings; /* as it was made */
+	struct changes changes;         /* what lies over them */
 	struct model_place place;
 	struct layout *layout; /* owned */
 	uint64_t layout_id;
@@ -136,8 +139,9 @@ bool model_ready(const struct model *model);
 /* Lowest and highest version over the shard's blocks; 0, 0 for an empty one. */
 void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest);
 
-/* What segment `index` of the shard is updated by; NULL: it is frozen. */
-const struct optim *model_optim(const struct model *model, uint32_t index);
+/* What segment `index` of the shard is updated by, as the model was made: for what changes
+ * do not touch, such as the rule.  NULL: it is frozen. */
+const struct optim *model_optim_made(const struct model *model, uint32_t index);
 
 /* Whether its gradient counts in the norms that a step is clipped by: frozen tensors and
  * pushes of values have none. */
@@ -147,6 +151,13 @@ bool model_has_gradient(const struct model *model, uint32_t index);
  * block need for their next update, frozen ones none; returns how many. */
 uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t *present,
                        struct commit_scalars *scalars);
+
+/* Whether who pushes segment `i` of a block is answered something else than weights. */
+bool model_answers(const struct model *model, uint32_t block, uint32_t i);
+/* That answer to x, from the weights as they are, or for x without values these themselves;
+ * nothing for a segment that has no such answer. */
+void model_answer(const struct model *model, enum optim_isa isa, uint32_t block, uint32_t i,
+                  struct optim_gradient x, float *out);
 
 /* Does what the commit says.  The commit is right by construction: this asserts. */
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit);

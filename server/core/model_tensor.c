@@ -30,22 +30,26 @@ static void prepare(struct model *model, enum optim_isa isa)
 	struct model_update *u = &model->update;
 	uint32_t segment = model_block(model, u->commit.block)->first_segment;
 	uint32_t index = segment - model->first_segment;
+	struct changed changed;
 	const struct layout_tensor *tensor =
 	        layout_tensor(model->layout, layout_segment(model->layout, segment)->tensor);
 
 	assert(u->commit.scalars_count == 1 && u->commit.scalars[0].t == model->updates[index] + 1);
 	u->scalars = u->commit.scalars[0];
+	model_changed(model, u->commit.block, &changed);
+	u->optim = *changed.at[model_group(model, index)];
 	for (uint32_t s = 0; s < model->slot_count; s++)
 		u->slots[s] = model->slots[s] + model_slot_offset(model, u->commit.block, s);
-	u->tensor = (struct tensor_update){.optim = model_optim(model, index),
+	u->tensor = (struct tensor_update){.optim = &u->optim,
 	                                   .isa = isa,
 	                                   .scalars = &u->scalars.scalars,
 	                                   .shape = whole_shape(tensor),
 	                                   .w = model->weights + model_offset(model, u->commit.block),
 	                                   .slots = u->slots,
-	                                   .g = {u->commit.values, u->commit.factors != NULL ?
-	                                                                   u->commit.factors[0] :
-	                                                                   u->commit.factor},
+	                                   .g = {u->commit.values,
+	                                         u->commit.factors != NULL ? u->commit.factors[0] :
+	                                                                     u->commit.factor,
+	                                         u->commit.type},
 	                                   .scratch = model->scratch};
 	tensor_begin(&u->tensor);
 }

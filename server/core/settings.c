@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/core/clipping.h"
 #include "server/core/settings_parts.h"
+#include "server/core/whole.h"
 
 bool settings_text(struct msg_text text, char *to, size_t room)
 {
@@ -213,16 +215,30 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 	return rc == OPTD_OK ? settings_compare_groups(open, has, why, why_bytes) : rc;
 }
 
-int settings_served(const struct optim *optim, char *why, size_t why_bytes)
+int settings_answers(const struct model_settings *settings, char *why, size_t why_bytes)
 {
-	const char *name = optim_rule_name(optim->rule);
+	const struct optim *optim = groups_answering(&settings->groups, &settings->optim);
 
-	if (optim_replies(optim)) {
-		snprintf(why, why_bytes, "%s answers each worker its own weights, which this version does not serve",
-		         name);
-		return OPTD_HYPER;
-	}
-	return OPTD_OK;
+	bool whole = whole_any(&settings->groups, &settings->optim);
+
+	if (optim == NULL || settings->mode != MSG_SYNC ||
+	    (settings->workers <= 1 && !whole && !clipping_on(&settings->clip)))
+		return OPTD_OK;
+	if (settings->workers > 1)
+		snprintf(why, why_bytes,
+		         "%s answers each worker by itself: use mode async (this model is sync, with %u workers)",
+		         optim_rule_name(optim->rule), settings->workers);
+	else if (whole)
+		snprintf(why, why_bytes,
+		         "%s answers each worker by itself, as its push is applied, and cannot wait for a step of tensors "
+		         "that are updated as a whole: use mode async, or other optimizers beside it",
+		         optim_rule_name(optim->rule));
+	else
+		snprintf(why, why_bytes,
+		         "%s answers each worker by itself, as its push is applied, and cannot wait for the norm of a "
+		         "step: use mode async, or no clip_norm and no clip_tensor_norm",
+		         optim_rule_name(optim->rule));
+	return OPTD_HYPER;
 }
 
 static int read_all(const struct msg_open *open, struct model_settings *settings, char *why,
@@ -246,8 +262,6 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 	if (rc == OPTD_OK && !average_is_kept(&settings->average))
 		rc = settings_read_average(open, &settings->average, why, why_bytes);
 	if (rc == OPTD_OK)
-		rc = settings_served(&settings->optim, why, why_bytes);
-	if (rc == OPTD_OK)
 		rc = settings_fit(settings, why, why_bytes);
 	if (rc < 0)
 		return rc;
@@ -268,6 +282,8 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 	rc = settings_read_clip(open, settings, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = settings_make_finite(open, settings, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = settings_answers(settings, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = settings_compare(open, settings, why, why_bytes);
 	if (rc == OPTD_CONFLICT)

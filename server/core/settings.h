@@ -17,9 +17,9 @@ int settings_make(const struct engine_options *options, const struct engine_pres
                   const struct msg_open *open, struct model_settings *settings, char *why,
                   size_t why_bytes);
 
-/* Whether models may be made with this optimizer here: OPTD_HYPER and a sentence for
- * one that optim/ has and the engine does not serve yet. */
-int settings_served(const struct optim *optim, char *why, size_t why_bytes);
+/* Whether they are collected in a step, where a rule answers each worker by itself: OPTD_HYPER
+ * and a sentence. */
+int settings_answers(const struct model_settings *settings, char *why, size_t why_bytes);
 
 /* What a model of this mode does about gradients that are not finite if nobody says. */
 enum msg_nonfinite settings_nonfinite_of(enum msg_mode mode);
@@ -38,6 +38,28 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
  * what to do.  Without groups it can. */
 int settings_fit(const struct model_settings *settings, char *why, size_t why_bytes);
 
+/* Whether it agrees with the model as it was made, as one of its changes has made it, or
+ * as one that is being agreed on would (NULL: none is). */
+int settings_compare_changed(const struct msg_open *open, const struct model *model,
+                             const struct change *pending, char *why, size_t why_bytes);
+
+/* The settings of an update of a block at this version: as they were made, with the changes
+ * over them, and with one more as if it was made (or NULL). */
+void settings_at(const struct model_settings *made, const struct changes *changes, const struct change *also,
+                 uint64_t version, struct model_settings *out);
+
+/* Whether a model could have come to these changes, one by one: OPTD_HYPER and a sentence. */
+int settings_check_changes(const struct model_settings *made, const struct changes *changes, char *why,
+                           size_t why_bytes);
+
+/* What SET asks for, but for its version.  OPTD_HYPER and a sentence in why: the nearest
+ * name or pattern, a range, a group that is frozen. */
+int settings_read_change(const struct model_settings *has, const struct msg_set *set, struct change *change,
+                         char *why, size_t why_bytes);
+/* Whether the model can go on with it from change->from on, later changes over it:
+ * OPTD_HYPER, or OPTD_TOO_LARGE where OPENED could not tell them. */
+int settings_check_change(const struct model_settings *made, const struct changes *changes,
+                          const struct change *change, char *why, size_t why_bytes);
 /* All settings of a model's arithmetic in words, for people: groups_text and clipping. */
 void settings_describe(const struct model_settings *settings, char *text, size_t bytes);
 

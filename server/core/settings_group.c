@@ -28,9 +28,7 @@ static int read_over(const struct msg_group *given, struct group *group, char *w
 		                            why_bytes);
 	if (rc == OPTD_OK && given->lr_factor != 0)
 		rc = group_scale(group, given->lr_factor, why, why_bytes);
-	if (rc == OPTD_OK)
-		rc = optim_check(&group->optim, why, why_bytes);
-	return rc == OPTD_OK ? settings_served(&group->optim, why, why_bytes) : rc;
+	return rc == OPTD_OK ? optim_check(&group->optim, why, why_bytes) : rc;
 }
 
 static int read_group(const struct msg_group *given, const struct optim *own, struct group *group, char *why,

@@ -8,6 +8,11 @@
 
 #include "server/base/mem.h"
 
+static bool has_own(const struct model_settings *settings)
+{
+	return groups_answering(&settings->groups, &settings->optim) != NULL;
+}
+
 struct shard *shard_new(struct model **model, enum optim_isa isa)
 {
 	struct shard *shard = calloc(1, sizeof(*shard));
@@ -23,6 +28,7 @@ struct shard *shard_new(struct model **model, enum optim_isa isa)
 	}
 	shard->model = *model;
 	shard->ranks = shard->model->settings.workers;
+	shard->has_own = has_own(&shard->model->settings);
 	*model = NULL;
 	return shard;
 }
@@ -67,15 +73,17 @@ static struct layout_run run_of(const struct layout *layout, struct model_place 
 	                    place.lanes);
 }
 
-uint64_t shard_rank_bytes(const struct layout *layout, struct model_place place,
-                          struct shard_window window)
+uint64_t shard_rank_bytes(const struct model_settings *settings, const struct layout *layout,
+                          struct model_place place, struct shard_window window)
 {
 	struct layout_run run = run_of(layout, place);
+	uint64_t windows = has_own(settings) ? 3 : 2;
 	/* Which of its steps each block has, and a wait for each: no message is about less. */
 	uint64_t each = sizeof(uint64_t) + sizeof(struct wait) + sizeof(struct msg_part) + MALLOC_BYTES + 1;
 
-	/* Twice: what was pushed waits for others, and answers wait to be sent. */
-	return 2 * smaller(layout_run_elements(layout, run), window.bytes) + sizeof(struct holder) +
+	/* Twice: what was pushed waits for others, and answers wait to be sent; those of its own
+	 * before that for room. */
+	return windows * smaller(layout_run_elements(layout, run), window.bytes) + sizeof(struct holder) +
 	       sizeof(uint64_t *) + run.count * each + layout_run_segments(layout, run) / 8 +
 	       gate_rank_bytes(layout, run);
 }
@@ -95,7 +103,7 @@ uint64_t shard_bytes(const struct model_settings *settings, const struct layout 
 {
 	return shard_own_bytes(settings, layout, place) +
 	       smaller(layout_run_elements(layout, run_of(layout, place)), window.message_bytes) +
-	       settings->workers * shard_rank_bytes(layout, place, window);
+	       settings->workers * shard_rank_bytes(settings, layout, place, window);
 }
 
 static uint64_t masked_elements(const struct shard *shard, const struct msg_part *part)

@@ -59,6 +59,8 @@ struct shard {
 	uint32_t ranks; /* counted in bytes: in async they come as they like */
 	struct grant grant;
 	struct wait_list waits;
+	bool has_own;       /* some of its rules answer each worker by itself: server/core/own.h */
+	uint64_t own_bytes; /* of such answers, in waits */
 	struct heap *watched; /* [blocks] the waits that look at each: server/core/watch.h */
 	uint64_t bytes; /* by the formula */
 	struct shard_counts counts;
@@ -69,6 +71,10 @@ struct shard {
 	bool cut_last;        /* the daemon is stopping: what is saved stays as it is */
 	uint8_t *cut_saved;   /* [blocks] while cutting */
 	uint8_t *cut_free;    /* [blocks] those whose commits go on */
+	/* a change of settings that is being agreed on */
+	bool setting;
+	struct change set; /* no block goes past set.from */
+	uint64_t set_passed;
 };
 
 /* Takes *model.  NULL without memory: *model is still the caller's. */
@@ -86,9 +92,10 @@ uint64_t shard_own_bytes(const struct model_settings *settings, const struct lay
 /* Bytes it will take with the ranks that they name. */
 uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place, struct shard_window window);
-/* What one more rank takes: its window for pushes, as much for answers, its tables. */
-uint64_t shard_rank_bytes(const struct layout *layout, struct model_place place,
-                          struct shard_window window);
+/* What one more rank takes: its window for pushes, as much for answers, and again for those
+ * that are its own; its tables. */
+uint64_t shard_rank_bytes(const struct model_settings *settings, const struct layout *layout,
+                          struct model_place place, struct shard_window window);
 
 /* Bytes of pushes that may wait for this shard. */
 uint64_t shard_allows(const struct shard *shard, struct shard_window window);

@@ -240,10 +240,12 @@ static bool layout_agrees(struct call *call, const struct model *model)
 	return false;
 }
 
-static bool settings_agree(struct call *call, const struct model *model)
+static bool settings_agree(struct call *call, const struct shard *shard)
 {
+	const struct model *model = shard->model;
 	char why[LIMIT_TEXT_BYTES];
-	int rc = settings_compare(&call->request->open, &model->settings, why, sizeof(why));
+	int rc = settings_compare_changed(&call->request->open, model, shard->setting ? &shard->set : NULL, why,
+	                                  sizeof(why));
 	if (rc < 0)
 		call_refuse(call, rc, "model '%s': %s", model->name, why);
 	return rc == OPTD_OK;
@@ -282,7 +284,7 @@ static bool rank_counts(struct call *call, struct shard *shard, uint32_t rank)
 	struct engine *engine = call->engine;
 	const struct model *model = shard->model;
 	uint64_t left = engine_left(engine);
-	uint64_t need = shard_rank_bytes(model->layout, model->place, engine_window(engine));
+	uint64_t need = shard_rank_bytes(&model->settings, model->layout, model->place, engine_window(engine));
 	bool came_back = rank < model->seats && model->seen[rank] != NULL;
 	uint32_t ever = 0;
 	char later[ENGINE_SHORT_BYTES];
@@ -368,13 +370,13 @@ static void grant_init(struct call *call, struct shard *shard, struct msg_opened
 
 /* A model's groups, copied: the model may be dropped before they are sent.  False without
  * memory. */
-static bool tell_groups(struct call *call, const struct model *model, struct msg_rule *rule)
+static bool tell_groups(struct call *call, const struct model_settings *settings, struct msg_rule *rule)
 {
-	uint32_t count = model->settings.groups.count;
+	uint32_t count = settings->groups.count;
 	struct settings_told told;
 	bool kept = true;
 
-	settings_tell_groups(&model->settings, &told);
+	settings_tell_groups(settings, &told);
 	for (uint32_t i = 0; i < count; i++) {
 		struct msg_group *g = &told.groups[i];
 		g->tensors.bytes = (const char *)outbox_bytes(call->out, g->tensors.bytes, g->tensors.size);
@@ -393,9 +395,12 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	const struct model *model = shard->model;
 	struct outbox_entry *entry = call_reply(call, OPTD_OK);
 	struct msg_opened *o = &entry->head.opened;
+	struct model_settings settings;
 	char optimizer[LIMIT_NAME_BYTES];
 
-	settings_describe(&model->settings, optimizer, sizeof(optimizer));
+	model_versions(model, &entry->head.version, &entry->head.version_max);
+	settings_at(&model->settings, &model->changes, NULL, entry->head.version, &settings);
+	settings_describe(&settings, optimizer, sizeof(optimizer));
 	o->model = shard->handle;
 	o->layout = model->layout_id;
 	o->run_id = model->run_id;
@@ -416,10 +421,9 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 		o->incarnation = shard->holders[call->request->rank].incarnation;
 	}
 	grant_init(call, shard, o);
-	model_versions(model, &entry->head.version, &entry->head.version_max);
 	o->optimizer = outbox_printf(call->out, "%s", optimizer);
-	settings_tell(&model->settings, &entry->head.rule);
-	if (!tell_groups(call, model, &entry->head.rule))
+	settings_tell(&settings, &entry->head.rule);
+	if (!tell_groups(call, &settings, &entry->head.rule))
 		entry->head.status = OPTD_NO_MEMORY;
 	if (earlier)
 		entry->head.text = run_exists_text(call, model);
@@ -503,7 +507,7 @@ void verb_open(struct call *call)
 			return;
 		created = true;
 	} else if (!run_agrees(call, shard) || !place_agrees(call, shard->model) ||
-	           !layout_agrees(call, shard->model) || !settings_agree(call, shard->model)) {
+	           !layout_agrees(call, shard->model) || !settings_agree(call, shard)) {
 		return;
 	}
 	/* Before the rank is claimed: who opens does not keep a run going that had ended. */

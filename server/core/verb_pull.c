@@ -1,6 +1,7 @@
 /* PULL, and what is remembered of requests that wait. */
 #include <assert.h>
 
+#include "server/core/own.h"
 #include "server/core/verbs.h"
 #include "server/core/watch.h"
 
@@ -31,6 +32,7 @@ void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait)
 	engine->sessions[wait->peer].waits--;
 	if (wait->verb == MSG_PULL)
 		engine->pull_bytes -= wait->bytes;
+	own_drop(shard, wait);
 	gate_forget(shard->gate, wait);
 	watch_leave(shard, wait);
 	ready_remove(engine, wait);
@@ -75,6 +77,17 @@ static bool room_to_wait(struct call *call)
 	return false;
 }
 
+bool call_answer_fits(struct call *call, uint64_t elements)
+{
+	uint64_t bytes = elements * sizeof(float);
+
+	if (bytes <= call->engine->options.message_bytes)
+		return true;
+	call_refuse(call, OPTD_TOO_LARGE, "the blocks asked for take %llu bytes, a message has %u",
+	            (unsigned long long)bytes, call->engine->options.message_bytes);
+	return false;
+}
+
 /* One that cannot be given is no wait for it. */
 static bool has_source(struct call *call)
 {
@@ -93,14 +106,8 @@ void verb_pull(struct call *call)
 	struct shard *shard = call->shard;
 	uint64_t elements = call_elements(call);
 
-	if (elements == 0 || !has_source(call))
+	if (elements == 0 || !has_source(call) || !call_answer_fits(call, elements))
 		return;
-	if (elements * sizeof(float) > call->engine->options.message_bytes) {
-		call_refuse(call, OPTD_TOO_LARGE, "the blocks asked for take %llu bytes, a message has %u",
-		            (unsigned long long)(elements * sizeof(float)),
-		            call->engine->options.message_bytes);
-		return;
-	}
 	struct wait *wait = call_wait(call);
 	if (wait == NULL)
 		return;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/core/own.h"
 #include "server/core/verbs.h"
 #include "server/core/watch.h"
 
@@ -36,69 +37,13 @@ bool call_payload_fits(struct call *call)
 	uint64_t elements = call_elements(call);
 	if (elements == 0)
 		return false;
-	if (elements * sizeof(float) == call->request->payload_bytes)
+	uint64_t bytes = elements * dtype_bytes(call->request->dtype);
+	if (bytes == call->request->payload_bytes)
 		return true;
 	call_refuse(call, OPTD_INVALID, "model '%s': the blocks named take %llu bytes, %llu came",
-	            call->shard->model->name, (unsigned long long)(elements * sizeof(float)),
+	            call->shard->model->name, (unsigned long long)bytes,
 	            (unsigned long long)call->request->payload_bytes);
 	return false;
-}
-
-/* ---- commits ------------------------------------------------------------ */
-
-void shard_number(struct engine *engine, struct shard *shard, struct commit *commit)
-{
-	shard->counts.commits++;
-	commit->number = ++engine->commits;
-	if (engine->options.on_commit != NULL)
-		engine->options.on_commit(engine->options.user, shard->model, commit);
-}
-
-void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit)
-{
-	shard_number(engine, shard, commit);
-	model_apply(shard->model, engine->options.isa, commit);
-}
-
-void shard_advance(struct engine *engine, struct shard *shard, uint32_t block)
-{
-	struct wait *wait;
-
-	while ((wait = watch_take(shard, block)) != NULL) {
-		/* A pull that came before the first weights were taken back: see shard_begin. */
-		if (wait->verb == MSG_PULL && !shard->ready)
-			continue;
-		if (watch_next(shard, wait))
-			continue;
-		/* Its bytes are no news any more. */
-		gate_forget(shard->gate, wait);
-		ready_add(engine, wait);
-	}
-}
-
-bool shard_cut_holds(const struct shard *shard, uint32_t block)
-{
-	return shard->cutting && !shard->cut_free[block - shard->model->owned.first] &&
-	       (shard->model->settings.mode == MSG_ASYNC ||
-	        model_version(shard->model, block) >= shard->cut_version);
-}
-
-void shard_run(struct engine *engine, struct shard *shard, uint32_t block)
-{
-	struct commit commit;
-
-	if (model_is_whole(shard->model, block)) {
-		gate_due(shard->gate, block);
-		return;
-	}
-	for (;;) {
-		gate_hold(shard->gate, block, shard_cut_holds(shard, block));
-		if (!gate_next(shard->gate, block, &commit))
-			return;
-		shard_commit(engine, shard, &commit);
-		gate_committed(shard->gate, block);
-		shard_advance(engine, shard, block);
-	}
 }
 
 /* ---- INIT --------------------------------------------------------------- */
@@ -270,12 +215,27 @@ static uint64_t block_elements(const struct shard *shard, const struct msg_part 
 	return shard_part_elements(shard, part, why, sizeof(why));
 }
 
+static uint64_t pushed_elements(const struct call *call)
+{
+	return call->request->payload_bytes / dtype_bytes(call->request->dtype);
+}
+
+/* Element `index` of a push. */
+static double value_at(const struct call *call, uint64_t index)
+{
+	const struct msg *request = call->request;
+	struct optim_gradient one = {dtype_at(request->payload, request->dtype, index), 1.0f, request->dtype};
+	float value;
+
+	optim_scale(call->engine->options.isa, &value, one, 1);
+	return (double)value;
+}
+
 bool call_finite(struct call *call)
 {
 	const struct msg *request = call->request;
-	const float *values = request->payload;
-	uint64_t elements = request->payload_bytes / sizeof(float);
-	uint64_t bad = optim_finite(call->engine->options.isa, values, elements);
+	uint64_t elements = pushed_elements(call);
+	uint64_t bad = optim_finite(call->engine->options.isa, request->payload, request->dtype, elements);
 	uint64_t before = 0;
 
 	if (bad == elements)
@@ -289,7 +249,7 @@ bool call_finite(struct call *call)
 				            "model '%s', block %u: element %llu of the push is %g; nothing of "
 				            "it was applied",
 				            call->shard->model->name, block, (unsigned long long)(bad - before),
-				            (double)values[bad]);
+				            value_at(call, bad));
 				return false;
 			}
 			before += n;
@@ -300,7 +260,7 @@ bool call_finite(struct call *call)
 
 /* What a message says about one of its blocks, as the gate takes it. */
 static struct gate_push push_of(const struct call *call, const struct msg_part *part, uint32_t block,
-                                const float *values)
+                                const void *values)
 {
 	const struct msg *request = call->request;
 	return (struct gate_push){.block = block,
@@ -312,6 +272,7 @@ static struct gate_push push_of(const struct call *call, const struct msg_part *
 	                          .poisoned = request->verdict == MSG_POISONED,
 	                          .poison_tensor_plus_one = request->poison_tensor_plus_one,
 	                          .values = values,
+	                          .type = request->dtype,
 	                          .mask = part->mask,
 	                          .mask_bytes = part->mask_bytes};
 }
@@ -373,6 +334,10 @@ static int push_block(struct call *call, const struct gate_push *push, char *why
 	switch (gate_standing(gate, push->block, push->rank, push->step)) {
 	case GATE_DONE:
 		call->shard->counts.duplicates++;
+		/* What it is answered comes from its values; they count no more. */
+		if (push->wait->own != NULL)
+			verdict_zero(call, push);
+		own_repeat(call->engine, call->shard, push);
 		return OPTD_OK;
 	case GATE_HAS:
 		call->shard->counts.duplicates++;
@@ -383,7 +348,9 @@ static int push_block(struct call *call, const struct gate_push *push, char *why
 	case GATE_AHEAD:
 		assert(false); /* block_allows has looked */
 	}
-	push->wait->zeroed += verdict_zero(call, push);
+	uint64_t zeroed = verdict_zero(call, push);
+	push->wait->zeroed += zeroed;
+	call->shard->counts.zeroed += zeroed;
 	return gate_admit(gate, push, why, why_bytes);
 }
 
@@ -391,7 +358,7 @@ static int push_blocks(struct call *call, struct wait *wait, struct parcel *parc
                        size_t why_bytes)
 {
 	const struct msg *request = call->request;
-	const float *values = request->verb == MSG_CLOSE_STEP ? NULL : request->payload;
+	const void *values = request->verb == MSG_CLOSE_STEP ? NULL : request->payload;
 
 	for (uint32_t i = 0; i < request->part_count; i++) {
 		const struct msg_part *part = &request->parts[i];
@@ -403,7 +370,8 @@ static int push_blocks(struct call *call, struct wait *wait, struct parcel *parc
 			if (rc < 0)
 				return rc;
 			if (values != NULL)
-				values += block_elements(call->shard, part, part->first + j);
+				values = dtype_at(values, request->dtype,
+				                  block_elements(call->shard, part, part->first + j));
 		}
 	}
 	return OPTD_OK;
@@ -415,12 +383,13 @@ static int push_message(struct call *call, struct wait *wait, char *why, size_t 
 
 	if (call->request->verb == MSG_CLOSE_STEP || call->request->verdict == MSG_POISONED)
 		return push_blocks(call, wait, NULL, why, why_bytes);
-	struct parcel *parcel = gate_unpack(gate, call->payload);
+	int rc = own_begin(call->engine, call->shard, wait);
+	struct parcel *parcel = rc < 0 ? NULL : gate_unpack(gate, call->payload);
 	if (parcel == NULL) {
 		snprintf(why, why_bytes, "no memory to take in a push");
 		return OPTD_NO_MEMORY;
 	}
-	int rc = push_blocks(call, wait, parcel, why, why_bytes);
+	rc = push_blocks(call, wait, parcel, why, why_bytes);
 	gate_unpacked(gate, parcel);
 	return rc;
 }
@@ -461,6 +430,8 @@ static bool push_allowed(struct call *call)
 	} else if (!call_payload_fits(call) || !verdict_holds(call) || !window_allows(call)) {
 		return false;
 	}
+	if (call->request->verb == MSG_PUSH_PULL && !call_answer_fits(call, pushed_elements(call)))
+		return false;
 	return blocks_allow(call);
 }
 
@@ -536,11 +507,15 @@ void verb_push(struct call *call)
 		return;
 	replace_kept(call);
 	replace_older(call);
+	uint64_t bytes = pushed_elements(call) * sizeof(float);
+	/* Those that it replaces have let go of theirs. */
+	if (!own_allows(call, bytes))
+		return;
 	struct wait *wait = call_wait(call);
 	if (wait == NULL)
 		return;
 	if (wait->verb == MSG_PUSH_PULL)
-		wait->payload_bytes = call->request->payload_bytes;
+		wait->payload_bytes = bytes;
 	shard->counts.pushes++;
 	int rc = push_message(call, wait, why, sizeof(why));
 	if (rc < 0) {

@@ -87,6 +87,8 @@ struct wait *call_wait(struct call *call);
 /* Applies what the gate can commit of a block; those who waited for it are ready.  What is
  * part of a whole tensor is left to engine_work. */
 void shard_run(struct engine *engine, struct shard *shard, uint32_t block);
+/* The same of all blocks: what was held back has come already, and no message asks again. */
+void shard_run_all(struct engine *engine, struct shard *shard);
 /* The first weights are complete: looks anew at what pulls miss. */
 void shard_begin(struct engine *engine, struct shard *shard);
 /* Others are to give the first weights anew: who has not been answered waits for these. */
@@ -97,8 +99,8 @@ void shard_commit(struct engine *engine, struct shard *shard, struct commit *com
 void shard_number(struct engine *engine, struct shard *shard, struct commit *commit);
 /* Those who waited for this version of the block go on to their next, or are ready. */
 void shard_advance(struct engine *engine, struct shard *shard, uint32_t block);
-/* Whether a checkpoint holds the block's next commit back. */
-bool shard_cut_holds(const struct shard *shard, uint32_t block);
+/* Whether a checkpoint, or a change of settings, holds the block's next commit back. */
+bool shard_holds(const struct shard *shard, uint32_t block);
 /* Whether one of its blocks is being updated: its weights are in between. */
 bool wait_is_busy(const struct wait *wait);
 
@@ -106,6 +108,8 @@ bool wait_is_busy(const struct wait *wait);
 uint64_t call_elements(struct call *call);
 /* Likewise, and that the payload holds just these elements. */
 bool call_payload_fits(struct call *call);
+/* Whether a message takes the weights of so many elements; refuses where it does not. */
+bool call_answer_fits(struct call *call, uint64_t elements);
 /* Whether there is neither NaN nor Inf in it; or a refusal that says where. */
 bool call_finite(struct call *call);
 

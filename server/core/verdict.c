@@ -54,20 +54,20 @@ static uint64_t elements_of(const struct call *call, const struct gate_push *pus
 uint64_t verdict_zero(const struct call *call, const struct gate_push *push)
 {
 	enum optim_isa isa = call->engine->options.isa;
+	uint32_t size = dtype_bytes(push->type);
 	/* The payload is this message's alone, until it is folded. */
-	float *values = (float *)(uintptr_t)push->values;
+	char *values = (char *)(uintptr_t)push->values;
 	uint64_t zeroed = 0;
 
 	if (policy_of(call) != MSG_ZERO || values == NULL)
 		return 0;
 	for (uint64_t left = elements_of(call, push);; zeroed++) {
-		uint64_t bad = optim_finite(isa, values, left);
+		uint64_t bad = optim_finite(isa, values, push->type, left);
 		if (bad == left)
 			return zeroed;
-		values[bad] = 0.0f;
-		values += bad + 1;
+		memset(values + bad * size, 0, size);
+		values += (bad + 1) * size;
 		left -= bad + 1;
-		call->shard->counts.zeroed++;
 	}
 }
 

@@ -54,6 +54,7 @@ struct wait *wait_new(uint32_t peer, const struct msg *request, uint64_t now_ms)
 
 void wait_free(struct wait *wait)
 {
+	buf_drop(wait->own);
 	free(wait);
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "proto/msg.h"
+#include "server/base/buf.h"
 #include "server/base/heap.h"
 
 struct shard;
@@ -39,6 +40,7 @@ struct wait {
 	uint64_t zeroed; /* elements of this push that counted as 0 */
 	uint64_t since_ms, told_ms;
 	uint64_t payload_bytes; /* of weights in the answer */
+	struct buf *own; /* what is answered in place of weights, or NULL: server/core/own.h */
 	uint32_t bytes; /* that this takes */
 	uint32_t part_count;
 	struct msg_part parts[]; /* masks behind them in the same allocation */

@@ -12,7 +12,7 @@
 static void refresh_holds(struct shard *shard, struct layout_run run)
 {
 	for (uint32_t i = 0; i < run.count; i++)
-		gate_hold(shard->gate, run.first + i, shard_cut_holds(shard, run.first + i));
+		gate_hold(shard->gate, run.first + i, shard_holds(shard, run.first + i));
 }
 
 /* The next of those that are complete and not held. */

@@ -45,6 +45,7 @@
 #include "proto/layout.h"
 #include "proto/msg.h"
 #include "server/core/average.h"
+#include "server/core/change.h"
 #include "server/core/group.h"
 #include "server/core/history.h"
 #include "server/core/scaler.h"
@@ -58,6 +59,7 @@ struct checkpoint {
 	struct optim optim;   /* of tensors that no group has */
 	struct groups groups; /* each has a tensor of the layout */
 	struct average average;
+	struct changes changes;
 	enum msg_mode mode;
 	enum msg_reduce reduce;
 	uint32_t workers;

@@ -12,6 +12,7 @@
 
 #include "proto/status.h"
 #include "server/core/clipping.h"
+#include "server/core/settings.h"
 #include "server/disk/file.h"
 #include "server/disk/manifest_finite.h"
 
@@ -114,6 +115,16 @@ static void put_groups(struct manifest *manifest, const struct groups *groups)
 	}
 }
 
+static void put_changes(struct manifest *manifest, const struct checkpoint *about)
+{
+	if (about->changes.count > 0)
+		put(manifest, "changes", "%" PRIu32, about->changes.count);
+	for (uint32_t i = 0; i < about->changes.count; i++) {
+		manifest_change_write(about, &about->changes.list[i], manifest->values[manifest->count]);
+		put_text(manifest, make_key(manifest, "change.%u", i), manifest->values[manifest->count]);
+	}
+}
+
 static void put_clip(struct manifest *manifest, const struct msg_clip *clip)
 {
 	if (clip->norm > 0)
@@ -160,7 +171,7 @@ static uint32_t count_whole(const struct layout *layout)
 static const char *format_of(const struct checkpoint *about)
 {
 	if (manifest_has_finite(about) || clipping_on(&about->clip) || average_is_kept(&about->average) ||
-	    layout_has_whole(about->layout))
+	    about->changes.count > 0 || layout_has_whole(about->layout))
 		return MANIFEST_FORMAT_KEYS;
 	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
 }
@@ -178,6 +189,7 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put_groups(manifest, &about->groups);
 	manifest_put_finite(about, manifest);
 	put_average(manifest, &about->average);
+	put_changes(manifest, about);
 	put_text(manifest, "mode", modes[about->mode]);
 	put_text(manifest, "reduce", reduces[about->reduce]);
 	put(manifest, "workers", "%" PRIu32, about->workers);
@@ -406,6 +418,29 @@ static void get_groups(struct reader *reader, const struct optim *own, struct gr
 		get_group(reader, i, own, &groups->list[i]);
 }
 
+/* Rising, and each such that the model could have come to it. */
+static void get_changes(struct reader *reader, struct checkpoint *about)
+{
+	const struct model_settings made = { .optim = about->optim, .groups = about->groups };
+	struct changes *changes = &about->changes;
+	char key[24], why[LIMIT_TEXT_BYTES];
+
+	if (reader->rc < 0 || !has(reader, "changes"))
+		return;
+	changes->count = get_u32(reader, "changes", 1, LIMIT_CHANGES);
+	for (uint32_t i = 0; i < changes->count && reader->rc == OPTD_OK; i++) {
+		struct change *change = &changes->list[i];
+		snprintf(key, sizeof key, "change.%u", i);
+		const char *text = get(reader, key);
+		if (reader->rc == OPTD_OK && manifest_change_read(about, text, change, why, sizeof why) < 0)
+			refuse(reader, "'%s': %.150s", key, why);
+		else if (i > 0 && change->from < changes->list[i - 1].from)
+			refuse(reader, "'%s' is from a version before that of 'change.%u'", key, i - 1);
+	}
+	if (reader->rc == OPTD_OK && settings_check_changes(&made, changes, why, sizeof why) < 0)
+		refuse(reader, "changes: %.200s", why);
+}
+
 /* Above 0, and where it is a norm's type infinity too. */
 static double get_limit(struct reader *reader, const char *key, bool infinite)
 {
@@ -523,54 +558,12 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	get_history(&reader, &about->history, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
-	if (keys)
+	if (keys) {
 		get_clip(&reader, about);
+		get_changes(&reader, about);
+	}
 	/* Knows the mode by now. */
 	return reader.rc < 0 ? reader.rc : manifest_get_finite(head, keys, about, why, why_bytes);
-}
-
-static bool has_key(const struct manifest *manifest, const char *key)
-{
-	for (uint32_t i = 0; i < manifest->count; i++) {
-		if (strcmp(manifest->texts[i].key, key) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Fit for a sentence: others' files may have any. */
-static const char *say_key(const char *key)
-{
-	const char *at = key;
-
-	while (*at > ' ' && *at < 0x7f)
-		at++;
-	return *at == '\0' ? key : "(unprintable)";
-}
-
-int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
-                        size_t why_bytes)
-{
-	const char *format = safetensors_metadata(head, "optd.checkpoint");
-	struct manifest *known;
-	uint32_t count;
-	const struct safetensors_text *texts = safetensors_texts(head, &count);
-	int rc = OPTD_OK;
-
-	if (!format || strcmp(format, MANIFEST_FORMAT_KEYS) != 0)
-		return OPTD_OK;
-	known = malloc(sizeof *known);
-	if (!known)
-		return disk_fail(OPTD_NO_MEMORY, why, why_bytes, "no memory to read the checkpoint");
-	/* What would be written of it is all that is known of it. */
-	manifest_encode(about, known);
-	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
-		if (!has_key(known, texts[i].key))
-			rc = disk_fail(OPTD_UNSUPPORTED, why, why_bytes, "metadata: this version does not know '%.100s': "
-			               "a later version of optd wrote this checkpoint", say_key(texts[i].key));
-	}
-	free(known);
-	return rc;
 }
 
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,

@@ -25,7 +25,7 @@
 /* An optimizer: 16 hyper-parameters, a schedule of four parts with name, end and ten
  * parameters, and a few words.  The model's, those of its groups, and other settings. */
 #define MANIFEST_OPTIMIZER_TEXTS 72u
-#define MANIFEST_TEXTS_MAX (40u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS))
+#define MANIFEST_TEXTS_MAX (44u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS) + LIMIT_CHANGES)
 
 /* Sixteen numbers with the digits that read back the same, or sixteen marks of a history. */
 #define MANIFEST_VALUE_BYTES 688u
@@ -49,6 +49,13 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
  * layout by now.  OPTD_UNSUPPORTED and the first that is not. */
 int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
                         size_t why_bytes);
+
+/* A change as a text, "from=120 group=0 lr=0.01 betas=0.9,0.98", and back: OPTD_CORRUPT and
+ * what makes no sense of it.  Of about, optimizer and groups are looked at. */
+void manifest_change_write(const struct checkpoint *about, const struct change *change,
+                           char text[static MANIFEST_VALUE_BYTES]);
+int manifest_change_read(const struct checkpoint *about, const char *text, struct change *change, char *why,
+                         size_t why_bytes);
 
 /* 0 when the file's layout, cut here, is the one that was saved. */
 int manifest_check_layout(const struct safetensors *head, const struct layout *layout,

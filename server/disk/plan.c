@@ -23,6 +23,8 @@
 /* What a head holds beside those of the layout's tensors: the names of model and
  * run, each byte written as six at worst, the other settings, and our tables. */
 #define HEAD_OWN_BYTES (16u * 1024u)
+/* A change, which a model that runs may yet come to: its key and text. */
+#define HEAD_CHANGE_BYTES 720u
 /* A group: its pattern, each byte as six, 16 hyper-parameters and a schedule. */
 #define HEAD_GROUP_BYTES (8u * 1024u)
 
@@ -399,7 +401,7 @@ static void count_entries(const struct plan *plan, const struct optim *optim, ui
 
 uint64_t checkpoint_head_bytes(const struct checkpoint *about)
 {
-	uint64_t last_byte, bytes = HEAD_OWN_BYTES + about->groups.count * HEAD_GROUP_BYTES;
+	uint64_t last_byte, bytes = HEAD_OWN_BYTES + LIMIT_CHANGES * HEAD_CHANGE_BYTES + about->groups.count * HEAD_GROUP_BYTES;
 	uint64_t names[LIMIT_GROUPS + 1];
 	uint32_t entries[LIMIT_GROUPS + 1];
 	struct group_finder finder;

@@ -297,6 +297,10 @@ static void admin(struct lane *lane, uint32_t peer, const struct msg *request)
 		answer_status(lane, peer, request);
 		return;
 	}
+	if (request->verb == MSG_SET) {
+		lane->options.set(lane->options.set_user, lane, request, peer);
+		return;
+	}
 	if (model.size >= sizeof(name) || (model.size == 0 && request->verb == MSG_DROP)) {
 		refuse(lane, peer, request, OPTD_INVALID, "name the model");
 		return;
@@ -400,7 +404,8 @@ static void handle(struct lane *lane, struct frames *frames)
 		answer_stranger(lane, frames, &request);
 	else if (rc < 0)
 		refuse(lane, peer, &request, rc, why);
-	else if (request.verb == MSG_STATUS || request.verb == MSG_SAVE || request.verb == MSG_DROP)
+	else if (request.verb == MSG_STATUS || request.verb == MSG_SAVE || request.verb == MSG_DROP ||
+	         request.verb == MSG_SET)
 		admin(lane, peer, &request);
 	else
 		handle_model(lane, peer, &request, payload);

@@ -39,6 +39,9 @@ struct lane_options {
 	void (*admin)(void *user, struct lane *lane, const struct msg *request, uint32_t peer,
 	              const char *name);
 	void *user;
+	/* So does SET; of the request it copies what it needs. */
+	void (*set)(void *user, struct lane *lane, const struct msg *request, uint32_t peer);
+	void *set_user;
 };
 
 /* Opens and binds the socket.  OPTD_IO when the address cannot be bound: why names

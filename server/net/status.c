@@ -6,7 +6,7 @@
 #include "server/net/lane_parts.h"
 
 /* A record holds two names and an optimizer's text, each bounded. */
-#define RECORD_BYTES 4096
+#define RECORD_BYTES (LIMIT_HEADER_BYTES + 2)
 
 static struct msg_text text_of(const char *s)
 {
@@ -33,14 +33,55 @@ static void tell_finite(const struct shard *shard, struct wire_model_status *sta
 		status->skipped.tensor = text_of(layout_tensor(model->layout, skips->tensor_plus_one - 1)->name);
 }
 
+/* Its hyper-parameters, at hypers; returns how many. */
+static uint32_t tell_change(const struct model *model, const struct change *change, struct msg_hyper *hypers,
+                            struct wire_change *out)
+{
+	const struct groups *groups = &model->settings.groups;
+	const struct optim_rule *rule = groups_optim(groups, &model->settings.optim, change->group)->rule;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < optim_hyper_count(rule); i++) {
+		const struct optim_hyper *hyper = optim_hyper(rule, i);
+		if (!(change->given >> i & 1))
+			continue;
+		hypers[count].name = text_of(hyper->name);
+		hypers[count].count = hyper->count;
+		memcpy(hypers[count++].values, change->values[i], hyper->count * sizeof(double));
+	}
+	*out = (struct wire_change){.from = change->from, .hyper_count = count, .hypers = hypers};
+	if (change->group > 0)
+		out->tensors = text_of(groups->list[change->group - 1].tensors);
+	return count;
+}
+
+/* In a frame of its own, of 60 KiB. */
+__attribute__((noinline))
+static size_t encode_changed(const struct model *model, struct wire_model_status *status, void *buffer,
+                             size_t room)
+{
+	struct msg_hyper hypers[LIMIT_CHANGES * OPTIM_HYPERS_MAX];
+	struct wire_change changes[LIMIT_CHANGES];
+	uint32_t used = 0;
+
+	for (uint32_t i = 0; i < model->changes.count; i++)
+		used += tell_change(model, &model->changes.list[i], hypers + used, &changes[i]);
+	status->changes = changes;
+	status->change_count = model->changes.count;
+	return wire_status_encode(status, buffer, room);
+}
+
 static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 {
 	const struct model *model = shard->model;
 	struct wire_model_status status;
+	struct model_settings settings;
 	char optimizer[512], waiting[256] = "", average[AVERAGE_TEXT_BYTES];
 
 	memset(&status, 0, sizeof(status));
-	settings_describe(&model->settings, optimizer, sizeof(optimizer));
+	model_versions(model, &status.version, &status.version_max);
+	settings_at(&model->settings, &model->changes, NULL, status.version, &settings);
+	settings_describe(&settings, optimizer, sizeof(optimizer));
 	average_text(&model->settings.average, average, sizeof(average));
 	if (shard->waits.count > 0)
 		shard_missing_text(shard, shard_lagging_block(shard, shard->waits.first), waiting,
@@ -55,7 +96,6 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.blocks = layout_block_count(model->layout);
 	status.first_block = model->owned.first;
 	status.block_count = model->owned.count;
-	model_versions(model, &status.version, &status.version_max);
 	status.step = status.version;
 	status.mode = model->settings.mode;
 	status.reduce = model->settings.reduce;
@@ -76,6 +116,8 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	tell_finite(shard, &status);
 	if (average_is_kept(&model->settings.average))
 		status.average = text_of(average);
+	if (model->changes.count > 0)
+		return encode_changed(model, &status, buffer, room);
 	return wire_status_encode(&status, buffer, room);
 }
 

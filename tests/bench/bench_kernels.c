@@ -36,18 +36,22 @@
 struct contest {
 	const char *label, *rule, *hyper; /* hyper: a flag or number to set, or NULL */
 	double value;
+	enum dtype type; /* of the gradient; the copy-like loop's is float32 */
 };
 
 static const struct contest contests[] = {
-	{ "sgd", "sgd", NULL, 0 },
-	{ "sgd momentum=0.9", "sgd", "momentum", 0.9 },
-	{ "momentum", "momentum", NULL, 0 },
-	{ "adagrad", "adagrad", NULL, 0 },
-	{ "rmsprop", "rmsprop", NULL, 0 },
-	{ "rmsprop centered", "rmsprop", "centered", 1 },
-	{ "adam", "adam", NULL, 0 },
-	{ "adam weight_decay", "adam", "weight_decay", 0.01 },
-	{ "adam amsgrad", "adam", "amsgrad", 1 },
+	{ "sgd", "sgd", NULL, 0, DTYPE_F32 },
+	{ "sgd bf16", "sgd", NULL, 0, DTYPE_BF16 },
+	{ "sgd momentum=0.9", "sgd", "momentum", 0.9, DTYPE_F32 },
+	{ "momentum", "momentum", NULL, 0, DTYPE_F32 },
+	{ "adagrad", "adagrad", NULL, 0, DTYPE_F32 },
+	{ "rmsprop", "rmsprop", NULL, 0, DTYPE_F32 },
+	{ "rmsprop centered", "rmsprop", "centered", 1, DTYPE_F32 },
+	{ "adam", "adam", NULL, 0, DTYPE_F32 },
+	{ "adam bf16", "adam", NULL, 0, DTYPE_BF16 },
+	{ "adam f16", "adam", NULL, 0, DTYPE_F16 },
+	{ "adam weight_decay", "adam", "weight_decay", 0.01, DTYPE_F32 },
+	{ "adam amsgrad", "adam", "amsgrad", 1, DTYPE_F32 },
 };
 #define CONTESTS (sizeof(contests) / sizeof(contests[0]))
 
@@ -62,6 +66,7 @@ struct wishes {
 struct arena {
 	float *arrays[ARRAYS_MAX]; /* rewritten: w, then slots */
 	float *g;
+	uint16_t *half; /* the same as bf16, which as f16 are numbers, too */
 	size_t n;
 };
 
@@ -97,6 +102,7 @@ static void arena_fill(struct arena *arena)
 		random = random * 1664525u + 1013904223u;
 		arena->g[i] = (float)(random >> 8) / 16777216.0f - 0.5f;
 		arena->arrays[0][i] = 1.0f - arena->g[i];
+		memcpy(&arena->half[i], (const char *)&arena->g[i] + 2, sizeof(arena->half[i]));
 	}
 }
 
@@ -155,19 +161,22 @@ struct work {
 	enum optim_isa isa;
 	const struct optim_scalars *scalars;
 	uint32_t repeat;
+	enum dtype type;
 };
 
 static void *work_do(void *argument)
 {
 	const struct work *work = argument;
+	const bool whole = work->type == DTYPE_F32;
+	const struct optim_gradient g = { whole ? (const void *)work->part.g : work->part.half, 1.0f, work->type };
 	volatile uint32_t zero = 0;
 
 	for (uint32_t i = 0; i < work->repeat; i++) {
 		if (work->loop != NULL)
 			work->loop(&work->part, zero);
 		else
-			optim_step(work->optim, work->isa, work->scalars, work->part.arrays[0],
-			           work->part.arrays + 1, work->part.g, work->part.n);
+			optim_step_from(work->optim, work->isa, work->scalars, work->part.arrays[0],
+			                work->part.arrays + 1, g, work->part.n);
 	}
 	return NULL;
 }
@@ -177,6 +186,7 @@ static struct arena arena_part(const struct arena *arena, uint32_t index, uint32
 	struct arena part = { .n = arena->n / count };
 
 	part.g = arena->g + index * part.n;
+	part.half = arena->half + index * part.n;
 	for (uint32_t i = 0; i < ARRAYS_MAX; i++)
 		part.arrays[i] = arena->arrays[i] + index * part.n;
 	return part;
@@ -230,12 +240,12 @@ static struct optim contest_optim(const struct contest *contest)
 	return optim;
 }
 
-static double time_rule(const struct arena *arena, const struct optim *optim,
+static double time_rule(const struct arena *arena, const struct optim *optim, enum dtype type,
                         const struct wishes *wishes, uint32_t repeat)
 {
 	struct optim_scalars scalars;
 	struct optim_carry carry;
-	struct work work = { .optim = optim, .isa = wishes->isa, .scalars = &scalars, .repeat = repeat };
+	struct work work = { .optim = optim, .isa = wishes->isa, .scalars = &scalars, .repeat = repeat, .type = type };
 
 	optim_carry_initial(optim, &carry);
 	optim_scalars(optim, 1000, &carry, &scalars);
@@ -262,13 +272,13 @@ static double measure(const struct arena *arena, const struct contest *contest,
 	struct optim optim = contest_optim(contest);
 	uint32_t arrays = 1 + optim_slot_count(&optim), rounds = wishes->rounds;
 	double rule[ROUNDS_MAX] = { 0 }, copy[ROUNDS_MAX] = { 0 }, ratio[ROUNDS_MAX] = { 0 };
-	double bytes = 4.0 * (1 + 2 * arrays), middle, rule_ns, copy_ns;
+	double bytes = dtype_bytes(contest->type) + 8.0 * arrays, copied = 4.0 + 8.0 * arrays, middle, rule_ns, copy_ns;
 
-	time_rule(arena, &optim, wishes, 1);
+	time_rule(arena, &optim, contest->type, wishes, 1);
 	time_copy(arena, arrays, wishes->threads, 1);
 	for (uint32_t i = 0; i < rounds; i++) {
 		copy[i] = time_copy(arena, arrays, wishes->threads, repeat);
-		rule[i] = time_rule(arena, &optim, wishes, repeat);
+		rule[i] = time_rule(arena, &optim, contest->type, wishes, repeat);
 		ratio[i] = copy[i] / rule[i];
 	}
 	middle = median(ratio, rounds);
@@ -279,7 +289,7 @@ static double measure(const struct arena *arena, const struct contest *contest,
 		       copy_ns, middle);
 	else
 		printf("%-20s %8.3f %8.1f %12.3f %8.1f %8.2f   %.2f to %.2f\n", contest->label, rule_ns,
-		       bytes / rule_ns, copy_ns, bytes / copy_ns, middle, ratio[0], ratio[rounds - 1]);
+		       bytes / rule_ns, copy_ns, copied / copy_ns, middle, ratio[0], ratio[rounds - 1]);
 	return middle;
 }
 
@@ -292,6 +302,7 @@ static void arena_open(struct arena *arena, size_t n)
 {
 	arena->n = n;
 	arena->g = map_floats(n);
+	arena->half = (uint16_t *)(void *)map_floats(n / 2);
 	for (uint32_t i = 0; i < ARRAYS_MAX; i++)
 		arena->arrays[i] = map_floats(n);
 	arena_fill(arena);
@@ -304,7 +315,7 @@ static double measure_rest(const struct arena *arena, const struct wishes *wishe
 
 	for (uint32_t i = 0; i < optim_rule_count(); i++) {
 		const char *name = optim_rule_name(optim_rule(i));
-		struct contest contest = { name, name, NULL, 0 };
+		struct contest contest = { name, name, NULL, 0, DTYPE_F32 };
 		bool there = optim_rule_class(optim_rule(i)) != OPTIM_ELEMENTWISE;
 		double ratio;
 

@@ -83,7 +83,8 @@ for threads in 1 2; do
 			times = paired[name]
 			printf "  (%.2f in pairs, %s)", times, range[name]
 		}
-		if ($6 < 0.9)
+		# The loop beside a shorter gradient reads a float32 one: it is no limit there.
+		if ($6 < 0.9 && name !~ /f16$/)
 			why = why "  below 0.9 of the copy-like loop"
 		if (known && times < 1)
 			why = why "  slower than torch.optim"

@@ -150,13 +150,13 @@ static void check_order_and_bounds(const struct world *w, const struct route *ro
 
 /* ---- claims ------------------------------------------------------------ */
 
-static void deliver(const struct world *w, const struct route *route, const float *const *items,
+static void deliver(const struct world *w, const struct route *route, const void *const *items,
                     uint8_t *seen, float *vector)
 {
 	for (uint32_t i = 0; i < route->message_count; i++) {
 		const struct route_message *m = &route->messages[i];
 		float *payload = malloc(m->bytes + 1);
-		route_gather(route, m, items, payload);
+		route_gather(route, m, items, DTYPE_F32, payload);
 		receive(w, route, m, payload, seen, vector);
 		free(payload);
 	}
@@ -173,7 +173,7 @@ static void whole_model(struct rng *rng)
 		from[i] = (float)(i % 1000003);
 	struct route *route = cut(&w, true, true);
 	check_order_and_bounds(&w, route);
-	const float *items[1] = {from};
+	const void *items[1] = {from};
 	deliver(&w, route, items, seen, to);
 	assert_memory_equal(from, to, n * 4);
 	free(from);
@@ -226,7 +226,7 @@ static void some_tensors(struct rng *rng, bool push)
 	uint64_t n = layout_elements(w.layout);
 	float *from = malloc(n * 4), *to = calloc(n, 4);
 	uint8_t *seen = calloc(n, 1);
-	const float *items[512] = {0};
+	const void *items[512] = {0};
 	for (uint64_t i = 0; i < n; i++)
 		from[i] = (float)(i % 1000003);
 	for (uint32_t i = 0; i < w.tensor_count; i++)
@@ -271,9 +271,9 @@ static void test_scatter_is_the_inverse_of_gather(void **state)
 	struct route *route = cut(&w, true, false);
 	float *payload = malloc(route->largest);
 	for (uint32_t i = 0; i < route->message_count; i++) {
-		const float *source[1] = {from};
+		const void *source[1] = {from};
 		float *target[1] = {to};
-		route_gather(route, &route->messages[i], source, payload);
+		route_gather(route, &route->messages[i], source, DTYPE_F32, payload);
 		route_scatter(route, &route->messages[i], payload, target);
 	}
 	assert_memory_equal(from, to, n * 4);

@@ -76,11 +76,58 @@ static void test_sum_has_the_same_bits_in_every_order_of_arrival(void **state)
 			admit(&fixture, orders[i][j], 0, values[orders[i][j]]);
 		}
 		assert_true(gate_next(fixture.gate, 0, &commit));
-		assert_memory_equal(&commit.values[0], &expected, sizeof(float));
-		assert_true(commit.values[1] == 6.0f);
+		const float *sums = commit.values;
+		assert_memory_equal(&sums[0], &expected, sizeof(float));
+		assert_true(sums[1] == 6.0f);
 		assert_int_equal(commit.contributor_count, 3);
 		fixture_deinit(&fixture);
 	}
+}
+
+/* 1e8 as bf16 is 99614720; as f16, 3 is 0x4200 and 2 is 0x4000. */
+static void test_each_rank_of_a_step_may_have_its_own_type(void **state)
+{
+	(void)state;
+	static const uint16_t wide[8] = {0x4cbe, 0x3f80, 0x3f80, 0x3f80, 0x3f80, 0x3f80, 0x3f80, 0x3f80};
+	static const uint16_t small[8] = {0x4200, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000};
+	struct gate_push pushes[3] = {
+	        {.rank = 0, .incarnation = 1, .values = wide, .type = DTYPE_BF16},
+	        {.rank = 1, .incarnation = 1, .values = small, .type = DTYPE_F16},
+	        {.rank = 2, .incarnation = 1, .values = MINUS, .type = DTYPE_F32},
+	};
+	float expected = (99614720.0f + 3.0f) - 1e8f;
+	char why[256];
+
+	for (int first = 0; first < 3; first++) {
+		struct fixture fixture;
+		struct commit commit;
+		fixture_init(&fixture, MSG_SYNC, 3);
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(gate_admit(fixture.gate, &pushes[(first + i) % 3], why, sizeof(why)), OPTD_OK);
+		assert_true(gate_next(fixture.gate, 0, &commit));
+		assert_int_equal(commit.type, DTYPE_F32);
+		const float *sums = commit.values;
+		assert_memory_equal(&sums[0], &expected, sizeof(float));
+		assert_true(sums[7] == 6.0f);
+		fixture_deinit(&fixture);
+	}
+}
+
+static void test_where_direct_a_commit_has_the_type_that_arrived(void **state)
+{
+	(void)state;
+	static const uint16_t half[8] = {0x4200, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000};
+	struct gate_push push = {.rank = 0, .incarnation = 1, .values = half, .type = DTYPE_F16};
+	struct fixture fixture;
+	struct commit commit;
+	char why[256];
+
+	fixture_init(&fixture, MSG_SYNC, 1);
+	assert_int_equal(gate_admit(fixture.gate, &push, why, sizeof(why)), OPTD_OK);
+	assert_true(gate_next(fixture.gate, 0, &commit));
+	assert_ptr_equal(commit.values, half);
+	assert_int_equal(commit.type, DTYPE_F16);
+	fixture_deinit(&fixture);
 }
 
 static void test_standing_follows_a_rank_through_a_step(void **state)
@@ -237,6 +284,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_sum_has_the_same_bits_in_every_order_of_arrival),
+	        cmocka_unit_test(test_each_rank_of_a_step_may_have_its_own_type),
+	        cmocka_unit_test(test_where_direct_a_commit_has_the_type_that_arrived),
 	        cmocka_unit_test(test_standing_follows_a_rank_through_a_step),
 	        cmocka_unit_test(test_missing_names_ranks_that_have_not_come),
 	        cmocka_unit_test(test_async_misses_nobody),

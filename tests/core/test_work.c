@@ -63,7 +63,7 @@ static void update(const char *rule, uint64_t t, float *w, float *slot, const fl
 	optim_scalars(&optim, t, &carry, &scalars);
 	float *scratch = malloc((tensor_scratch(&optim, &shape) + 1) * sizeof(float));
 	struct tensor_update u = {.optim = &optim, .isa = optim_isa_best(), .scalars = &scalars, .shape = shape, .w = w,
-	                          .slots = &slot, .g = {g, 1.0f}, .scratch = scratch};
+	                          .slots = &slot, .g = {g, 1.0f, DTYPE_F32}, .scratch = scratch};
 	tensor_begin(&u);
 	while (!tensor_run(&u, UINT64_MAX))
 		continue;
@@ -143,7 +143,7 @@ static void test_parts_that_nobody_has_given_count_as_zero(void **state)
 		for (uint64_t i = 0; i < 2 * (uint64_t)LIMIT_BLOCK_ELEMENTS; i++)
 			half[i] = t == 2 && i < LIMIT_BLOCK_ELEMENTS ? 0 : 0.5f * g[i];
 		struct tensor_update u = {.optim = &optim, .scalars = &scalars, .w = w, .slots = slots,
-		                          .shape = tensor_shape_of((uint64_t[]){SIDE, SIDE}, 2), .g = {half, 1.0f}};
+		                          .shape = tensor_shape_of((uint64_t[]){SIDE, SIDE}, 2), .g = {half, 1.0f, DTYPE_F32}};
 		tensor_begin(&u);
 		while (!tensor_run(&u, 1))
 			continue;
@@ -381,6 +381,40 @@ static void test_a_model_is_dropped_in_the_middle_of_an_update(void **state)
 	free(g);
 }
 
+static void test_a_change_of_settings_is_of_updates_after_the_one_under_way(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 10);
+	struct msg_set set = {.model = {"m", 1}, .hyper_count = 1};
+	char why[LIMIT_TEXT_BYTES];
+
+	(void)state;
+	set.hypers[0] = (struct msg_hyper){.name = {"lr", 2}, .values = {0.5}, .count = 1};
+	begin(&world, "muon", 1);
+	struct core_client a = core_join(&world, 0, 0);
+	struct shard *shard = core_shard(&world);
+	world.work_stays = true;
+	/* The matrix alone: no block has come further yet. */
+	core_push(&a, MSG_PUSH, 0, 1, 3, g);
+	assert_int_equal(engine_work(world.engine, 1000), ENGINE_WORKED);
+	set.has_from = true;
+	assert_int_equal(engine_set_begin(shard, &set, why, sizeof(why)), OPTD_INVALID);
+	set.has_from = false;
+	assert_int_equal(engine_set_begin(shard, &set, why, sizeof(why)), OPTD_OK);
+	assert_int_equal(shard->set.from, 1);
+	assert_int_equal(engine_set_agree(world.engine, shard, 1, 0, why, sizeof(why)), OPTD_OK);
+	finish(&world, 100000000);
+	/* The next one waits until the change is made. */
+	core_push(&a, MSG_PUSH, 1, 1, 3, g);
+	assert_int_equal(engine_work(world.engine, 1000), ENGINE_IDLE);
+	engine_set_make(world.engine, shard);
+	assert_int_equal(engine_work(world.engine, 1000), ENGINE_WORKED);
+	assert_true(shard->model->update.optim.values[0][0] == 0.5);
+	finish(&world, 100000000);
+	core_world_end(&world);
+	free(g);
+}
+
 /* ---- async -------------------------------------------------------------- */
 
 static void test_in_async_pushes_of_a_tensor_are_applied_one_after_the_other(void **state)
@@ -454,6 +488,7 @@ int main(void)
 	        cmocka_unit_test(test_first_weights_are_not_given_anew_to_what_is_being_updated),
 	        cmocka_unit_test(test_a_checkpoint_saves_no_block_in_the_middle_of_an_update),
 	        cmocka_unit_test(test_a_model_is_dropped_in_the_middle_of_an_update),
+	        cmocka_unit_test(test_a_change_of_settings_is_of_updates_after_the_one_under_way),
 	        cmocka_unit_test(test_in_async_pushes_of_a_tensor_are_applied_one_after_the_other),
 	        cmocka_unit_test(test_a_shape_that_the_rule_does_not_take_is_refused),
 	        cmocka_unit_test(test_a_tensor_beyond_a_block_is_refused_in_async),

@@ -60,8 +60,9 @@ result() { # status, name
 
 echo "1..5"
 
-completes "optctl s" "status save" && completes "optctl status --j" "--json" &&
+completes "optctl s" "status save set" && completes "optctl status --j" "--json" &&
 	completes "optctl rules adam" "adam adamw" && completes "optctl save " "" &&
+	completes "optctl set --f" "--from" && completes "optctl set --group a fashion" "" &&
 	completes "optctl export --a" "--average"
 result $? "test_commands_options_and_rules_are_completed"
 

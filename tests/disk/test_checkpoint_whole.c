@@ -91,7 +91,7 @@ static void fill_slot(struct model *model, uint32_t slot, uint64_t *seed)
 	uint64_t begin = 0;
 
 	for (uint32_t i = 0; i < model->segment_count; i++) {
-		uint64_t count = whole_slot(model_optim(model, i), model->layout, model->first_segment + i, slot);
+		uint64_t count = whole_slot(model_optim_made(model, i), model->layout, model->first_segment + i, slot);
 		float *at = model->slots[slot] + (model->slot_begins[slot] ? model->slot_begins[slot][i] : begin);
 		for (uint64_t j = 0; j < count; j++)
 			at[j] = (float)(sample_random(seed) % 100000);

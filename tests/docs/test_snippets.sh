@@ -64,7 +64,7 @@ fragments() {
 
 try_fragments() { # page
 	{
-		printf '#include <optd.h>\n#include <poll.h>\n'
+		printf '#include <optd.h>\n#include <poll.h>\n#include <string.h>\n'
 		printf 'extern optd_client *client;\nextern optd_model *model;\nextern optd_layout *layout;\n'
 		printf 'extern float g[10], w[10];\nextern optd_ticket ticket;\nextern int rc;\n'
 		fragments "$1"

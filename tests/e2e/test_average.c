@@ -191,8 +191,10 @@ static void follow(struct fixture *fixture, const struct optim *averaging, uint6
 	float *sum = floats();
 
 	rule(&sgd, "sgd", "lr", RATE);
-	optim_scale(OPTIM_ISA_BASE, sum, fixture->gradients[0], 0.5f, trainer_elements());
-	optim_fold(OPTIM_ISA_BASE, sum, fixture->gradients[1], 0.5f, trainer_elements());
+	optim_scale(OPTIM_ISA_BASE, sum, (struct optim_gradient){ fixture->gradients[0], 0.5f, DTYPE_F32 },
+	            trainer_elements());
+	optim_fold(OPTIM_ISA_BASE, sum, (struct optim_gradient){ fixture->gradients[1], 0.5f, DTYPE_F32 },
+	           trainer_elements());
 	update(&sgd, fixture->step, fixture->wants, sum);
 	if (t > 0)
 		update(averaging, t, fixture->wants_average, fixture->wants);

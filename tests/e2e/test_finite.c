@@ -160,7 +160,7 @@ static void gradient_of(const struct task *task, float *gradient, const float *w
 static void train(const struct task *task, float *weights)
 {
 	uint64_t elements = trainer_elements(), updates = 0;
-	float *arrays[3], share = (float)(1.0 / WORKERS);
+	float *arrays[3];
 	const double lr = 0.05, momentum = 0.9;
 	struct optim_carry carry = { { 0 } };
 	struct optim_scalars scalars;
@@ -177,11 +177,12 @@ static void train(const struct task *task, float *weights)
 		if (is_bad(task, at) && task->plan.nonfinite == OPTD_SKIP_STEP)
 			continue;
 		for (int32_t rank = 0; rank < WORKERS; rank++) {
+			const struct optim_gradient mine = { arrays[0], (float)(1.0 / WORKERS), DTYPE_F32 };
 			gradient_of(task, arrays[0], weights, at, rank);
 			if (rank == 0)
-				optim_scale(OPTIM_ISA_BASE, arrays[1], arrays[0], share, elements);
+				optim_scale(OPTIM_ISA_BASE, arrays[1], mine, elements);
 			else
-				optim_fold(OPTIM_ISA_BASE, arrays[1], arrays[0], share, elements);
+				optim_fold(OPTIM_ISA_BASE, arrays[1], mine, elements);
 		}
 		optim_scalars(&optim, ++updates, &carry, &scalars);
 		optim_step(&optim, OPTIM_ISA_BASE, &scalars, weights, &arrays[2], arrays[1], elements);

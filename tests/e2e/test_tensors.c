@@ -158,7 +158,7 @@ static void train_tensor(struct tensor_state *tensor, uint64_t step, float *weig
 	}
 	struct tensor_update update = { .optim = &tensor->optim, .isa = optim_isa_best(), .scalars = &scalars,
 		                        .shape = tensor->shape, .w = weights, .slots = tensor->slots,
-		                        .g = { gradient, 1.0f }, .scratch = tensor->scratch };
+		                        .g = { gradient, 1.0f, DTYPE_F32 }, .scratch = tensor->scratch };
 	tensor_begin(&update);
 	while (!tensor_run(&update, UINT64_MAX))
 		continue;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "optim/tensor.h"
+#include "tests/support/half.h"
 
 static const struct tensor {
 	const char *name;
@@ -127,7 +128,8 @@ int trainer_open(struct trainer *trainer, const char *endpoints, const struct pl
 	*trainer = (struct trainer){ .plan = *plan, .rank = rank };
 	trainer->weights = calloc(elements, sizeof(float));
 	trainer->gradient = calloc(elements, sizeof(float));
-	assert_true(trainer->weights != NULL && trainer->gradient != NULL);
+	trainer->half = calloc(elements, sizeof(uint16_t));
+	assert_true(trainer->weights != NULL && trainer->gradient != NULL && trainer->half != NULL);
 	trainer_first_weights(trainer->weights);
 	int rc = optd_connect(endpoints, &options, &trainer->client);
 	if (rc < 0)
@@ -154,6 +156,7 @@ void trainer_close(struct trainer *trainer)
 	optd_close(&trainer->client);
 	free(trainer->weights);
 	free(trainer->gradient);
+	free(trainer->half);
 	memset(trainer, 0, sizeof(*trainer));
 }
 
@@ -162,10 +165,27 @@ const char *trainer_error(const struct trainer *trainer)
 	return optd_error(trainer->client);
 }
 
+static optd_half half_of(const struct plan *plan, uint32_t rank)
+{
+	return plan->halves != NULL ? plan->halves[rank] : (optd_half)0;
+}
+
+static int push_pull(struct trainer *trainer)
+{
+	optd_half half = half_of(&trainer->plan, (uint32_t)trainer->rank);
+	uint64_t elements = trainer_elements();
+
+	if (half == (optd_half)0)
+		return optd_push_pull(trainer->model, trainer->gradient, trainer->weights);
+	for (uint64_t i = 0; i < elements; i++)
+		trainer->half[i] = half_narrow((enum dtype)half, trainer->gradient[i]);
+	return optd_push_pull_half(trainer->model, half, trainer->half, trainer->weights);
+}
+
 int trainer_step(struct trainer *trainer)
 {
 	trainer_gradient(trainer->gradient, trainer->weights, trainer->step, trainer->rank);
-	int rc = optd_push_pull(trainer->model, trainer->gradient, trainer->weights);
+	int rc = push_pull(trainer);
 	trainer->step += rc >= OPTD_OK; /* a skipped one is over, too */
 	return rc;
 }
@@ -195,7 +215,17 @@ static void set_hypers(struct optim *optim, const struct plan *plan)
 		                           sizeof(why)), 0);
 }
 
-/* One step of all ranks: the mean in rank order, then the rule. */
+static void change_hypers(struct optim *optim, const struct plan *plan, uint64_t step)
+{
+	char why[256];
+
+	for (uint32_t i = 0; i < plan->change_count; i++) {
+		if (plan->changes[i].from == step)
+			assert_int_equal(optim_set(optim, plan->changes[i].name, &plan->changes[i].value, 1, why,
+			                           sizeof(why)), 0);
+	}
+}
+
 static void set_schedule(struct schedule *schedule)
 {
 	char why[256];
@@ -228,7 +258,7 @@ static void step_tensors(const struct optim *optim, const struct optim_scalars *
 		assert_non_null(scratch);
 		struct tensor_update update = { .optim = optim, .isa = optim_isa_best(), .scalars = scalars,
 			                        .shape = shape, .w = weights + at, .slots = own,
-			                        .g = { gradient + at, 1.0f }, .scratch = scratch };
+			                        .g = { gradient + at, 1.0f, DTYPE_F32 }, .scratch = scratch };
 		tensor_begin(&update);
 		while (!tensor_run(&update, UINT64_MAX))
 			continue;
@@ -237,20 +267,24 @@ static void step_tensors(const struct optim *optim, const struct optim_scalars *
 	}
 }
 
+/* One step of all ranks: the mean in rank order, then the rule. */
 static void reference_step(const struct optim *optim, const struct plan *plan, uint64_t step,
                            struct optim_carry *carry, float *weights, float *const *slots, float *sum,
                            float *gradient)
 {
 	uint64_t elements = trainer_elements();
-	float share = (float)(1.0 / plan->workers);
+	const struct optim_gradient mine = { gradient, (float)(1.0 / plan->workers), DTYPE_F32 };
 	struct optim_scalars scalars;
 
 	for (uint32_t rank = 0; rank < plan->workers; rank++) {
 		trainer_gradient(gradient, weights, step, (int32_t)rank);
+		enum dtype type = (enum dtype)half_of(plan, rank);
+		for (uint64_t i = 0; type != DTYPE_F32 && i < elements; i++)
+			gradient[i] = half_value(type, half_narrow(type, gradient[i]));
 		if (rank == 0)
-			optim_scale(OPTIM_ISA_BASE, sum, gradient, share, elements);
+			optim_scale(OPTIM_ISA_BASE, sum, mine, elements);
 		else
-			optim_fold(OPTIM_ISA_BASE, sum, gradient, share, elements);
+			optim_fold(OPTIM_ISA_BASE, sum, mine, elements);
 	}
 	trainer_clip(sum, plan);
 	optim_scalars(optim, step + 1, carry, &scalars);
@@ -278,8 +312,10 @@ void trainer_assert_exact(const float *weights, const struct plan *plan, uint64_
 			arrays[i][j] = optim_slot_initial(&optim, i - 3);
 	}
 	trainer_first_weights(arrays[0]);
-	for (uint64_t step = 0; step < steps; step++)
+	for (uint64_t step = 0; step < steps; step++) {
+		change_hypers(&optim, plan, step);
 		reference_step(&optim, plan, step, &carry, arrays[0], arrays + 3, arrays[1], arrays[2]);
+	}
 	uint64_t differing = 0, first = 0;
 	for (uint64_t i = elements; i-- > 0;) {
 		if (memcmp(&weights[i], &arrays[0][i], sizeof(float)) != 0) {

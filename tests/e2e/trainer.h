@@ -24,7 +24,16 @@ struct plan {
 	optd_nonfinite nonfinite; /* 0: the daemon's choice */
 	const optd_scaler *loss_scale; /* NULL: the daemon's choice */
 	bool cosine;              /* with the schedule of trainer_schedule */
+	const optd_half *halves;  /* by rank: what it pushes is of this type, if that is not 0;
+	                             NULL: all push float32 */
 	double clip_norm, clip_norm_type, clip_tensor_norm; /* as optd_open_options has them */
+	/* What the reference sets from a step on; the test has the model do it. */
+	uint32_t change_count;
+	struct plan_change {
+		uint64_t from;
+		const char *name;
+		double value;
+	} changes[4];
 };
 
 struct trainer {
@@ -33,6 +42,7 @@ struct trainer {
 	optd_client *client;
 	optd_model *model;
 	float *weights, *gradient;
+	uint16_t *half; /* the gradient, where it is pushed as such */
 	uint64_t step; /* that is due */
 };
 

@@ -41,6 +41,8 @@ static void check_promises(const struct msg *msg)
 	must(msg->verb > 0 && msg->verb < MSG_VERB_COUNT);
 	must(msg->rank >= MSG_NO_RANK && msg->rank < (int32_t)LIMIT_WORKERS);
 	must(msg->part_count <= LIMIT_PARTS);
+	must(msg->dtype == DTYPE_F32 ||
+	     (dtype_bytes(msg->dtype) > 0 && !msg->reply && (msg->verb == MSG_PUSH || msg->verb == MSG_PUSH_PULL)));
 	must(msg->verdict <= MSG_POISONED && msg->poison_tensor_plus_one <= LIMIT_TENSORS);
 	must(msg->skipped_rank_plus_one <= MSG_SKIPPED_SUM && msg->skipped_tensor_plus_one <= LIMIT_TENSORS);
 	must(msg->loss_scale == 0 || (msg->loss_scale > 0 && msg->loss_scale <= LIMIT_LOSS_SCALE_MAX));

@@ -16,12 +16,14 @@ flags="-std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -fno-common -w"
 caught=0
 missed=0
 
+f16c=-mf16c # as in the Makefile
+case $CC in *clang*) f16c= ;; esac
 isas=base
 case $($CC -dumpmachine) in x86_64*) isas="base avx2 avx512" ;; esac
 isa_flags() {
 	case $1 in
-	avx2) echo "-mavx2 -mfma" ;;
-	avx512) echo "-mavx512f -mavx512vl -mavx512dq -mavx512bw -mavx2 -mfma" ;;
+	avx2) echo "-mavx2 -mfma $f16c" ;;
+	avx512) echo "-mavx512f -mavx512vl -mavx512dq -mavx512bw -mavx2 -mfma $f16c" ;;
 	esac
 }
 

@@ -149,12 +149,12 @@ static void test_a_rule_sees_the_gradient_times_its_factor_and_then_clipped(void
 		taken++;
 		for (size_t i = 0; i < 3000; i++)
 			prepared[i] = factor * g[i];
-		two_steps(&plain, (struct optim_gradient){g, factor}, a);
-		two_steps(&plain, (struct optim_gradient){prepared, 1.0f}, b);
+		two_steps(&plain, (struct optim_gradient){g, factor, DTYPE_F32}, a);
+		two_steps(&plain, (struct optim_gradient){prepared, 1.0f, DTYPE_F32}, b);
 		assert_memory_equal(a, b, sizeof(a));
 		clip_value(OPTIM_ISA_BASE, prepared, prepared, 0.25f, 3000);
-		two_steps(&optim, (struct optim_gradient){g, factor}, a);
-		two_steps(&plain, (struct optim_gradient){prepared, 1.0f}, b);
+		two_steps(&optim, (struct optim_gradient){g, factor, DTYPE_F32}, a);
+		two_steps(&plain, (struct optim_gradient){prepared, 1.0f, DTYPE_F32}, b);
 		assert_memory_equal(a, b, sizeof(a));
 	}
 	assert_true(taken >= 40);

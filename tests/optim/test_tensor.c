@@ -55,7 +55,7 @@ static void update_by(const struct optim *optim, enum optim_isa isa, const struc
 	struct optim_scalars scalars;
 	struct optim_carry carry;
 	struct tensor_update u = { .optim = optim, .isa = isa, .scalars = &scalars, .shape = *shape,
-		                   .w = data->w, .slots = slots, .g = { data->g, factor } };
+		                   .w = data->w, .slots = slots, .g = { data->g, factor, DTYPE_F32 } };
 
 	for (size_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = data->slots[i];

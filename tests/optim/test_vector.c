@@ -37,6 +37,11 @@ static void fill_finite(float *x, size_t n, uint64_t *random)
 		x[i] = (float)next_random(random) * 1e-9f - 1.0f;
 }
 
+static struct optim_gradient of(const float *x, float factor)
+{
+	return (struct optim_gradient){ x, factor, DTYPE_F32 };
+}
+
 static bool same(float a, float b)
 {
 	return memcmp(&a, &b, sizeof(a)) == 0 || (isnan(a) && isnan(b));
@@ -53,7 +58,7 @@ static void test_scale_by_one_copies_bits(void **state)
 		if (!optim_isa_usable((enum optim_isa)isa))
 			continue;
 		memset(out, 0, sizeof(out));
-		optim_scale((enum optim_isa)isa, out, x, 1.0f, ROOM);
+		optim_scale((enum optim_isa)isa, out, of(x, 1.0f), ROOM);
 		assert_memory_equal(out, x, sizeof(x));
 	}
 }
@@ -68,7 +73,7 @@ static void test_scale_multiplies_each_element(void **state)
 	for (int isa = 0; isa < OPTIM_ISA_COUNT; isa++) {
 		if (!optim_isa_usable((enum optim_isa)isa))
 			continue;
-		optim_scale((enum optim_isa)isa, out + 1, x, 1.0f / 3, 997);
+		optim_scale((enum optim_isa)isa, out + 1, of(x, 1.0f / 3), 997);
 		for (size_t i = 0; i < 997; i++)
 			assert_true(same(out[1 + i], 1.0f / 3 * x[i]));
 		assert_true(out[0] == 0 && out[998] == 0);
@@ -87,7 +92,7 @@ static void test_scale_in_place_is_allowed(void **state)
 		fill_finite(x, ROOM, &random);
 		for (size_t i = 0; i < ROOM; i++)
 			want[i] = 0.7f * x[i];
-		optim_scale((enum optim_isa)isa, x, x, 0.7f, ROOM);
+		optim_scale((enum optim_isa)isa, x, of(x, 0.7f), ROOM);
 		assert_memory_equal(x, want, sizeof(x));
 	}
 }
@@ -105,7 +110,7 @@ static void test_fold_rounds_the_product_and_then_the_sum(void **state)
 		if (!optim_isa_usable((enum optim_isa)isa))
 			continue;
 		memcpy(out + 1, start, sizeof(start));
-		optim_fold((enum optim_isa)isa, out + 1, x, 1.0f / 3, ROOM);
+		optim_fold((enum optim_isa)isa, out + 1, of(x, 1.0f / 3), ROOM);
 		for (size_t i = 0; i < ROOM; i++) {
 			volatile float product = 1.0f / 3 * x[i];
 
@@ -136,8 +141,8 @@ static void test_finite_finds_the_first_bad_element(void **state)
 
 			x[second] = bad[round / 4 % 4];
 			x[first] = bad[round % 4];
-			assert_int_equal(optim_finite((enum optim_isa)isa, x, n), first);
-			assert_int_equal(optim_finite((enum optim_isa)isa, x, first), first);
+			assert_int_equal(optim_finite((enum optim_isa)isa, x, DTYPE_F32, n), first);
+			assert_int_equal(optim_finite((enum optim_isa)isa, x, DTYPE_F32, first), first);
 			x[second] = b;
 			x[first] = a;
 		}
@@ -158,8 +163,8 @@ static void test_finite_takes_every_finite_number(void **state)
 		if (!optim_isa_usable((enum optim_isa)isa))
 			continue;
 		for (size_t n = 0; n <= 70; n++)
-			assert_int_equal(optim_finite((enum optim_isa)isa, x + 1, n), n);
-		assert_int_equal(optim_finite((enum optim_isa)isa, x, ROOM), ROOM);
+			assert_int_equal(optim_finite((enum optim_isa)isa, x + 1, DTYPE_F32, n), n);
+		assert_int_equal(optim_finite((enum optim_isa)isa, x, DTYPE_F32, ROOM), ROOM);
 	}
 }
 

@@ -92,7 +92,7 @@ static int run(const struct clip_case *clip, enum optim_isa isa, char *why, size
 		int rc = out != NULL ? 0 : -1;
 
 		if (clip->p > 0)
-			optim_scale(isa, out, clip->in[i], factor, clip->sizes[i]);
+			optim_scale(isa, out, (struct optim_gradient){clip->in[i], factor, DTYPE_F32}, clip->sizes[i]);
 		else
 			clip_value(isa, out, clip->in[i], (float)clip->limit, clip->sizes[i]);
 		for (size_t j = 0; j < clip->sizes[i] && rc == 0; j++)

@@ -329,7 +329,7 @@ static void update_tensor(struct replay *replay, const struct optim_scalars *sca
 		                        .shape = replay->shape,
 		                        .w = replay->w,
 		                        .slots = replay->slots,
-		                        .g = { g, 1.0f },
+		                        .g = { g, 1.0f, DTYPE_F32 },
 		                        .scratch = replay->scratch };
 
 	tensor_begin(&update);
@@ -358,7 +358,8 @@ static void update(struct replay *replay, uint32_t step)
 			slots[i] = replay->slots[i] + begin;
 		if (optim_replies(&replay->optim))
 			optim_reply(&replay->optim, replay->isa, &scalars, replay->w + begin,
-			            g + begin, replay->reply + begin, count);
+			            (struct optim_gradient){ g + begin, 1.0f, DTYPE_F32 },
+			            replay->reply + begin, count);
 		optim_step(&replay->optim, replay->isa, &scalars, replay->w + begin, slots,
 		           g + begin, count);
 	}

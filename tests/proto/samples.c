@@ -17,8 +17,9 @@ const char *sample_name(enum sample which)
 {
 	static const char *const names[SAMPLE_COUNT] = {
 	        "hello", "welcome", "open", "opened", "open_refused", "init", "init_done", "push",
-	        "push_folded", "push_ok", "pull", "pull_ok", "push_pull", "push_pull_ok", "waiting",
+	        "push_bf16", "push_folded", "push_ok", "pull", "pull_ok", "push_pull", "push_pull_f16", "push_pull_ok", "waiting",
 	        "close_step", "status", "status_ok", "save", "save_ok", "drop", "goodbye",
+	        "set", "set_ok",
 	};
 
 	return names[which];
@@ -243,7 +244,9 @@ static struct msg make_step(enum sample which)
 
 	switch (which) {
 	case SAMPLE_PUSH:
+	case SAMPLE_PUSH_BF16:
 		msg = common(MSG_PUSH, false, OPTD_OK);
+		msg.dtype = which == SAMPLE_PUSH ? DTYPE_F32 : DTYPE_BF16;
 		msg.weight = 128;
 		msg.base_version = 9379;
 		msg.loss_scale = 0.75;
@@ -264,9 +267,11 @@ static struct msg make_step(enum sample which)
 		msg.next_loss_scale = 32768;
 		return msg;
 	case SAMPLE_PUSH_PULL:
+	case SAMPLE_PUSH_PULL_F16:
 	case SAMPLE_PUSH_PULL_OK:
 		msg = common(MSG_PUSH_PULL, which == SAMPLE_PUSH_PULL_OK, OPTD_OK);
 		msg.version_max = msg.version = which == SAMPLE_PUSH_PULL_OK ? 9381 : 0;
+		msg.dtype = which == SAMPLE_PUSH_PULL_F16 ? DTYPE_F16 : DTYPE_F32;
 		add_blocks(&msg, 0, 1);
 		add_payload(&msg, elements, sizeof(elements));
 		return msg;
@@ -326,6 +331,26 @@ static struct msg make_admin(enum sample which)
 	}
 }
 
+static struct msg make_set(enum sample which)
+{
+	struct msg msg = common(MSG_SET, which == SAMPLE_SET_OK, OPTD_OK);
+
+	if (which == SAMPLE_SET_OK) {
+		msg.version = 9381;
+		msg.version_max = 9382;
+		return msg;
+	}
+	msg.set = (struct msg_set){.model = text("fashion"),
+	                           .tensors = text("*.bias"),
+	                           .id = UINT64_C(0xfedcba9876543211),
+	                           .act = MSG_SET_PROMISE,
+	                           .has_from = true,
+	                           .from = 9400,
+	                           .hyper_count = 2,
+	                           .hypers = {{text("lr"), {0.01}, 1}, {text("betas"), {0.9, 0.99}, 2}}};
+	return msg;
+}
+
 struct msg sample_make(enum sample which)
 {
 	if (which <= SAMPLE_OPEN_REFUSED)
@@ -336,5 +361,5 @@ struct msg sample_make(enum sample which)
 		return make_pull(which);
 	if (which <= SAMPLE_CLOSE_STEP)
 		return make_step(which);
-	return make_admin(which);
+	return which >= SAMPLE_SET ? make_set(which) : make_admin(which);
 }

@@ -109,11 +109,16 @@ static struct msg_part masked(uint32_t first, uint32_t count, const uint8_t *mas
 /* ---- the header ---- */
 
 REFUSES(no_verb, PUSH, msg.verb = (enum msg_verb)0, MALFORMED, "no verb")
-REFUSES(a_later_verb, GOODBYE, msg.verb = (enum msg_verb)12, UNSUPPORTED, "verb 12")
+REFUSES(a_later_verb, GOODBYE, msg.verb = (enum msg_verb)13, UNSUPPORTED, "verb 13")
 REFUSES_RAW(a_negative_verb, GOODBYE, raw_number(&raw, FIELD_VERB, UINT64_MAX), UNSUPPORTED, "verb")
 REFUSES(a_later_kind, PULL, msg.kind = (enum msg_kind)1, UNSUPPORTED, "kind 1")
 REFUSES(a_later_place, PULL, msg.place = (enum msg_place)1, UNSUPPORTED, "place 1")
-REFUSES(a_later_dtype, PUSH, msg.dtype = (enum dtype)1, UNSUPPORTED, "dtype 1")
+REFUSES(a_later_dtype, PUSH, msg.dtype = (enum dtype)3, UNSUPPORTED, "dtype 3")
+REFUSES_RAW(a_negative_dtype, PUSH, raw_number(&raw, FIELD_DTYPE, UINT64_MAX), UNSUPPORTED, "dtype")
+REFUSES(a_pull_of_halves, PULL, msg.dtype = DTYPE_BF16, UNSUPPORTED, "PULL request with dtype 1")
+REFUSES(weights_in_halves, PUSH_PULL_OK, msg.dtype = DTYPE_F16, UNSUPPORTED, "PUSH_PULL reply with dtype 2")
+REFUSES(first_weights_in_halves, INIT, msg.dtype = DTYPE_BF16, UNSUPPORTED, "INIT request with dtype 1")
+REFUSES(a_close_step_in_halves, CLOSE_STEP, msg.dtype = DTYPE_F16, UNSUPPORTED, "only gradients")
 REFUSES(a_rank_beyond_the_limit, PUSH, msg.rank = LIMIT_WORKERS, MALFORMED, "rank")
 REFUSES_RAW(the_highest_number_as_rank, PUSH, raw_number(&raw, FIELD_RANK_PLUS_ONE, UINT32_MAX),
             MALFORMED, "rank")
@@ -174,6 +179,13 @@ REFUSES(a_payload_longer_than_parts, PUSH_PULL,
         (msg.payload = zeros, msg.payload_bytes = LIMIT_BLOCK_BYTES + 4),
         MALFORMED, "131073 elements")
 REFUSES(half_an_element, PUSH, msg.payload_bytes -= 2, MALFORMED, "whole number")
+REFUSES(half_an_element_of_bf16, PUSH_BF16, msg.payload_bytes -= 1, MALFORMED, "elements of 2 bytes")
+REFUSES(half_an_element_of_f16, PUSH_PULL_F16, msg.payload_bytes = 3, MALFORMED, "elements of 2 bytes")
+REFUSES(more_halves_than_parts_have, PUSH_PULL_F16,
+        (msg.payload = zeros, msg.payload_bytes = LIMIT_BLOCK_ELEMENTS * 2 + 2), MALFORMED, "131073 elements")
+REFUSES(fewer_halves_than_parts_have, PUSH_BF16, msg.payload_bytes = 2 * 5, MALFORMED, "5 elements")
+REFUSES(halves_at_an_odd_address, PUSH_BF16,
+        (msg.payload = (const uint8_t *)msg.payload + 1, msg.payload_bytes -= 2), INTERNAL, "misaligned")
 REFUSES(a_push_without_payload, PUSH, (msg.payload = NULL, msg.payload_bytes = 0), MALFORMED,
         "0 elements")
 REFUSES(init_with_parts_but_no_payload, INIT, (msg.payload = NULL, msg.payload_bytes = 0),
@@ -339,6 +351,16 @@ int main(void)
 	        cmocka_unit_test(test_refuses_a_later_kind),
 	        cmocka_unit_test(test_refuses_a_later_place),
 	        cmocka_unit_test(test_refuses_a_later_dtype),
+	        cmocka_unit_test(test_refuses_a_negative_dtype),
+	        cmocka_unit_test(test_refuses_a_pull_of_halves),
+	        cmocka_unit_test(test_refuses_weights_in_halves),
+	        cmocka_unit_test(test_refuses_first_weights_in_halves),
+	        cmocka_unit_test(test_refuses_a_close_step_in_halves),
+	        cmocka_unit_test(test_refuses_half_an_element_of_bf16),
+	        cmocka_unit_test(test_refuses_half_an_element_of_f16),
+	        cmocka_unit_test(test_refuses_more_halves_than_parts_have),
+	        cmocka_unit_test(test_refuses_fewer_halves_than_parts_have),
+	        cmocka_unit_test(test_refuses_halves_at_an_odd_address),
 	        cmocka_unit_test(test_refuses_a_rank_beyond_the_limit),
 	        cmocka_unit_test(test_refuses_the_highest_number_as_rank),
 	        cmocka_unit_test(test_refuses_a_step_beyond_counting),

@@ -119,7 +119,6 @@ static void test_bad_groups_are_refused_with_their_line(void **state)
 		{ MODEL("[{tensors: a, weight_decy: 0}]"), "the nearest is 'weight_decay'" },
 		{ MODEL("[{tensors: a, lr: -1}]"), "lr=-1 is out of range" },
 		{ MODEL("[{tensors: a, name: adamx}]"), "no optimizer 'adamx'; the nearest is 'adam" },
-		{ MODEL("[{tensors: a, name: easgd}]"), "easgd answers each worker its own weights" },
 		{ MODEL("[{tensors: a, match: torch3}]"), "it may be torch2, torch1 or numpy" },
 		{ MODEL("[{tensors: a, name: sgd, nesterov: true}]"), "nesterov" },
 		{ MODEL("[{tensors: a, frozen: maybe}]"), "frozen is true or false" },
@@ -135,6 +134,26 @@ static void test_bad_groups_are_refused_with_their_line(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		refuses(bad[i].text, "c.yaml:3: ", bad[i].what);
+}
+
+static void test_what_answers_each_worker_by_itself_is_refused_in_a_step_of_several(void **state)
+{
+	static const char *const refused[] = {
+		"models: [{name: m, mode: sync, workers: 2, optimizer: easgd}]",
+		"models: [{name: m, optimizer: {name: adam, groups: [{tensors: a, name: easgd}]}, workers: 3, mode: sync}]",
+	};
+	static const char *const accepted[] = {
+		"models: [{name: m, mode: async, workers: 2, optimizer: easgd}]",
+		"models: [{name: m, mode: sync, workers: 1, optimizer: {name: easgd, alpha: 0.45}}]",
+		/* Workers may say async. */
+		"models: [{name: m, workers: 2, optimizer: {name: adam, groups: [{tensors: a, name: easgd}]}}]",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++)
+		refuses(refused[i], "c.yaml:1: ", "easgd answers each worker by itself: use mode async");
+	for (size_t i = 0; i < 3; i++)
+		accepts(accepted[i]);
 }
 
 static void test_a_bad_group_is_told_by_its_own_line(void **state)
@@ -170,6 +189,22 @@ static void test_memory_is_that_of_the_group_with_the_most_state(void **state)
 	fclose(out);
 	assert_non_null(strstr(text, "parameters x 12 bytes: weights and 2 state vectors (sgd and its groups: of all, the "
 	                             "most)"));
+	assert_non_null(strstr(text, "replies in flight: at most as much again"));
+	free(text);
+}
+
+static void test_memory_has_a_window_more_for_answers_of_a_workers_own(void **state)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	(void)state;
+	assert_non_null(out);
+	accepts("models:\n- name: m\n  mode: async\n  optimizer: {name: sgd, groups: [{tensors: a, name: easgd}]}\n");
+	config_print_memory(&config, out);
+	fclose(out);
+	assert_non_null(strstr(text, "replies in flight: at most twice as much"));
 	free(text);
 }
 
@@ -183,9 +218,11 @@ int main(void)
 		cmocka_unit_test(test_printed_groups_read_back_the_same),
 		cmocka_unit_test(test_all_groups_of_all_models_can_be_printed_and_read_back),
 		cmocka_unit_test(test_bad_groups_are_refused_with_their_line),
+		cmocka_unit_test(test_what_answers_each_worker_by_itself_is_refused_in_a_step_of_several),
 		cmocka_unit_test(test_a_bad_group_is_told_by_its_own_line),
 		cmocka_unit_test(test_groups_that_no_header_can_tell_are_refused),
 		cmocka_unit_test(test_memory_is_that_of_the_group_with_the_most_state),
+		cmocka_unit_test(test_memory_has_a_window_more_for_answers_of_a_workers_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,6 +76,7 @@ static void turn(struct sim *sim)
 		net_work(sim, i);
 		net_send_kept(sim, i);
 	}
+	set_turn(sim);
 	if (sim->now_ms < FAULTS_MS && rng_one_in(&sim->rng, sim->fault_every_ms))
 		net_fault(sim);
 	sim->now_ms++;

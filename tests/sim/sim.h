@@ -15,6 +15,7 @@
  *     death      a worker's process dies, and another takes its rank
  *
  * What lanes of a daemon tell each other is late and in any order, but never lost.
+ * Meanwhile the learning rate is changed.
  *
  * Training is sync, and a gradient is a function of (rank, step) and, in runs
  * without deaths, of the weights that the worker has pulled.  In some runs now and then one
@@ -39,6 +40,7 @@
 #define SIM_WORKERS 4
 #define SIM_LINKS 4096u
 #define SIM_NO_LINK UINT32_MAX
+#define SIM_SETS 4u
 
 /* ---- network ------------------------------------------------------------ */
 
@@ -107,7 +109,7 @@ struct worker {
 	struct route *some;        /* this step's */
 	const struct route *call;  /* whichever is under way */
 	uint32_t *tensors;         /* [tensor_count] chosen in this step */
-	const float **items;       /* [tensor_count] their gradients */
+	const void **items;       /* [tensor_count] their gradients */
 	float *weights, *gradient; /* [elements] */
 	double scale;  /* of its next loss, as the lead says; 0: there is none */
 	double stated; /* of the step under way */
@@ -138,6 +140,14 @@ struct sim {
 	uint32_t told_count;
 	struct worker worker[SIM_WORKERS];
 	uint64_t processes;
+	/* changes of the learning rate: the one under way, and those that were made */
+	struct sim_set {
+		uint32_t next; /* of its steps, engine by engine */
+		uint64_t from;
+		double lr;
+		bool withdrawn;
+	} set, sets[SIM_SETS];
+	uint32_t set_count;
 	/* what happened */
 	uint64_t faults, died, delivered, duplicated, timeouts, skipped, clipped, overflowed;
 	char failure[512]; /* the first thing that must not happen; empty: none */
@@ -169,6 +179,10 @@ void worker_receive(struct sim *sim, struct worker *worker, uint32_t engine, str
 void worker_lost(struct sim *sim, struct worker *worker, uint32_t engine);
 void worker_die(struct sim *sim, struct worker *worker);
 void worker_free(struct worker *worker);
+
+/* sim_set.c */
+void set_turn(struct sim *sim);
+void set_reference(const struct sim *sim, struct reference *reference);
 
 /* sim_plan.c: what a rank has in a step, and what must come out. */
 void plan_make(struct sim *sim);

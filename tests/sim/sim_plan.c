@@ -31,7 +31,7 @@ static void plan_optim(struct sim *sim, struct optim *optim)
 		if (optim_init(optim, rule, OPTIM_TORCH2, why, sizeof(why)) < 0)
 			abort();
 		/* All tensors are vectors. */
-	} while (settings_served(optim, why, sizeof(why)) < 0 || strcmp(optim_rule_name(rule), "muon") == 0);
+	} while (optim_replies(optim) || strcmp(optim_rule_name(rule), "muon") == 0);
 	optim_set(optim, "lr", half, 1, why, sizeof(why));
 	optim_set(optim, "momentum", half, 1, why, sizeof(why));
 }
@@ -181,6 +181,7 @@ static void train_reference(const struct sim *sim, struct reference *reference)
 	               sim->first_weights);
 	reference->average = sim->settings.average;
 	reference_groups(sim, reference);
+	set_reference(sim, reference);
 	if (plan_clips(sim))
 		reference_clip(reference, &sim->settings.clip, sim->layout);
 	reference_scale(reference, &sim->settings.loss_scale);
@@ -206,7 +207,7 @@ static bool same_slot(const struct model *model, uint32_t slot, const struct ref
 
 	for (uint32_t i = 0; i < model->segment_count; i++) {
 		uint32_t segment = model->first_segment + i;
-		uint64_t count = whole_slot(model_optim(model, i), model->layout, segment, slot);
+		uint64_t count = whole_slot(model_optim_made(model, i), model->layout, segment, slot);
 		uint64_t at = model->slot_begins[slot] != NULL ? model->slot_begins[slot][i] : begin;
 		same = same && (count == 0 || memcmp(model->slots[slot] + at,
 		                                     reference->slots[slot] + model->begin + begin,

@@ -397,9 +397,10 @@ static void fill_request(struct sim *sim, struct worker *worker, const struct in
 	memcpy(msg->parts, worker->call->parts + m->first_part, m->part_count * sizeof(msg->parts[0]));
 	if (m->close || request->verb == MSG_PULL)
 		return;
-	const float *whole = request->verb == MSG_INIT ? sim->first_weights : worker->gradient;
+	const void *whole = request->verb == MSG_INIT ? sim->first_weights : worker->gradient;
 	*payload = malloc(m->bytes);
-	route_gather(worker->call, m, worker->call == worker->route ? &whole : worker->items, *payload);
+	route_gather(worker->call, m, worker->call == worker->route ? &whole : worker->items, DTYPE_F32,
+	             *payload);
 	msg->payload_bytes = m->bytes;
 }
 

@@ -18,7 +18,7 @@ static void test_training_under_faults_gives_the_fault_free_bits(void **state)
 	uint64_t seed = rng_seed();
 	uint32_t runs = rng_environment("OPTD_RUNS", RUNS);
 	uint64_t faults = 0, died = 0, delivered = 0, duplicated = 0, timeouts = 0;
-	uint64_t clipped = 0, overflowed = 0, skipped = 0;
+	uint64_t clipped = 0, overflowed = 0, skipped = 0, sets = 0;
 	struct sim *sim = malloc(sizeof(*sim));
 
 	printf("# OPTD_SEED=%llu OPTD_RUNS=%u\n", (unsigned long long)seed, runs);
@@ -31,6 +31,7 @@ static void test_training_under_faults_gives_the_fault_free_bits(void **state)
 		delivered += sim->delivered;
 		duplicated += sim->duplicated;
 		timeouts += sim->timeouts;
+		sets += sim->set_count;
 		clipped += sim->clipped;
 		overflowed += sim->overflowed;
 		skipped += sim->skipped;
@@ -38,10 +39,12 @@ static void test_training_under_faults_gives_the_fault_free_bits(void **state)
 	}
 	free(sim);
 	printf("# %llu requests, %llu twice; %llu faults, %llu deaths; %llu timeouts; steps: %llu skipped, "
-	       "%llu clipped, %llu overflowed\n",
+	       "%llu clipped, %llu overflowed; %llu changes\n",
 	       (unsigned long long)delivered, (unsigned long long)duplicated,
 	       (unsigned long long)faults, (unsigned long long)died, (unsigned long long)timeouts,
-	       (unsigned long long)skipped, (unsigned long long)clipped, (unsigned long long)overflowed);
+	       (unsigned long long)skipped, (unsigned long long)clipped, (unsigned long long)overflowed,
+	       (unsigned long long)sets);
+	assert_true(runs < RUNS || sets > 0);
 }
 
 int main(void)

@@ -37,6 +37,8 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->tensor_count = tensor_count;
 	reference->begin = zeros(tensor_count + 1, sizeof(uint64_t));
 	reference->updates = zeros(tensor_count, sizeof(uint64_t));
+	reference->offers = zeros(tensor_count, sizeof(uint64_t));
+	reference->sets = zeros(tensor_count, sizeof(*reference->sets));
 	reference->carries = zeros(tensor_count, sizeof(*reference->carries));
 	reference->optims = zeros(tensor_count, sizeof(struct optim *));
 	reference->shapes = zeros(tensor_count, sizeof(*reference->shapes));
@@ -48,6 +50,7 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->elements = reference->begin[tensor_count];
 	reference->weights = zeros(reference->elements, sizeof(float));
 	reference->sum = zeros(reference->elements, sizeof(float));
+	reference->answers = zeros(reference->elements, sizeof(float));
 	memcpy(reference->weights, weights, reference->elements * sizeof(float));
 	reference->averaged = zeros(tensor_count, sizeof(uint64_t));
 	reference->averages = zeros(reference->elements, sizeof(float));
@@ -67,9 +70,14 @@ void reference_deinit(struct reference *reference)
 {
 	free(reference->begin);
 	free(reference->updates);
+	free(reference->offers);
+	for (uint32_t i = 0; i < reference->tensor_count; i++)
+		free(reference->sets[i].list);
+	free(reference->sets);
 	free(reference->carries);
 	free(reference->weights);
 	free(reference->sum);
+	free(reference->answers);
 	free(reference->averages);
 	free(reference->averaged);
 	free(reference->optims);
@@ -90,13 +98,41 @@ static void update_whole(const struct optim *optim, const struct optim_scalars *
 	                              .shape = *shape,
 	                              .w = w,
 	                              .slots = slots,
-	                              .g = {g, 1.0f},
+	                              .g = {g, 1.0f, DTYPE_F32},
 	                              .scratch = scratch};
 
 	tensor_begin(&whole);
 	while (!tensor_run(&whole, UINT64_MAX))
 		continue;
 	free(scratch);
+}
+
+/* easgd is the one that there is. */
+/* Its settings for the offer at hand; NULL: it is frozen. */
+static const struct optim *optim_now(const struct reference *reference, uint32_t tensor, struct optim *room)
+{
+	if (reference->optims[tensor] == NULL)
+		return NULL;
+	*room = *reference->optims[tensor];
+	for (uint32_t i = 0; i < reference->sets[tensor].count; i++) {
+		const struct reference_set *set = &reference->sets[tensor].list[i];
+		if (set->from <= reference->offers[tensor])
+			memcpy(room->values[set->hyper], set->values, sizeof(set->values));
+	}
+	return room;
+}
+
+void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out)
+{
+	struct optim room;
+	const struct optim *optim = optim_now(reference, tensor, &room);
+	const float *w = reference->weights + reference->begin[tensor];
+
+	assert_string_equal(optim_rule_name(optim->rule), "easgd");
+	for (uint64_t i = 0; i < reference->begin[tensor + 1] - reference->begin[tensor]; i++) {
+		float e = (float)optim->values[0][0] * (x[i] - w[i]);
+		out[i] = x[i] - e;
+	}
 }
 
 void reference_scale(struct reference *reference, const struct msg_loss_scale *scaling)
@@ -148,10 +184,25 @@ static void average(struct reference *reference, uint32_t tensor)
 	           reference->weights + begin, n);
 }
 
+void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, uint32_t hyper,
+                   const double *values)
+{
+	struct reference_sets *sets = &reference->sets[tensor];
+	uint32_t i = sets->count++;
+
+	sets->list = realloc(sets->list, sets->count * sizeof(*sets->list));
+	assert_non_null(sets->list);
+	for (; i > 0 && sets->list[i - 1].from > from; i--)
+		sets->list[i] = sets->list[i - 1];
+	sets->list[i] = (struct reference_set){.hyper = hyper, .from = from};
+	memcpy(sets->list[i].values, values, sizeof(sets->list[i].values));
+}
+
 static void update(struct reference *reference, uint32_t tensor, const float *gradient)
 {
 	uint64_t begin = reference->begin[tensor];
-	const struct optim *optim = reference->optims[tensor];
+	struct optim room;
+	const struct optim *optim = optim_now(reference, tensor, &room);
 	struct optim_scalars scalars;
 	float *slots[OPTIM_SLOTS_MAX] = {NULL};
 
@@ -159,6 +210,8 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 		return;
 	optim_scalars(optim, ++reference->updates[tensor], &reference->carries[tensor],
 	              &scalars);
+	if (optim_replies(optim))
+		reference_answer(reference, tensor, gradient, reference->answers + begin);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = reference->slots[i] + begin;
 	if (optim_rule_class(optim->rule) == OPTIM_TENSOR)
@@ -250,31 +303,37 @@ static bool clip_step(struct reference *reference)
 	return true;
 }
 
-void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
-                    bool mean)
+void reference_judge(struct reference *reference, const struct reference_part *parts, uint32_t count,
+                     bool mean)
 {
 	double total = 0;
 	bool poisoned = false;
 
-	for (uint32_t rank = 0; rank < count; rank++)
+	for (uint32_t rank = 0; rank < count; rank++) {
 		poisoned |= parts[rank].poisoned;
-	reference->skipped_sum = false;
-	if (poisoned) {
-		update_scale(reference, true);
-		return;
-	}
-	for (uint32_t rank = 0; rank < count; rank++)
 		total += parts[rank].weight > 0 ? parts[rank].weight : 1.0;
-	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++)
-		reduce_tensor(reference, tensor, parts, count, mean, total);
-	reference->skipped_sum = reference->layout != NULL && !clip_step(reference);
-	update_scale(reference, reference->skipped_sum);
-	if (reference->skipped_sum)
-		return;
-	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++) {
-		if (reference->gave[tensor])
-			update(reference, tensor, reference->sum + reference->begin[tensor]);
 	}
+	for (uint32_t tensor = 0; !poisoned && tensor < reference->tensor_count; tensor++)
+		reduce_tensor(reference, tensor, parts, count, mean, total);
+	reference->skipped_sum = !poisoned && reference->layout != NULL && !clip_step(reference);
+	reference->skipped = poisoned || reference->skipped_sum;
+	update_scale(reference, reference->skipped);
+}
+
+void reference_finish(struct reference *reference)
+{
+	for (uint32_t tensor = 0; tensor < reference->tensor_count; tensor++) {
+		if (!reference->skipped && reference->gave[tensor])
+			update(reference, tensor, reference->sum + reference->begin[tensor]);
+		reference->offers[tensor]++;
+	}
+}
+
+void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
+                    bool mean)
+{
+	reference_judge(reference, parts, count, mean);
+	reference_finish(reference);
 }
 
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor)
@@ -282,9 +341,9 @@ void reference_push(struct reference *reference, const struct reference_part *pa
 	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
 	float factor = (float)(1.0 / scale_of(part));
 
-	if (!part->has[tensor] || n == 0)
-		return;
 	for (uint64_t i = 0; i < n; i++)
 		reference->sum[i] = factor * part->gradient[begin + i];
-	update(reference, tensor, reference->sum);
+	if (part->has[tensor] && n > 0)
+		update(reference, tensor, reference->sum);
+	reference->offers[tensor]++;
 }

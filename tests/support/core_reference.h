@@ -18,24 +18,40 @@
 #include "proto/msg.h"
 #include "server/core/average.h"
 
+/* Settings of a tensor's optimizer from an offer on: by from; of the same, as they came. */
+struct reference_sets {
+	uint32_t count;
+	struct reference_set {
+		uint32_t hyper;
+		uint64_t from;
+		double values[OPTIM_VALUES_MAX];
+	} *list;
+};
+
 struct reference {
 	struct optim optim; /* of tensors that were given no other */
 	const struct optim **optims; /* [tensor_count] NULL: frozen */
 	uint32_t tensor_count;
 	uint64_t *begin;   /* [tensor_count + 1] */
 	uint64_t *updates; /* [tensor_count] */
+	uint64_t *offers;  /* [tensor_count] steps, or pushes, that had it or not */
+	struct reference_sets *sets; /* [tensor_count] */
 	struct optim_carry *carries; /* [tensor_count] */
 	struct tensor_shape *shapes; /* [tensor_count] a row each, unless given */
 	uint64_t elements;
 	float *weights;
 	/* Zeros where a tensor has none; what is shorter than the tensor is at its begin. */
 	float *slots[OPTIM_SLOTS_MAX];
-	float *sum;
 	bool *gave; /* [tensor_count] some rank has something for it in this step */
 	struct msg_clip clip;
 	const struct layout *layout; /* with clip: a norm is added up by its segments */
 	uint64_t clipped, overflowed; /* steps */
-	bool skipped_sum; /* the last was one of those that overflowed */
+	bool skipped;     /* the last step updates nothing, */
+	bool skipped_sum; /* since it was one of those that overflowed */
+	float *sum;
+	/* [elements] what the last update of a tensor answers, where its rule answers each
+	 * worker by itself. */
+	float *answers;
 	/* The loss scale, after every step; 0: there is none. */
 	float scale;
 	uint32_t tracker;
@@ -66,11 +82,23 @@ void reference_shape(struct reference *reference, uint32_t tensor, const uint64_
 void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout);
 /* Before any step: a loss scale that is kept. */
 void reference_scale(struct reference *reference, const struct msg_loss_scale *scaling);
+/* From the offer after `from` others on, hyper-parameter `hyper` has these values. */
+void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, uint32_t hyper,
+                   const double *values);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */
 void reference_step(struct reference *reference, const struct reference_part *parts, uint32_t count,
                     bool mean);
+
+/* Its two halves: what becomes of the step, which is known before settings may change in it,
+ * and its updates. */
+void reference_judge(struct reference *reference, const struct reference_part *parts, uint32_t count,
+                     bool mean);
+void reference_finish(struct reference *reference);
+
+/* What such a rule answers to x, without an update: a tensor's elements. */
+void reference_answer(const struct reference *reference, uint32_t tensor, const float *x, float *out);
 
 /* One rank's push in async, of one tensor. */
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor);

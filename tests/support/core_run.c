@@ -127,10 +127,12 @@ static void choose_optim(struct rng *rng, struct optim *optim)
 	bool whole = rng_one_in(rng, 3);
 
 	for (;;) {
-		const struct optim_rule *rule = optim_rule(rng_below(rng, optim_rule_count()));
+		/* One that answers each worker by itself is not like the others. */
+		const struct optim_rule *rule = rng_one_in(rng, 12)
+		                                        ? optim_find("easgd")
+		                                        : optim_rule(rng_below(rng, optim_rule_count()));
 		enum optim_match match = (enum optim_match)rng_below(rng, OPTIM_MATCH_COUNT);
 		if (optim_init(optim, rule, match, why, sizeof(why)) < 0 ||
-		    settings_served(optim, why, sizeof(why)) < 0 ||
 		    (whole && optim_rule_class(rule) != OPTIM_TENSOR))
 			continue;
 		choose_hypers(rng, optim);
@@ -196,7 +198,8 @@ static void choose_clip(struct run *run)
 	struct msg_clip *clip = &run->settings.clip;
 	struct rng *rng = &run->rng;
 
-	if (run->settings.mode != MSG_SYNC || rng_one_in(rng, 2))
+	if (run->settings.mode != MSG_SYNC || rng_one_in(rng, 2) ||
+	    groups_answering(&run->settings.groups, &run->settings.optim) != NULL)
 		return;
 	*(rng_one_in(rng, 2) ? &clip->norm : &clip->tensor_norm) = limits[rng_below(rng, 5)];
 	clip->norm_type = types[rng_below(rng, 7)];
@@ -236,8 +239,8 @@ static void choose_average(struct rng *rng, struct average *average)
 static void choose_settings(struct run *run, enum msg_mode mode)
 {
 	struct rng *rng = &run->rng;
-
 	char why[LIMIT_TEXT_BYTES];
+	bool answering;
 
 	do {
 		choose_optim(rng, &run->settings.optim);
@@ -245,14 +248,19 @@ static void choose_settings(struct run *run, enum msg_mode mode)
 		run->settings.mode = mode != MSG_MODE_UNSET  ? mode :
 		                     rng_one_in(rng, 3) ? MSG_ASYNC :
 		                                           MSG_SYNC;
+		/* Who is answered by himself is not waited for. */
+		answering = run->settings.mode == MSG_SYNC &&
+		            groups_answering(&run->settings.groups, &run->settings.optim) != NULL;
 	} while (whole_check(&run->settings.groups, &run->settings.optim, run->settings.mode, run->layout,
-	                     why, sizeof(why)) < 0);
+	                     why, sizeof(why)) < 0 ||
+	         (answering && whole_any(&run->settings.groups, &run->settings.optim)));
 	choose_average(rng, &run->settings.average);
 	run->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
-	run->settings.workers = 1 + rng_below(rng, RUN_WORKERS);
+	run->settings.workers = answering ? 1 : 1 + rng_below(rng, RUN_WORKERS);
 	run->settings.step_timeout_ms = 1000;
 	run->weighted = rng_one_in(rng, 3);
 	choose_policy(run, rng_one_in(rng, 3));
+	run->changing = rng_one_in(rng, 2);
 	do {
 		run->daemons = 1 + rng_below(rng, 3);
 		run->lanes = 1 + rng_below(rng, 3);
@@ -275,6 +283,7 @@ void run_init(struct run *run, uint64_t seed, enum msg_mode mode)
 		run->weights[i] = rng_float(&run->rng);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		run->gradients[i] = new_array(elements, sizeof(float));
+		run->halves[i] = new_array(elements, sizeof(uint16_t));
 		run->has[i] = new_array(run->tensor_count, sizeof(bool));
 	}
 	reference_init(&run->reference, &run->settings.optim, run->counts, run->tensor_count,
@@ -342,7 +351,6 @@ static void record(void *user, const struct model *model, const struct commit *c
 {
 	const struct run_tap *tap = user;
 	struct run *run = tap->run;
-	const struct layout_block *b = layout_block(model->layout, commit->block);
 
 	if (run->commit_count == run->commit_room) {
 		run->commit_room = run->commit_room * 2 + 64;
@@ -352,10 +360,15 @@ static void record(void *user, const struct model *model, const struct commit *c
 	struct run_commit *kept = &run->commits[run->commit_count++];
 	kept->engine = tap->engine;
 	kept->commit = *commit;
+	if (commit->kind == COMMIT_SETTINGS) {
+		kept->commit.change = copy_of(commit->change, sizeof(*commit->change));
+		return;
+	}
+	const struct layout_block *b = layout_block(model->layout, commit->block);
 	kept->commit.contributors = copy_of(commit->contributors,
 	                                    commit->contributor_count * sizeof(*commit->contributors));
 	kept->commit.present = copy_of(commit->present, (b->segment_count + 7) / 8);
-	kept->commit.values = copy_of(commit->values, value_count(model, commit) * sizeof(float));
+	kept->commit.values = copy_of(commit->values, value_count(model, commit) * dtype_bytes(commit->type));
 	kept->commit.factors = copy_of(commit->factors, b->segment_count * sizeof(float));
 	kept->commit.scalars =
 	        copy_of(commit->scalars, commit->scalars_count * sizeof(*commit->scalars));
@@ -502,11 +515,13 @@ void run_deinit(struct run *run)
 		free((void *)(uintptr_t)run->commits[i].commit.values);
 		free((void *)(uintptr_t)run->commits[i].commit.factors);
 		free((void *)(uintptr_t)run->commits[i].commit.scalars);
+		free((void *)(uintptr_t)run->commits[i].commit.change);
 	}
 	free(run->commits);
 	free(run->taps);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		free(run->gradients[i]);
+		free(run->halves[i]);
 		free(run->has[i]);
 	}
 	free(run->weights);

@@ -4,11 +4,11 @@
  * From one seed come a layout (from a few scalars to vectors and matrices of several
  * blocks, with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
  * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
- * and rank the tensors it has gradients for; in sync perhaps a limit on the norm.  Pushes are
- * cut into messages at random, arrive in a random order between ranks, and now and then
- * twice; updates of whole tensors are done in slices of random sizes between them, and what
- * lanes tell each other arrives in a random order as well.  The reference sees the same
- * steps.
+ * and rank the tensors it has gradients for, in float32 or in one of the shorter types; in sync
+ * perhaps a limit on the norm, and now and then a change of settings.  Pushes are cut into
+ * messages at random, arrive in a random order between ranks, and now and then twice; updates
+ * of whole tensors are done in slices of random sizes between them, and what lanes tell each
+ * other arrives in a random order as well.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -24,6 +24,8 @@ struct run_commit {
 	uint32_t engine;
 	struct commit commit; /* all it points to is owned */
 };
+
+enum run_set { RUN_SET_NONE, RUN_SET_BEGUN, RUN_SET_AGREED };
 
 struct run {
 	uint64_t seed;
@@ -50,6 +52,9 @@ struct run {
 	uint64_t requests, answered, duplicates;
 	float *weights; /* first ones */
 	float *gradients[RUN_WORKERS];
+	/* In which type each sends them in a step; where not float32, these are their bits. */
+	enum dtype types[RUN_WORKERS];
+	uint16_t *halves[RUN_WORKERS];
 	bool *has[RUN_WORKERS];
 	double samples[RUN_WORKERS];
 	double scales[RUN_WORKERS]; /* of their losses; 0: not given */
@@ -58,6 +63,9 @@ struct run {
 	uint64_t zeroed;   /* elements that must have counted as 0, over all steps */
 	uint32_t skipped;  /* steps */
 	uint32_t steps;
+	bool changing; /* settings change while it goes on */
+	enum run_set setting;
+	uint32_t changes; /* made so far */
 	struct reference reference;
 	/* With record set before run_start: every commit, in order. */
 	bool record;
@@ -74,6 +82,16 @@ void run_step(struct run *run);
 /* Asserts that the engines hold what the reference holds. */
 void run_compare(const struct run *run);
 void run_deinit(struct run *run);
+
+/* Reads what an engine has to say. */
+void run_answers(struct run *run, uint32_t engine);
+/* Does all updates of whole tensors that the engine has to do. */
+void run_work(struct run *run, uint32_t engine);
+/* Between two messages: now and then takes a change of settings a bit further.  ahead: the
+ * reference takes messages before the engines do, so it must know at once. */
+void run_set_turn(struct run *run, bool ahead);
+/* Takes the one at hand to its end, which may be that it is withdrawn. */
+void run_set_finish(struct run *run);
 
 /* The group that has a tensor, or NULL, as libc's own fnmatch finds it. */
 const struct group *run_group(const struct run *run, uint32_t tensor);

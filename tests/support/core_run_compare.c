@@ -37,7 +37,7 @@ static void compare_packed(const struct run *run, const char *what, const struct
 
 	for (uint32_t i = 0; i < model->segment_count; i++) {
 		uint32_t segment = model->first_segment + i;
-		uint64_t count = whole_slot(model_optim(model, i), model->layout, segment, slot);
+		uint64_t count = whole_slot(model_optim_made(model, i), model->layout, segment, slot);
 		assert_int_equal(model->slot_begins[slot][i], elements);
 		if (count > 0)
 			compare_vector(run, what, model->slots[slot] + elements,

@@ -4,14 +4,16 @@
 #include <string.h>
 
 #include "server/core/lane_message.h"
+#include "server/core/whole.h"
 #include "tests/support/core_run.h"
 #include "tests/support/core_world.h"
+#include "tests/support/half.h"
 
-/* A message on its way: a header and the floats behind it. */
+/* A message on its way: a header and the elements behind it. */
 struct letter {
 	struct msg msg;
 	uint8_t masks[LIMIT_PARTS][LIMIT_MASK_BYTES];
-	float *values;
+	char *values; /* of msg.dtype */
 	uint64_t count;
 	uint32_t first_block, block_count;
 };
@@ -46,6 +48,8 @@ static void add_values(const struct run *run, struct letter *letter, uint32_t ra
                        const uint8_t *mask)
 {
 	const struct layout_block *b = layout_block(run->layout, block);
+	enum dtype type = letter->msg.dtype;
+	const void *gradients = type == DTYPE_F32 ? (const void *)run->gradients[rank] : run->halves[rank];
 
 	letter->values = realloc(letter->values, (letter->count + b->count) * sizeof(float));
 	assert_non_null(letter->values);
@@ -53,8 +57,8 @@ static void add_values(const struct run *run, struct letter *letter, uint32_t ra
 		const struct layout_segment *s = layout_segment(run->layout, b->first_segment + i);
 		if (!commit_has(mask, i))
 			continue;
-		memcpy(letter->values + letter->count, run->gradients[rank] + b->begin + s->offset,
-		       s->count * sizeof(float));
+		memcpy(letter->values + letter->count * dtype_bytes(type),
+		       dtype_at(gradients, type, b->begin + s->offset), s->count * dtype_bytes(type));
 		letter->count += s->count;
 	}
 }
@@ -91,6 +95,7 @@ static struct letter *add_letter(struct run *run, struct queue *queue, uint32_t 
 	letter->msg.verb = close                        ? MSG_CLOSE_STEP
 	                   : rng_one_in(&run->rng, 3) ? MSG_PUSH_PULL
 	                                                : MSG_PUSH;
+	letter->msg.dtype = close ? DTYPE_F32 : run->types[rank];
 	letter->msg.rank = (int32_t)rank;
 	letter->msg.step = run->steps;
 	letter->msg.weight = run->weighted ? run->samples[rank] : 0;
@@ -137,7 +142,7 @@ static struct buf *payload_of(const struct letter *letter)
 {
 	struct buf *buf = calloc(1, sizeof(*buf));
 	assert_non_null(buf);
-	buf->bytes = letter->count * sizeof(float);
+	buf->bytes = letter->count * dtype_bytes(letter->msg.dtype);
 	buf->data = malloc(buf->bytes + 1);
 	assert_non_null(buf->data);
 	if (letter->count > 0)
@@ -145,6 +150,80 @@ static struct buf *payload_of(const struct letter *letter)
 	buf->release = release;
 	atomic_store(&buf->holders, 1);
 	return buf;
+}
+
+/* Where each push is a commit, the answer to one is checked when it comes. */
+struct asked {
+	uint32_t rank;
+	const struct letter *letter;
+	bool again; /* it was committed before */
+};
+
+/* What a push that comes again is answered for a tensor under such a rule; to be freed. */
+static float *again_of(const struct run *run, uint32_t rank, uint32_t tensor)
+{
+	const struct reference *reference = &run->reference;
+	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
+	float factor = run->scales[rank] > 0 ? (float)(1.0 / run->scales[rank]) : 1.0f;
+	float *x = malloc((n + 1) * sizeof(float)), *made = malloc((n + 1) * sizeof(float));
+
+	assert_true(x != NULL && made != NULL);
+	for (uint64_t i = 0; i < n; i++)
+		x[i] = factor * run->gradients[rank][begin + i];
+	reference_answer(reference, tensor, x, made);
+	free(x);
+	return made;
+}
+
+static void expect_segment(const struct run *run, const struct asked *asked, const struct layout_block *b,
+                           uint32_t segment, const float *got)
+{
+	const struct layout_segment *s = layout_segment(run->layout, b->first_segment + segment);
+	const struct reference *reference = &run->reference;
+	const struct optim *optim = reference->optims[s->tensor];
+	uint64_t at = b->begin + s->offset, begin = reference->begin[s->tensor];
+	/* A step that is skipped has no answers but the weights. */
+	bool own = optim != NULL && optim_replies(optim) && run->poisoned == 0;
+	float *made = NULL;
+	const float *want = own ? reference->answers + at : reference->weights + at;
+
+	if (own && asked->again) {
+		made = again_of(run, asked->rank, s->tensor);
+		want = made + (at - begin);
+	}
+	if (memcmp(got, want, s->count * sizeof(float)) != 0)
+		fail_msg("seed %llu: rank %u is answered something else for tensor %u%s",
+		         (unsigned long long)run->seed, asked->rank, s->tensor, asked->again ? ", again" : "");
+	free(made);
+}
+
+static void expect_answer(const struct run *run, const struct asked *asked, const struct outbox_entry *entry)
+{
+	const struct letter *letter = asked->letter;
+	const float *got = entry->payload->data;
+
+	for (uint32_t i = 0; i < letter->msg.part_count; i++) {
+		const struct msg_part *part = &letter->msg.parts[i];
+		for (uint32_t j = 0; j < part->count; j++) {
+			const struct layout_block *b = layout_block(run->layout, part->first + j);
+			for (uint32_t k = 0; k < b->segment_count; k++) {
+				if (!commit_has(part->mask, k))
+					continue;
+				expect_segment(run, asked, b, k, got);
+				got += layout_segment(run->layout, b->first_segment + k)->count;
+			}
+		}
+	}
+	assert_int_equal((const char *)got - (const char *)entry->payload->data, entry->head.payload_bytes);
+}
+
+/* While settings change, pushes may be held back, and what they meet is known only then; and
+ * those of whole tensors come into a queue. */
+static bool is_direct(const struct run *run)
+{
+	if (run->changing || whole_any(&run->settings.groups, &run->settings.optim))
+		return false;
+	return run->settings.mode == MSG_ASYNC || (run->settings.workers == 1 && run->reference.layout == NULL);
 }
 
 /* Whoever is answered of a step hears whether it was skipped, and for whom. */
@@ -161,10 +240,14 @@ static void check_told(const struct run *run, const struct msg *head)
 	assert_true(head->next_loss_scale == (double)run->reference.scale);
 }
 
-static void read_some(struct run *run)
+static void read_some(struct run *run, const struct asked *asked)
 {
 	for (uint32_t i = 0; i < run->out.count; i++) {
 		const struct msg *head = &run->out.entries[i].head;
+		if (is_direct(run) && head->status == OPTD_OK && head->verb == MSG_PUSH_PULL) {
+			assert_int_equal(head->request, run->requests);
+			expect_answer(run, asked, &run->out.entries[i]);
+		}
 		/* What a duplicate replaced has its answer, too. */
 		if (head->status < 0 && head->status != OPTD_CANCELLED)
 			fail_msg("seed %llu: %s: %.*s", (unsigned long long)run->seed, status_name(head->status),
@@ -176,12 +259,12 @@ static void read_some(struct run *run)
 	outbox_clear(&run->out);
 }
 
-static void read_answers(struct run *run, uint32_t engine)
+static void read_answers(struct run *run, uint32_t engine, const struct asked *asked)
 {
 	struct lane_message *told;
 
 	do
-		read_some(run);
+		read_some(run, asked);
 	while (engine_answer(run->engines[engine], NULL, &run->out) ||
 	       engine_answer_kept(run->engines[engine], NULL, &run->out));
 	while ((told = outbox_take_told(&run->out)) != NULL) {
@@ -189,6 +272,11 @@ static void read_answers(struct run *run, uint32_t engine)
 		assert_true(run->told_count < RUN_ENGINES);
 		run->told[run->told_count++] = told;
 	}
+}
+
+void run_answers(struct run *run, uint32_t engine)
+{
+	read_answers(run, engine, NULL);
 }
 
 /* Slices of whole tensors' updates: some, or all there are. */
@@ -200,8 +288,13 @@ static void work(struct run *run, uint32_t engine, bool all)
 		uint64_t budget = 1 + rng_below(&run->rng, rng_one_in(&run->rng, 2) ? 10 : 1000000);
 		if (engine_work(run->engines[engine], budget) == ENGINE_IDLE)
 			break;
-		read_answers(run, engine);
+		run_answers(run, engine);
 	}
+}
+
+void run_work(struct run *run, uint32_t engine)
+{
+	work(run, engine, true);
 }
 
 /* One of those on their way between lanes arrives. */
@@ -212,11 +305,12 @@ static void hear(struct run *run)
 
 	run->told[index] = run->told[--run->told_count];
 	engine_hear(run->engines[to], told, 0, &run->out);
-	read_answers(run, to);
+	read_answers(run, to, NULL);
 }
 
-static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter)
+static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struct letter *letter, bool again)
 {
+	const struct asked asked = {rank, letter, again};
 	struct msg msg = letter->msg;
 	struct layout *none = NULL;
 	struct buf *payload = payload_of(letter);
@@ -232,7 +326,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	engine_handle(run->engines[engine], rank, &PRINCIPAL_ANONYMOUS, &msg, payload, &none, 0,
 	              &run->out);
 	buf_drop(payload);
-	read_answers(run, engine);
+	read_answers(run, engine, &asked);
 	work(run, engine, false);
 }
 
@@ -277,16 +371,27 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 		uint32_t rank = first + rng_below(&run->rng, last - first);
 		struct queue *queue = &queues[e][rank];
 		if (queue->next > 0 && rng_one_in(&run->rng, 8)) {
-			deliver(run, e, rank, &queue->letters[rng_below(&run->rng, queue->next)]);
+			deliver(run, e, rank, &queue->letters[rng_below(&run->rng, queue->next)], true);
 			run->duplicates++;
 		}
 		if (queue->next == queue->count)
 			continue;
+		run_set_turn(run, apply);
 		if (apply)
 			reference_take(run, rank, &queue->letters[queue->next]);
-		deliver(run, e, rank, &queue->letters[queue->next++]);
+		deliver(run, e, rank, &queue->letters[queue->next++], false);
 		left--;
 	}
+	run_set_finish(run);
+}
+
+/* An element, by what it is in the type that this rank sends. */
+static void set_gradient(struct run *run, uint32_t rank, uint64_t at, float value, uint16_t bf16, uint16_t f16)
+{
+	enum dtype type = run->types[rank];
+
+	run->halves[rank][at] = type == DTYPE_BF16 ? bf16 : f16;
+	run->gradients[rank][at] = type == DTYPE_F32 ? value : half_value(type, run->halves[rank][at]);
 }
 
 /* Finite gradients whose sum is not, or has a norm beyond all others. */
@@ -300,7 +405,7 @@ static void choose_giants(struct run *run)
 		return;
 	uint64_t at = run->reference.begin[tensor] + rng_below(&run->rng, (uint32_t)run->counts[tensor]);
 	for (uint32_t rank = 0; rank < run->settings.workers; rank++)
-		run->gradients[rank][at] = 3e38f;
+		set_gradient(run, rank, at, 3e38f, 0x7f62, 0x7bff);
 }
 
 /* Some elements that are not finite. */
@@ -312,7 +417,7 @@ static void spoil(struct run *run, uint32_t rank)
 	if (run->settings.nonfinite == MSG_SKIP_STEP)
 		run->poisoned |= 1u << rank;
 	for (uint32_t i = 1 + rng_below(&run->rng, 20); i > 0; i--)
-		run->gradients[rank][rng_next(&run->rng) % elements] = bad[rng_below(&run->rng, 3)];
+		set_gradient(run, rank, rng_next(&run->rng) % elements, bad[rng_below(&run->rng, 3)], 0xff80, 0x7c01);
 }
 
 /* As the reference has it: elements of tensors that are pushed count as 0. */
@@ -346,8 +451,14 @@ static void choose_gradients(struct run *run)
 	for (uint32_t rank = 0; rank < run->settings.workers; rank++) {
 		uint32_t sparse = 1 + rng_below(&run->rng, 5);
 		bool all = rng_one_in(&run->rng, 2), none = rng_one_in(&run->rng, 10);
-		for (uint64_t i = 0; i < elements; i++)
+		enum dtype type = (enum dtype)rng_below(&run->rng, DTYPE_COUNT);
+		run->types[rank] = type;
+		for (uint64_t i = 0; i < elements && type == DTYPE_F32; i++)
 			run->gradients[rank][i] = rng_float(&run->rng);
+		for (uint64_t i = 0; i < elements && type != DTYPE_F32; i++)
+			run->halves[rank][i] = half_random(type, &run->rng);
+		if (type != DTYPE_F32)
+			half_values(type, run->halves[rank], run->gradients[rank], elements);
 		for (uint32_t i = 0; i < run->tensor_count; i++)
 			run->has[rank][i] = !none && (all || rng_one_in(&run->rng, sparse));
 		run->samples[rank] = 1 + rng_below(&run->rng, 1000);
@@ -358,7 +469,7 @@ static void choose_gradients(struct run *run)
 	choose_giants(run);
 }
 
-static void step_reference_sync(struct run *run)
+static void judge_sync(struct run *run)
 {
 	struct reference_part parts[RUN_WORKERS];
 
@@ -366,8 +477,8 @@ static void step_reference_sync(struct run *run)
 		parts[rank] = (struct reference_part){run->gradients[rank], run->has[rank],
 		                                      run->weighted ? run->samples[rank] : 0,
 		                                      run->scales[rank], (run->poisoned >> rank & 1) != 0};
-	reference_step(&run->reference, parts, run->settings.workers,
-	               run->settings.reduce == MSG_MEAN);
+	reference_judge(&run->reference, parts, run->settings.workers,
+	                run->settings.reduce == MSG_MEAN);
 }
 
 static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
@@ -381,8 +492,11 @@ static void deliver_async(struct run *run, struct queue (*queues)[RUN_WORKERS])
 	uint32_t offset = rng_below(&run->rng, run->settings.workers);
 	for (uint32_t i = 0; i < run->settings.workers; i++) {
 		uint32_t rank = (i + offset) % run->settings.workers;
-		reference_take_all(run, rank);
+		if (!run->changing)
+			reference_take_all(run, rank);
 		deliver_ranks(run, queues, rank, rank + 1, false);
+		if (run->changing)
+			reference_take_all(run, rank);
 	}
 }
 
@@ -402,12 +516,16 @@ void run_step(struct run *run)
 	if (run->settings.mode == MSG_ASYNC) {
 		deliver_async(run, queues);
 	} else {
-		step_reference_sync(run);
+		judge_sync(run);
 		run->skipped += run->poisoned != 0 || run->reference.skipped_sum;
+		if (!run->changing)
+			reference_finish(&run->reference);
 		deliver_ranks(run, queues, 0, run->settings.workers, false);
+		if (run->changing)
+			reference_finish(&run->reference);
 	}
 	for (uint32_t e = 0; e < run->daemons * run->lanes; e++)
-		work(run, e, true);
+		run_work(run, e);
 	run->steps++;
 	assert_int_equal(run->answered - before, run->requests - sent);
 	for (uint32_t e = 0; e < RUN_ENGINES; e++) {

@@ -285,17 +285,19 @@ static struct buf *counted_new(struct core_world *world, const void *bytes, size
 	return &counted->buf;
 }
 
-uint64_t core_send(struct core_client *client, struct msg *msg, const float *values, uint64_t count)
+uint64_t core_send_typed(struct core_client *client, struct msg *msg, enum dtype type, const void *values,
+                         uint64_t count)
 {
 	struct core_world *world = client->world;
 	struct layout *layout = NULL;
 	struct buf *payload = NULL;
 
 	if (count > 0) {
-		payload = counted_new(world, values, count * sizeof(float));
+		payload = counted_new(world, values, count * dtype_bytes(type));
 		msg->payload = payload->data;
 		msg->payload_bytes = payload->bytes;
 	}
+	msg->dtype = type;
 	if (msg->verb == MSG_OPEN && msg->open.layout_hash != 0)
 		layout = core_world_layout(world);
 	engine_handle(world->engine, client->peer, &world->principal, msg, payload, &layout,
@@ -304,6 +306,11 @@ uint64_t core_send(struct core_client *client, struct msg *msg, const float *val
 	buf_drop(payload);
 	core_collect(world);
 	return msg->request;
+}
+
+uint64_t core_send(struct core_client *client, struct msg *msg, const float *values, uint64_t count)
+{
+	return core_send_typed(client, msg, DTYPE_F32, values, count);
 }
 
 const struct core_answer *core_hello(struct core_client *client)

@@ -91,6 +91,8 @@ struct core_client core_client_of(struct core_world *world, uint32_t peer, int32
 struct msg core_msg(struct core_client *client, enum msg_verb verb);
 /* Sends it with a copy of the values; returns its number. */
 uint64_t core_send(struct core_client *client, struct msg *msg, const float *values, uint64_t count);
+uint64_t core_send_typed(struct core_client *client, struct msg *msg, enum dtype type, const void *values,
+                         uint64_t count);
 
 const struct core_answer *core_hello(struct core_client *client);
 /* Opens with world->open.  The answer, whatever it is; opened is kept on success. */

@@ -1,5 +1,6 @@
 /* One worker's daemon: a loop that receives, decides and answers. */
 #include "tests/support/fake_daemon.h"
+#include "tests/support/half.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -92,10 +93,25 @@ static uint64_t walk(struct fake_daemon *d, const struct msg_part *part, uint32_
 	return n;
 }
 
+/* The elements as float32; to be freed. */
+static float *widened(struct fake_daemon *d, const struct msg *m)
+{
+	uint64_t n = m->payload_bytes / dtype_bytes(m->dtype);
+	float *values = malloc(n * sizeof(float) + 1);
+	if (m->dtype == DTYPE_F32)
+		memcpy(values, m->payload, m->payload_bytes);
+	else
+		half_values(m->dtype, m->payload, values, n);
+	atomic_store(&d->dtype, (int)m->dtype);
+	atomic_fetch_add(&d->pushed_bytes, (int)m->payload_bytes);
+	return values;
+}
+
 static void apply(struct fake_daemon *d, const struct msg *m)
 {
 	bool poisoned = m->verdict == MSG_POISONED;
-	const float *values = m->verb == MSG_CLOSE_STEP || poisoned ? NULL : m->payload;
+	float *made = m->payload_bytes > 0 && !poisoned ? widened(d, m) : NULL;
+	const float *values = made;
 	for (uint32_t i = 0; i < m->part_count; i++)
 		for (uint32_t k = 0; k < m->parts[i].count; k++) {
 			uint32_t b = m->parts[i].first + k;
@@ -114,6 +130,7 @@ static void apply(struct fake_daemon *d, const struct msg *m)
 			}
 		}
 	lowest_step(d);
+	free(made);
 }
 
 static size_t collect(struct fake_daemon *d, const struct msg *m, float *out)

@@ -42,6 +42,8 @@ struct fake_daemon {
 
 	/* Counts. */
 	_Atomic int close_weight; /* of the last CLOSE_STEP */
+	_Atomic int dtype;        /* of the last push */
+	_Atomic int pushed_bytes; /* of payloads */
 	_Atomic int poisoned;     /* messages that said so; and the tensor of the last, plus one */
 	_Atomic int poison_tensor_plus_one;
 	_Atomic int scale;        /* of the last push's loss */
