@@ -199,6 +199,8 @@ void call_complete(optd_client *client, struct call *call)
 		if (call->source_of_pull == MSG_WEIGHTS)
 			model->base_version = call->version;
 		model->version_max = call->version_max;
+		if (!model->info.ready)
+			specs_agreed(model);
 		model->info.ready = 1;
 		/* A reader has no steps of its own; what it has seen tells a rollback. */
 		if (client->rank == MSG_NO_RANK)

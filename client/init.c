@@ -132,8 +132,10 @@ int optd_init(optd_model *model, const float *weights)
 	if (model->info.ready)
 		return 0;
 	rc = give_or_wait(model, weights, hub_now_ms() + model->client->timeout_ms);
-	if (rc >= 0)
+	if (rc >= 0) {
 		model->info.ready = 1;
+		specs_agreed(model);
+	}
 	client_leave(model->client);
 	return rc;
 }

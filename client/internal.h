@@ -262,6 +262,9 @@ int connect_remap(optd_client *client, uint64_t now_ms);
 /* Makes model->specs of the caller's options, which may be NULL; sets the error text
  * where the layout is too large. */
 int specs_make(optd_model *model, const optd_open_options *options);
+/* The model has weights and all lanes have agreed: OPEN names its hyper-parameters no more.
+ * They may change while it runs, until it is long since what it had when it was opened. */
+void specs_agreed(optd_model *model);
 void specs_free(optd_model *model);
 
 /* ---- open.c, model.c ------------------------------------------------------- */

@@ -158,6 +158,8 @@ static int open_rest(optd_model *model, uint64_t deadline_ms)
 		return rc;
 	model_take_steps(model);
 	verdict_settle(model);
+	if (model->info.ready)
+		specs_agreed(model);
 	model->known_run = model->info.run_id;
 	return 0;
 }

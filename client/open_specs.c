@@ -173,6 +173,15 @@ int specs_make(optd_model *model, const optd_open_options *options)
 	return 0;
 }
 
+void specs_agreed(optd_model *model)
+{
+	for (uint32_t i = 0; i < model->client->daemon_count; i++) {
+		struct msg_open *open = &model->specs[i].open;
+		open->hyper_count = open->schedule_count = open->group_count = 0;
+		open->whole_settings = false;
+	}
+}
+
 void specs_free(optd_model *model)
 {
 	keep_free(&model->keep);

@@ -51,23 +51,42 @@ static uint64_t elements_of(const struct call *call, const struct gate_push *pus
 	return shard_part_elements(call->shard, &part, why, sizeof(why));
 }
 
+/* Elements that are looked at one by one behind one that is not finite: where all are not,
+ * each costs a call, and not a look at those behind it. */
+#define PIECE 1024u
+
+static uint64_t zero_piece(enum optim_isa isa, char *values, enum dtype type, uint64_t count)
+{
+	uint32_t size = dtype_bytes(type);
+	uint64_t zeroed = 0;
+
+	for (uint64_t i = 0; i < count; i++, values += size) {
+		if (optim_finite(isa, values, type, 1) == 1)
+			continue;
+		memset(values, 0, size);
+		zeroed++;
+	}
+	return zeroed;
+}
+
 uint64_t verdict_zero(const struct call *call, const struct gate_push *push)
 {
 	enum optim_isa isa = call->engine->options.isa;
 	uint32_t size = dtype_bytes(push->type);
 	/* The payload is this message's alone, until it is folded. */
 	char *values = (char *)(uintptr_t)push->values;
-	uint64_t zeroed = 0;
+	uint64_t zeroed = 0, at = 0;
 
 	if (policy_of(call) != MSG_ZERO || values == NULL)
 		return 0;
-	for (uint64_t left = elements_of(call, push);; zeroed++) {
-		uint64_t bad = optim_finite(isa, values, push->type, left);
-		if (bad == left)
+	uint64_t count = elements_of(call, push);
+	for (;;) {
+		at += optim_finite(isa, values + at * size, push->type, count - at);
+		if (at == count)
 			return zeroed;
-		memset(values + bad * size, 0, size);
-		values += (bad + 1) * size;
-		left -= bad + 1;
+		uint64_t piece = count - at < PIECE ? count - at : PIECE;
+		zeroed += zero_piece(isa, values + at * size, push->type, piece);
+		at += piece;
 	}
 }
 

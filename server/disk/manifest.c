@@ -467,6 +467,18 @@ static void get_clip(struct reader *reader, struct checkpoint *about)
 		refuse(reader, "%s", why);
 }
 
+/* A rule that answers each worker by itself, in a model that cannot: the engine takes such a
+ * model for impossible. */
+static void check_answers(struct reader *reader, const struct checkpoint *about)
+{
+	const struct model_settings made = { .optim = about->optim, .groups = about->groups, .mode = about->mode,
+		                             .workers = about->workers, .clip = about->clip };
+	char why[256];
+
+	if (reader->rc == OPTD_OK && settings_answers(&made, why, sizeof why) < 0)
+		refuse(reader, "%s", why);
+}
+
 static void get_average_setting(struct reader *reader, const char *name, struct average *average)
 {
 	char key[64], why[256];
@@ -562,6 +574,7 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 		get_clip(&reader, about);
 		get_changes(&reader, about);
 	}
+	check_answers(&reader, about);
 	/* Knows the mode by now. */
 	return reader.rc < 0 ? reader.rc : manifest_get_finite(head, keys, about, why, why_bytes);
 }

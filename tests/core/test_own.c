@@ -1,4 +1,5 @@
 /* Answers that are a worker's own, under easgd: against its formula written down again. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,6 +123,27 @@ static void test_push_that_comes_again_is_answered_from_the_centre_of_now(void *
 	elastic(0.1f, x, kept, answer, ELEMENTS);
 	assert_values(&world, again, answer, ELEMENTS);
 	assert_int_equal(core_hash(&world), before);
+	core_world_end(&world);
+}
+
+/* A step that is skipped answers the centre, and so does its push when it comes again. */
+static void test_poisoned_push_that_comes_again_is_answered_the_centre(void **state)
+{
+	(void)state;
+	struct core_world world;
+	float x[ELEMENTS], centre[ELEMENTS] = {0};
+	start(&world, MSG_SYNC, 0.1);
+	struct core_client worker = core_join(&world, 0, 0);
+	fill(x, ELEMENTS, 1);
+	x[3] = NAN;
+	for (int i = 0; i < 2; i++) {
+		struct msg msg = core_msg(&worker, MSG_PUSH_PULL);
+		msg.part_count = 1;
+		msg.parts[0] = (struct msg_part){.first = 0, .count = 1};
+		msg.verdict = MSG_POISONED;
+		msg.poison_tensor_plus_one = 1;
+		assert_values(&world, core_send(&worker, &msg, x, ELEMENTS), centre, ELEMENTS);
+	}
 	core_world_end(&world);
 }
 
@@ -395,6 +417,7 @@ int main(void)
 	        cmocka_unit_test(test_one_worker_in_sync_is_answered_as_well),
 	        cmocka_unit_test(test_push_alone_moves_the_centre),
 	        cmocka_unit_test(test_push_that_comes_again_is_answered_from_the_centre_of_now),
+	        cmocka_unit_test(test_poisoned_push_that_comes_again_is_answered_the_centre),
 	        cmocka_unit_test(test_weights_may_come_as_halves),
 	        cmocka_unit_test(test_groups_under_other_rules_are_answered_weights),
 	        cmocka_unit_test(test_answers_of_several_parts_are_in_their_order),

@@ -327,6 +327,36 @@ static void test_zero_looks_at_the_segments_of_a_mask(void **state)
 	core_world_end(&world);
 }
 
+/* Over several blocks and pieces, as bf16: one in three, all of a stretch, none of another. */
+static void test_zero_finds_each_element_of_a_large_push(void **state)
+{
+	(void)state;
+	enum { SCALARS = 2 * LIMIT_BLOCK_SEGMENTS + 77 };
+	static uint16_t values[SCALARS];
+	struct core_world world;
+	uint64_t bad = 0;
+	core_world_init(&world);
+	world.open.nonfinite = MSG_ZERO;
+	core_world_scalars(&world, SCALARS);
+	core_world_start(&world);
+	struct core_client a = core_join(&world, 0, 0);
+	for (uint32_t i = 0; i < SCALARS; i++) {
+		bool is_bad = i < 3000 ? i % 3 == 0 : i < 6000;
+		values[i] = is_bad ? (i % 2 == 0 ? 0x7fc0 : 0xff80) : 0x3f80;
+		bad += is_bad;
+	}
+	struct msg msg = core_msg(&a, MSG_PUSH);
+	msg.part_count = 1;
+	msg.parts[0] = (struct msg_part){.first = 0, .count = 3};
+	uint64_t request = core_send_typed(&a, &msg, DTYPE_BF16, values, SCALARS);
+	assert_applied(&world, request);
+	assert_int_equal(core_answer(&world, request)->head.zeroed, bad);
+	const struct model *model = core_shard(&world)->model;
+	for (uint32_t i = 0; i < SCALARS; i++)
+		assert_true(model->weights[i] == (values[i] == 0x3f80 ? -1.0f : 0.0f));
+	core_world_end(&world);
+}
+
 /* ---- what the policies are ---------------------------------------------- */
 
 static enum msg_nonfinite policy_of(enum msg_mode mode)
@@ -385,6 +415,7 @@ int main(void)
 	        cmocka_unit_test(test_zero_counts_what_is_not_finite_as_nothing),
 	        cmocka_unit_test(test_zeroed_elements_of_a_resend_are_not_counted_again),
 	        cmocka_unit_test(test_zero_looks_at_the_segments_of_a_mask),
+	        cmocka_unit_test(test_zero_finds_each_element_of_a_large_push),
 	        cmocka_unit_test(test_sync_skips_and_async_rejects_unless_told_otherwise),
 	        cmocka_unit_test(test_first_weights_are_finite_under_every_policy),
 	};

@@ -115,6 +115,36 @@ static void test_limits_that_make_no_sense_are_refused(void **state)
 	refuses("\"mode\":\"sync\"", "\"mode\":\"sinc\"", OPTD_CORRUPT, "'mode' is neither");
 }
 
+/* Each worker's push is answered as it is applied: of several in a step, or where a norm is
+ * waited for, that cannot be. */
+static void refuses_easgd(uint32_t workers, struct msg_clip clip, const char *words)
+{
+	struct checkpoint_file *file;
+	struct sample sample;
+	uint64_t seed = 7;
+
+	/* Both are without state. */
+	sample_init(&sample, sample_layout(&seed), "sgd", 0, 7);
+	assert_int_equal(optim_init(&sample.about.optim, optim_find("easgd"), OPTIM_TORCH2, why, sizeof why), 0);
+	sample.about.mode = MSG_SYNC;
+	sample.about.workers = workers;
+	sample.about.clip = clip;
+	if (sample_write(&sample, dir, why, sizeof why) < 0)
+		fail_msg("%s", why);
+	sample_path(&sample, dir, path);
+	sample_deinit(&sample);
+	assert_int_equal(checkpoint_open(path, &file, why, sizeof why), OPTD_CORRUPT);
+	if (!strstr(why, words))
+		fail_msg("\"%s\" instead of \"%s\"", why, words);
+}
+
+static void test_answers_of_a_workers_own_that_could_not_be_given_are_refused(void **state)
+{
+	(void)state;
+	refuses_easgd(4, (struct msg_clip){0}, "easgd answers each worker by itself: use mode async");
+	refuses_easgd(1, (struct msg_clip){.norm = 1, .norm_type = 2}, "cannot wait for the norm");
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -124,6 +154,7 @@ int main(void)
 		TEST(test_a_model_without_a_limit_has_the_format_before_it),
 		TEST(test_keys_that_this_version_does_not_know_are_refused_by_name),
 		TEST(test_limits_that_make_no_sense_are_refused),
+		TEST(test_answers_of_a_workers_own_that_could_not_be_given_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -235,6 +235,32 @@ static void test_workers_may_come_back_with_either_setting(void **state)
 	trainer_assert_exact(fixture->trainer.weights, &plan, 5);
 }
 
+/* It opened the model between two changes from the same version on: what it was told then the
+ * model never has again. */
+static void test_a_worker_goes_on_after_a_restart_whatever_it_was_told_when_it_opened(void **state)
+{
+	struct fixture *fixture = *state;
+	struct plan plan = alone;
+
+	serve(fixture, 1, 2);
+	assert_int_equal(trainer_open(&fixture->trainer, fixture->endpoints, &plan, 0), OPTD_OK);
+	trainer_run(&fixture->trainer, 2);
+	trainer_close(&fixture->trainer);
+	set(fixture, "lr=0.5");
+	assert_int_equal(trainer_open(&fixture->trainer, fixture->endpoints, &plan, 0), OPTD_OK);
+	plan.changes[0] = (struct plan_change){ set(fixture, "lr=0.01"), "lr", 0.01 };
+	plan.change_count = 1;
+	assert_int_equal(plan.changes[0].from, 2);
+	trainer_run(&fixture->trainer, 4);
+	assert_int_equal(daemon_stop(&fixture->daemons[0]), 0);
+	daemon_restart(&fixture->daemons[0], 2);
+	trainer_run(&fixture->trainer, 6);
+	assert_int_equal(daemon_stop(&fixture->daemons[0]), 0);
+	daemon_restart(&fixture->daemons[0], 3);
+	trainer_run(&fixture->trainer, 8);
+	trainer_assert_exact(fixture->trainer.weights, &plan, 8);
+}
+
 static void test_an_async_model_changes_too(void **state)
 {
 	struct fixture *fixture = *state;
@@ -420,6 +446,7 @@ int main(void)
 		TEST(test_a_change_survives_a_restart_with_other_lanes),
 		TEST(test_a_daemon_that_stops_keeps_a_change),
 		TEST(test_workers_may_come_back_with_either_setting),
+		TEST(test_a_worker_goes_on_after_a_restart_whatever_it_was_told_when_it_opened),
 		TEST(test_an_async_model_changes_too),
 		TEST(test_who_dies_after_preparing_has_changed_nothing),
 		TEST(test_who_dies_after_promising_has_changed_all),

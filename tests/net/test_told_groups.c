@@ -141,10 +141,36 @@ static void test_groups_that_fit_are_told_whole(void **state)
 	assert_in_range(close, 50, 20000);
 }
 
+/* settings_fit does not even count those: every rule, with the longest schedule and average. */
+static void test_a_model_without_groups_is_told_whole_whatever_it_has(void **state)
+{
+	static struct model_settings settings;
+	static struct settings_told told;
+	const double steps = 1000003;
+
+	(void)state;
+	memset(longest, 'x', sizeof(longest));
+	for (uint32_t i = 0; i < optim_rule_count(); i++) {
+		memset(&settings, 0, sizeof(settings));
+		assert_int_equal(optim_init(&settings.optim, optim_rule(i), OPTIM_TORCH2, why, sizeof(why)), 0);
+		settings.optim.schedule.part_count = SCHEDULE_PARTS_MAX;
+		for (uint32_t j = 0; j < SCHEDULE_PARTS_MAX; j++) {
+			schedule_part_init(&settings.optim.schedule.parts[j], SCHEDULE_ONECYCLE);
+			schedule_set(&settings.optim.schedule.parts[j], "total_steps", &steps, 1, why, sizeof(why));
+			settings.optim.schedule.ends[j] = UINT64_C(9007199254740000) + j;
+		}
+		settings.clip = (struct msg_clip){0.1, 3, 0.1};
+		assert_int_equal(average_begin(&settings.average, "ema", why, sizeof(why)), 0);
+		if (opened_bytes(&settings, &told) < 0 || open_bytes(&settings, &told) < 0)
+			fail_msg("%s", optim_rule_name(settings.optim.rule));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_groups_that_fit_are_told_whole),
+	        cmocka_unit_test(test_a_model_without_groups_is_told_whole_whatever_it_has),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
