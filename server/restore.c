@@ -75,6 +75,7 @@ static struct model *make_model(const struct checkpoint *about, struct model_pla
 	model->history = about->history;
 	if (about->loss_scale.given)
 		model->scaler = about->scaler;
+	model->skips = about->skips;
 	model->changes = about->changes;
 	model->born_ms = (int64_t)(uv_hrtime() / 1000000) - (age_ms > 0 ? age_ms : 0);
 	return model;

@@ -279,6 +279,19 @@ static struct scaler furthest_scaler(const struct saver *saver)
 	return furthest;
 }
 
+/* Which step was the last to be skipped, by the cut: lanes behind it will skip it as well. */
+static struct skips last_skip(const struct saver *saver)
+{
+	struct skips last = {.version = 0};
+
+	for (uint32_t i = 0; i < saver->options.lane_count; i++) {
+		const struct part *part = &saver->parts[i];
+		if (part->shard != NULL && part->skips.version > last.version)
+			last = part->skips;
+	}
+	return last;
+}
+
 /* Adds up what the lanes said; how many blocks they have between them. */
 static uint32_t gather(struct saver *saver)
 {
@@ -295,6 +308,7 @@ static uint32_t gather(struct saver *saver)
 	}
 	saver->about.seats = seats;
 	saver->about.scaler = furthest_scaler(saver);
+	saver->about.skips = last_skip(saver);
 	return blocks;
 }
 
@@ -356,6 +370,7 @@ static void ask(void *user, void *argument)
 		part->changes = shard->model->changes;
 		part->seats = shard->model->settings.mode == MSG_ASYNC ? shard->model->seats : 0;
 		part->scaler = shard->model->scaler;
+		part->skips = shard->model->skips;
 		part->status = engine_cut_begin(shard, part->highest, part->saver->first->last);
 		if (part->status == OPTD_OK)
 			part->shard = shard;

@@ -52,6 +52,7 @@ struct part {
 	struct changes changes; /* as they were then: the same on all lanes */
 	uint32_t seats;
 	struct scaler scaler; /* at the highest of these versions, from which it is held */
+	struct skips skips;   /* likewise */
 	int status;
 	char why[SAVER_WHY_BYTES];
 	uint32_t name_count;

@@ -482,7 +482,7 @@ static void apply_step(struct model *model, enum optim_isa isa, const struct com
  * finite says so of each. */
 static void apply_verdict(struct model *model, const struct commit *commit)
 {
-	struct model_skips *skips = &model->skips;
+	struct skips *skips = &model->skips;
 
 	if (commit->skipped && commit->version > skips->version) {
 		skips->count++;

@@ -21,6 +21,7 @@
 #include "server/core/group.h"
 #include "server/core/history.h"
 #include "server/core/scaler.h"
+#include "server/core/skips.h"
 
 struct model_settings {
 	struct optim optim; /* of tensors that no group has */
@@ -89,13 +90,7 @@ struct model {
 	uint64_t **seen;
 	uint32_t seats;
 	struct scaler scaler; /* the same on all lanes: each sees the same steps skipped */
-	/* Steps of which blocks here were skipped, since the daemon started, and the last. */
-	struct model_skips {
-		uint64_t count;
-		uint64_t version; /* that it made; 0: there was none */
-		uint32_t rank;    /* the lowest whose gradient was not finite */
-		uint32_t tensor_plus_one; /* the first that was not; 0: nobody said */
-	} skips;
+	struct skips skips;   /* of blocks here */
 	bool restored;
 	struct history history; /* of its restores */
 	struct model_source {

@@ -93,7 +93,7 @@ uint64_t verdict_zero(const struct call *call, const struct gate_push *push)
 void verdict_tell(const struct shard *shard, const struct wait *wait, struct msg *head)
 {
 	const struct model *model = shard->model;
-	const struct model_skips *skips = &model->skips;
+	const struct skips *skips = &model->skips;
 
 	if (wait->verb == MSG_PULL)
 		return;

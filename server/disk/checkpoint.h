@@ -49,6 +49,7 @@
 #include "server/core/group.h"
 #include "server/core/history.h"
 #include "server/core/scaler.h"
+#include "server/core/skips.h"
 
 /* What a checkpoint says about its model, beside the arrays. */
 struct checkpoint {
@@ -68,6 +69,7 @@ struct checkpoint {
 	enum msg_nonfinite nonfinite;
 	struct msg_loss_scale loss_scale;
 	struct scaler scaler; /* where that stands */
+	struct skips skips;   /* the last one; they are not counted here */
 	uint32_t seats; /* ranks that optd.seen speaks of; 0 in sync */
 	uint32_t daemon, daemons;
 	struct history history;

@@ -25,7 +25,7 @@
 /* An optimizer: 16 hyper-parameters, a schedule of four parts with name, end and ten
  * parameters, and a few words.  The model's, those of its groups, and other settings. */
 #define MANIFEST_OPTIMIZER_TEXTS 72u
-#define MANIFEST_TEXTS_MAX (44u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS) + LIMIT_CHANGES)
+#define MANIFEST_TEXTS_MAX (45u + MANIFEST_OPTIMIZER_TEXTS * (1u + LIMIT_GROUPS) + LIMIT_CHANGES)
 
 /* Sixteen numbers with the digits that read back the same, or sixteen marks of a history. */
 #define MANIFEST_VALUE_BYTES 688u

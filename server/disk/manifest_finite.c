@@ -1,8 +1,9 @@
 /*
- * Three texts at most: the policy where it is not the mode's own, the loss scale's settings,
- * and where it stands:
+ * Four texts at most: the policy where it is not the mode's own, the step that was the last to
+ * be skipped, the loss scale's settings, and where it stands:
  *
  *     nonfinite       "zero"
+ *     skipped         "120,2,7"            version that it made, rank, tensor + 1
  *     loss_scale      "65536,2,0.5,2000"   as struct msg_loss_scale has them
  *     loss_scale.now  "32768,7,1234"       scale, growth tracker, steps seen
  */
@@ -26,7 +27,7 @@ static bool has_policy(const struct checkpoint *about)
 
 bool manifest_has_finite(const struct checkpoint *about)
 {
-	return has_policy(about) || about->loss_scale.given;
+	return has_policy(about) || about->loss_scale.given || about->skips.version > 0;
 }
 
 /* Room for the next text; its key is a constant. */
@@ -45,6 +46,9 @@ void manifest_put_finite(const struct checkpoint *about, struct manifest *manife
 
 	if (has_policy(about))
 		snprintf(add(manifest, "nonfinite"), MANIFEST_VALUE_BYTES, "%s", msg_nonfinite_name(about->nonfinite));
+	if (about->skips.version > 0)
+		snprintf(add(manifest, "skipped"), MANIFEST_VALUE_BYTES, "%" PRIu64 ",%" PRIu32 ",%" PRIu32,
+		         about->skips.version, about->skips.rank, about->skips.tensor_plus_one);
 	if (!settings->given)
 		return;
 	snprintf(add(manifest, "loss_scale"), MANIFEST_VALUE_BYTES, "%.17g,%.17g,%.17g,%" PRIu32, settings->init_scale,
@@ -95,6 +99,19 @@ static int get_policy(const struct safetensors *head, struct checkpoint *about, 
 	               : refuse("nonfinite", "is not one that this version knows", why, why_bytes);
 }
 
+static int get_skipped(const char *text, struct checkpoint *about, char *why, size_t why_bytes)
+{
+	const char *at = text;
+	uint64_t version, rank, tensor;
+
+	if (!take_whole(&at, LIMIT_COUNTER, &version) || version == 0 || !take_comma(&at) ||
+	    !take_whole(&at, MSG_SKIPPED_SUM - 1, &rank) || !take_comma(&at) ||
+	    !take_whole(&at, LIMIT_TENSORS, &tensor) || *at != '\0' || about->mode != MSG_SYNC)
+		return refuse("skipped", "is not a step of sync, a rank and a tensor", why, why_bytes);
+	about->skips = (struct skips){ .version = version, .rank = (uint32_t)rank, .tensor_plus_one = (uint32_t)tensor };
+	return OPTD_OK;
+}
+
 static int get_settings(const char *text, struct msg_loss_scale *settings, char *why, size_t why_bytes)
 {
 	const char *at = text;
@@ -128,6 +145,7 @@ int manifest_get_finite(const struct safetensors *head, bool keys, struct checkp
                         size_t why_bytes)
 {
 	const char *settings = keys ? safetensors_metadata(head, "loss_scale") : NULL;
+	const char *skipped = keys ? safetensors_metadata(head, "skipped") : NULL;
 	char reason[256];
 	int rc = OPTD_OK;
 
@@ -141,5 +159,5 @@ int manifest_get_finite(const struct safetensors *head, bool keys, struct checkp
 	if (rc == OPTD_OK && settings_check_finite(about->mode, about->nonfinite, about->loss_scale.given, reason,
 	                                           sizeof reason) < 0)
 		rc = disk_fail(OPTD_CORRUPT, why, why_bytes, "metadata: %s", reason);
-	return rc;
+	return rc == OPTD_OK && skipped ? get_skipped(skipped, about, why, why_bytes) : rc;
 }

@@ -17,7 +17,7 @@ static struct msg_text text_of(const char *s)
 static void tell_finite(const struct shard *shard, struct wire_model_status *status)
 {
 	const struct model *model = shard->model;
-	const struct model_skips *skips = &model->skips;
+	const struct skips *skips = &model->skips;
 
 	status->nonfinite = model->settings.nonfinite;
 	status->loss_scale = model->settings.loss_scale;

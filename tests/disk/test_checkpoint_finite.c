@@ -107,6 +107,24 @@ static void test_another_policy_comes_back_in_format_4(void **state)
 	sample_deinit(&sample);
 }
 
+static void test_the_last_skipped_step_comes_back(void **state)
+{
+	struct sample sample;
+
+	(void)state;
+	begin(&sample, MSG_SYNC);
+	sample.about.skips = (struct skips){ .count = 9, .version = UINT64_C(1) << 40, .rank = 1023, .tensor_plus_one = 2 };
+	struct checkpoint_file *file = saved(&sample);
+	const struct skips *skips = &checkpoint_about(file)->skips;
+	assert_format("4");
+	assert_int_equal(skips->version, UINT64_C(1) << 40);
+	assert_int_equal(skips->rank, 1023);
+	assert_int_equal(skips->tensor_plus_one, 2);
+	assert_int_equal(skips->count, 0); /* since the daemon started */
+	checkpoint_close(file);
+	sample_deinit(&sample);
+}
+
 static void test_loss_scale_and_where_it_stands_come_back(void **state)
 {
 	struct sample sample;
@@ -164,6 +182,7 @@ static int decode(const char *key, const char *other, const char *value)
 	begin(&sample, MSG_SYNC);
 	sample.about.loss_scale = SETTINGS;
 	sample.about.scaler = (struct scaler){ 512, 3, 7 };
+	sample.about.skips = (struct skips){ .version = 5, .rank = 1, .tensor_plus_one = 1 };
 	if (strcmp(key, "nonfinite") == 0) {
 		sample.about.nonfinite = MSG_REJECT;
 		sample.about.loss_scale.given = false;
@@ -210,6 +229,10 @@ static void test_texts_that_make_no_sense_are_refused_by_name(void **state)
 	refuses("loss_scale.now", NULL, "512,3,99999999999999999999", OPTD_CORRUPT, "'loss_scale.now' is not a scale");
 	refuses("loss_scale.now", NULL, "", OPTD_CORRUPT, "'loss_scale.now' is not a scale");
 	refuses("loss_scale.now", "loss_scale.nov", "", OPTD_CORRUPT, "'loss_scale.now' is not a scale");
+	refuses("skipped", NULL, "0,1,1", OPTD_CORRUPT, "'skipped' is not a step");
+	refuses("skipped", NULL, "5,1025,1", OPTD_CORRUPT, "'skipped' is not a step");
+	refuses("skipped", NULL, "5,1", OPTD_CORRUPT, "'skipped' is not a step");
+	refuses("skipped", NULL, "5,1,1,1", OPTD_CORRUPT, "'skipped' is not a step");
 	refuses("mode", NULL, "async", OPTD_CORRUPT, "loss_scale is for mode sync");
 	assert_int_equal(decode("nonfinite", NULL, "zero"), OPTD_OK);
 	refuses("nonfinite", NULL, "clip", OPTD_CORRUPT, "'nonfinite' is not one that this version knows");
@@ -228,6 +251,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_a_mode_has_by_itself_is_not_written),
 		TEST(test_another_policy_comes_back_in_format_4),
+		TEST(test_the_last_skipped_step_comes_back),
 		TEST(test_loss_scale_and_where_it_stands_come_back),
 		TEST(test_groups_go_with_it),
 		TEST(test_texts_that_make_no_sense_are_refused_by_name),

@@ -43,6 +43,8 @@ bool speak_send(struct speaker *speaker, const struct msg *msg)
 static void learn(struct speaker *speaker, const struct msg *reply)
 {
 	speaker->status = reply->status;
+	speaker->skipped_rank_plus_one = reply->skipped_rank_plus_one;
+	speaker->skipped_tensor_plus_one = reply->skipped_tensor_plus_one;
 	snprintf(speaker->text, sizeof(speaker->text), "%.*s", (int)reply->text.size,
 	         reply->text.size > 0 ? reply->text.bytes : "");
 	if (reply->status == OPTD_OK && reply->verb == MSG_HELLO)

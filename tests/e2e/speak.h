@@ -19,6 +19,7 @@ struct speaker {
 	uint64_t layout, token;
 	/* the last answer */
 	int32_t status;
+	uint32_t skipped_rank_plus_one, skipped_tensor_plus_one;
 	char text[LIMIT_TEXT_BYTES + 1];
 };
 

@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #include "optim/optim.h"
+#include "tests/e2e/speak.h"
+
 #include "tests/e2e/crew.h"
 #include "tests/support/daemon_process.h"
 #include "tests/support/optctl_process.h"
@@ -422,6 +424,35 @@ static void test_a_loss_scale_is_in_the_checkpoint(void **state)
 	assert_non_null(strstr(out, "\"growth_interval\": 3"));
 }
 
+/* A worker whose answer was lost with the daemon learns it from the next one. */
+static void test_a_push_of_a_skipped_step_that_comes_again_is_told_over_a_restart(void **state)
+{
+	struct fixture *fixture = *state;
+	struct daemon_process *daemon = &fixture->all[0];
+	const uint64_t shape[] = { 4 };
+	const float gradient[4] = { 1, NAN, 1, 1 };
+	struct speaker speaker;
+
+	daemon_start_tcp(daemon, 1);
+	for (int life = 0; life < 2; life++) {
+		speak_hello(&speaker, daemon->endpoints[0]);
+		assert_int_equal(speak_open(&speaker, "m", shape, 1, 0, 1), OPTD_OK);
+		if (life == 0)
+			assert_int_equal(speak_init(&speaker, sizeof(gradient)), OPTD_OK);
+		struct msg push = speak_push(&speaker, gradient, sizeof(gradient));
+		push.verdict = MSG_POISONED;
+		push.poison_tensor_plus_one = 1;
+		assert_int_equal(speak_ask(&speaker, &push), OPTD_OK);
+		assert_int_equal(speaker.skipped_rank_plus_one, 1);
+		assert_int_equal(speaker.skipped_tensor_plus_one, 1);
+		speak_close(&speaker);
+		if (life > 0)
+			break;
+		assert_int_equal(daemon_stop(daemon), 0);
+		daemon_restart(daemon, 1);
+	}
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -438,6 +469,7 @@ int main(void)
 		TEST(test_two_daemons_zero_what_is_not_finite),
 		TEST(test_three_workers_follow_the_servers_loss_scale),
 		TEST(test_a_loss_scale_is_in_the_checkpoint),
+		TEST(test_a_push_of_a_skipped_step_that_comes_again_is_told_over_a_restart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,6 +119,7 @@ static void write_versions(const struct fixture *fixture, const char *name, cons
 		                    .workers = 1,
 		                    .step_timeout_ms = 1000,
 		                    .average = kept,
+		                    .skips = { .version = mode == MSG_SYNC ? 4 : 0, .rank = 2, .tensor_plus_one = 1 },
 		                    .daemons = 1,
 		                    .created_s = CREATED_S,
 		                    .saved_s = SAVED_S };
@@ -256,6 +257,10 @@ static void test_a_model_that_clips_goes_on_with_the_step_of_its_file(void **sta
 	const struct gate *gate = engine_find(lane_engine(fixture->lanes[1]), "a")->gate;
 	assert_true(gate_decides(gate));
 	assert_int_equal(gate_step(gate), 6);
+	/* Who pushes again to the step that was skipped is told so. */
+	assert_int_equal(model_of(fixture, 1)->skips.version, 4);
+	assert_int_equal(model_of(fixture, 1)->skips.rank, 2);
+	assert_int_equal(model_of(fixture, 1)->skips.count, 0);
 }
 
 static void test_half_a_step_of_a_model_that_clips_is_refused(void **state)
