@@ -343,25 +343,20 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * be able to make a call again.
  * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model.
  *
- * Under easgd (optim/README.md) gradient is this worker's weights, and weights are its new
- * ones, of its own; optd_pull has the model's, the centre.  Where the server has applied the
- * push and only the answer was lost, what comes is an elastic step towards the centre as it
- * is by then, which the push does not move again. */
+ * Under easgd (optim/README.md), which is for async or one worker, gradient is this worker's
+ * weights, and weights are its new ones; optd_pull has the model's, the centre.  Where only the
+ * answer was lost, what comes is an elastic step towards the centre of now, which stays. */
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
 
-/* Gradients of two bytes an element, as training in mixed precision has them, or to push
- * half the bytes: PyTorch's bfloat16 (the upper half of a float32) and float16 (IEEE 754
- * binary16), as bits in the machine's order of bytes, little-endian.  The server makes them
- * float32, which rounds nothing, before anything is computed; weights are float32 always. */
+/* The same from a gradient of two bytes an element: PyTorch's bfloat16 (the upper half of a
+ * float32) or float16 (IEEE 754 binary16; up to 65504, nothing below 6e-8), as little-endian
+ * bits, aligned to 2 bytes.  The server makes it float32, which rounds nothing, and goes on as
+ * with that, NaN and Inf included; weights are float32 always.  Each call, and each worker of a
+ * step, may have another type.  gradient and weights may not overlap: OPTD_INVALID.
+ * OPTD_UNSUPPORTED: the server is too old. */
 typedef enum optd_half { OPTD_BF16 = 1, OPTD_F16 = 2 } optd_half;
-
-/* As optd_push_pull and optd_push, from such a gradient: `elements` of one of these types,
- * aligned to 2 bytes.  Each call, and each worker of a step, may have another type, but a
- * call made again after a timeout is the same step, as it is there.  NaN and Inf of the type
- * are what they are in float32 (nonfinite of optd_open_options).  gradient and weights may not overlap: OPTD_INVALID.  float16 ends at
- * 65504 and has nothing below 6e-8.  OPTD_UNSUPPORTED: the server is too old. */
 OPTD_API int optd_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient, float *weights);
 OPTD_API int optd_push_half(optd_model *model, optd_half type, const uint16_t *gradient);
 
@@ -389,17 +384,15 @@ OPTD_API int optd_pull_parts(optd_model *model, const optd_part *parts, uint32_t
 OPTD_API int optd_pull_average_parts(optd_model *model, const optd_part *parts, uint32_t count,
                                      uint64_t min_version);
 
-/* Likewise of gradients of two bytes an element, all of one type in a call. */
+/* Likewise, all of one type in a call; no weights may overlap a gradient. */
 typedef struct optd_half_part {
 	uint32_t tensor;
 	const uint16_t *gradient;
-	float *weights; /* unused when only pushing; none may overlap a gradient */
+	float *weights;
 } optd_half_part;
 
-OPTD_API int optd_push_pull_parts_half(optd_model *model, optd_half type, const optd_half_part *parts,
-                                       uint32_t count);
-OPTD_API int optd_push_parts_half(optd_model *model, optd_half type, const optd_half_part *parts,
-                                  uint32_t count);
+OPTD_API int optd_push_pull_parts_half(optd_model *model, optd_half type, const optd_half_part *parts, uint32_t count);
+OPTD_API int optd_push_parts_half(optd_model *model, optd_half type, const optd_half_part *parts, uint32_t count);
 
 /* Versions the last completed pull or push_pull of this model brought: the lowest and
  * the highest over its blocks.  Equal in sync unless pulls raced with steps. */
@@ -463,8 +456,7 @@ OPTD_API int optd_start_push_pull(optd_model *model, const float *gradient, floa
 OPTD_API int optd_start_push(optd_model *model, const float *gradient, optd_ticket *ticket);
 OPTD_API int optd_start_push_pull_half(optd_model *model, optd_half type, const uint16_t *gradient,
                                        float *weights, optd_ticket *ticket);
-OPTD_API int optd_start_push_half(optd_model *model, optd_half type, const uint16_t *gradient,
-                                  optd_ticket *ticket);
+OPTD_API int optd_start_push_half(optd_model *model, optd_half type, const uint16_t *gradient, optd_ticket *ticket);
 OPTD_API int optd_start_pull(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 OPTD_API int optd_start_pull_average(optd_model *model, float *weights, uint64_t min_version, optd_ticket *ticket);
 

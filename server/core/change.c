@@ -27,7 +27,7 @@ static uint32_t next_of(const struct changes *changes, uint32_t index)
 /* The first pair whose later one is the lowest: its earlier one, or the count. */
 static uint32_t find_pair(const struct changes *changes)
 {
-	uint32_t best = changes->count, later = changes->count;
+	uint32_t none = changes->count, best = none, later = none;
 
 	for (uint32_t i = 0; i < changes->count; i++) {
 		uint32_t next = next_of(changes, i);

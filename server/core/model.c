@@ -364,20 +364,20 @@ static uint32_t segment_index(const struct model *model, uint32_t block, uint32_
 
 bool model_answers(const struct model *model, uint32_t block, uint32_t i)
 {
+	/* A change of settings leaves the rule as it is. */
 	const struct optim *optim = model_optim_made(model, segment_index(model, block, i));
 
 	return optim != NULL && optim_replies(optim);
 }
 
-void model_answer(const struct model *model, enum optim_isa isa, uint32_t block, uint32_t i,
-                  struct optim_gradient x, float *out)
+void model_answer(const struct model *model, enum optim_isa isa, const struct changed *changed, uint32_t block,
+                  uint32_t i, struct optim_gradient x, float *out)
 {
 	uint32_t index = segment_index(model, block, i);
 	const struct layout_segment *s = layout_segment(model->layout, model->first_segment + index);
 	const float *weights = model->weights + model_offset(model, block) + s->offset;
 	struct optim_carry carry = carry_of(model, index);
 	struct optim_scalars scalars;
-	struct changed changed;
 
 	if (!model_answers(model, block, i))
 		return;
@@ -385,8 +385,7 @@ void model_answer(const struct model *model, enum optim_isa isa, uint32_t block,
 		memcpy(out, weights, s->count * sizeof(float));
 		return;
 	}
-	model_changed(model, block, &changed);
-	const struct optim *optim = changed.at[model_group(model, index)];
+	const struct optim *optim = changed->at[model_group(model, index)];
 	optim_scalars(optim, model->updates[index] + 1, &carry, &scalars);
 	optim_reply(optim, isa, &scalars, weights, x, out, s->count);
 }

@@ -152,12 +152,15 @@ bool model_has_gradient(const struct model *model, uint32_t index);
 uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t *present,
                        struct commit_scalars *scalars);
 
+/* What the groups' next update of a block is done by. */
+void model_changed(const struct model *model, uint32_t block, struct changed *out);
+
 /* Whether who pushes segment `i` of a block is answered something else than weights. */
 bool model_answers(const struct model *model, uint32_t block, uint32_t i);
-/* That answer to x, from the weights as they are, or for x without values these themselves;
+/* That answer to x, from the weights as they are and the block's settings (model_changed), or for x without values these themselves;
  * nothing for a segment that has no such answer. */
-void model_answer(const struct model *model, enum optim_isa isa, uint32_t block, uint32_t i,
-                  struct optim_gradient x, float *out);
+void model_answer(const struct model *model, enum optim_isa isa, const struct changed *changed, uint32_t block,
+                  uint32_t i, struct optim_gradient x, float *out);
 
 /* Does what the commit says.  The commit is right by construction: this asserts. */
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit);

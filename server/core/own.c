@@ -76,12 +76,15 @@ static void answer_block(struct engine *engine, struct shard *shard, const struc
 	const struct msg_part *part = NULL;
 	float *out = place_of(shard, wait, block, &part);
 	struct optim_gradient x = from.x;
+	struct changed changed;
+
+	model_changed(model, block, &changed);
 
 	for (uint32_t i = 0; out != NULL && i < b->segment_count; i++) {
 		uint32_t n = layout_segment(model->layout, b->first_segment + i)->count;
 		bool given = x.values != NULL && commit_has(from.mask, i);
 		if (commit_has(part->mask, i)) {
-			model_answer(model, engine->options.isa, block, i,
+			model_answer(model, engine->options.isa, &changed, block, i,
 			             (struct optim_gradient){given ? x.values : NULL, x.factor, x.type}, out);
 			out += n;
 		}

@@ -120,7 +120,9 @@ static void fill_queue(struct run *run, struct queue *queue, uint32_t engine, ui
 	for (uint32_t i = 0; i < owned.count; i++) {
 		uint32_t block = owned.first + i;
 		enum fill fill = block_fill(run, rank, block, mask);
-		bool full = letter != NULL && letter->msg.part_count == 5;
+		/* Of an answer, which is float32. */
+		uint64_t room = LIMIT_MESSAGE_BYTES / sizeof(float) - layout_block(run->layout, block)->count;
+		bool full = letter != NULL && (letter->msg.part_count == 5 || letter->count > room);
 		if (letter == NULL || closing != (fill == FILL_NONE) || full || rng_one_in(&run->rng, 3)) {
 			closing = fill == FILL_NONE;
 			letter = add_letter(run, queue, rank, closing);
