@@ -35,7 +35,8 @@ static int read_schedule_part(const struct msg_schedule_part *given, struct sche
 	settings_name(given->name, name, sizeof(name));
 	int kind = schedule_find(name);
 	if (kind < 0) {
-		snprintf(why, why_bytes, "no schedule '%s'; the nearest is '%s'", name, schedule_nearest(name));
+		snprintf(why, why_bytes, "no schedule '%s'; the nearest is '%s'; there are " SCHEDULE_NAMES, name,
+		         schedule_nearest(name));
 		return OPTD_HYPER;
 	}
 	schedule_part_init(part, (enum schedule_kind)kind);
