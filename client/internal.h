@@ -269,7 +269,9 @@ void specs_free(optd_model *model);
 optd_model *model_by_slot(const optd_client *client, uint32_t slot);
 /* The endpoint that errors about a model name: its lead. */
 const char *model_endpoint(const optd_model *model);
-/* Which blocks each lane of a list has. */
+/* Cuts the layout as the rules that the lead has told need it; id is the lead's layout id. */
+int model_cut(optd_model *model, uint64_t id);
+/* Which blocks each lane of a list has.  After model_cut. */
 int model_runs(const optd_model *model, struct lane *const *lanes, uint32_t count,
                struct layout_run **out);
 /* Takes the runs, which fit the client's lanes; routes are made anew as needed. */

@@ -58,7 +58,7 @@ static int make_route(optd_model *model, const uint32_t *tensors, uint32_t count
 int model_runs(const optd_model *model, struct lane *const *lanes, uint32_t count,
                struct layout_run **out)
 {
-	uint32_t blocks = layout_block_count(model->layout), of;
+	uint32_t of;
 	struct layout_run *runs = calloc(count, sizeof(*runs));
 	if (!runs)
 		return OPTD_NO_MEMORY;
@@ -66,7 +66,7 @@ int model_runs(const optd_model *model, struct lane *const *lanes, uint32_t coun
 		for (of = 1; i + of < count && lanes[i + of]->daemon == lanes[i]->daemon; of++)
 			continue;
 		for (uint32_t k = 0; k < of; k++)
-			runs[i + k] = layout_owned(blocks, lanes[i]->daemon, model->client->daemon_count, k, of);
+			runs[i + k] = layout_owned(model->layout, lanes[i]->daemon, model->client->daemon_count, k, of);
 	}
 	*out = runs;
 	return 0;
@@ -281,7 +281,7 @@ static void take_lead(optd_model *model, const struct msg *reply)
 	struct layout *layout = NULL;
 	int rc = wire_layout_decode(model->client->arena, reply->payload, reply->payload_bytes, &layout,
 	                            why, sizeof(why));
-	if (rc == 0 && layout_cut(layout, NULL) == 0)
+	if (rc == 0 && layout_elements(layout) > 0)
 		model->layout = layout;
 	else
 		layout_free(layout);

@@ -10,6 +10,7 @@
 
 /* ---- layouts ---------------------------------------------------------- */
 
+/* Cut later: how is the server's to say. */
 static int copy_layout(const optd_layout *from, struct layout **out)
 {
 	struct layout *layout = layout_new();
@@ -18,8 +19,8 @@ static int copy_layout(const optd_layout *from, struct layout **out)
 		const struct layout_tensor *t = layout_tensor(from->layout, i);
 		rc = layout_add(layout, t->name, strlen(t->name), t->shape, t->rank, t->group);
 	}
-	if (rc == 0)
-		rc = layout_cut(layout, NULL);
+	if (rc == 0 && layout_elements(layout) == 0)
+		rc = OPTD_INVALID;
 	if (rc < 0)
 		layout_free(layout);
 	else
@@ -96,7 +97,7 @@ static int open_lead(optd_model *model, uint64_t deadline_ms)
 		                   model->name, model_endpoint(model),
 		                   (unsigned long long)layout_elements(model->layout),
 		                   (unsigned long long)opened->elements);
-	return 0;
+	return model_cut(model, opened->layout);
 }
 
 /* What each lane is made with, or must agree with, is what the lead's model has: nothing

@@ -183,11 +183,6 @@ static int has_matches(const struct optim_rule *rule)
 	return optim_init(&optim, rule, OPTIM_TORCH1, why, sizeof(why)) == 0;
 }
 
-static int is_served(const struct optim_rule *rule)
-{
-	return optim_rule_class(rule) == OPTIM_ELEMENTWISE;
-}
-
 /* ---- printing ------------------------------------------------------------ */
 
 /* A paragraph behind a label, broken between words. */
@@ -208,7 +203,7 @@ static void print_one(const struct optim_rule *rule)
 {
 	char text[STATE_BYTES], number[OPTCTL_NUMBER_BYTES], initial[TEXT_VALUES_BYTES],
 	        range[TEXT_VALUES_BYTES];
-	printf("%s%s\n", optim_rule_name(rule), is_served(rule) ? "" : " (this version's server does not take it)");
+	printf("%s\n", optim_rule_name(rule));
 	print_wrapped("update", optim_rule_formula(rule));
 	print_wrapped("pushed", pushed(rule));
 	print_wrapped("looks at", optim_rule_class(rule) == OPTIM_TENSOR ? "a whole tensor"
@@ -236,9 +231,8 @@ static void print_list(void)
 	printf("%-16s %-26s %-9s %s\n", "OPTIMIZER", "PUSHED", "BYTES", "STATE");
 	for (uint32_t i = 0; i < optim_rule_count(); i++) {
 		const struct optim_rule *rule = optim_rule(i);
-		printf("%-16s %-26s %-9s %s%s\n", optim_rule_name(rule), pushed(rule),
-		       bytes_text(rule, number), state_text(rule, text),
-		       is_served(rule) ? "" : " (not served yet)");
+		printf("%-16s %-26s %-9s %s\n", optim_rule_name(rule), pushed(rule),
+		       bytes_text(rule, number), state_text(rule, text));
 	}
 	printf("\nBytes are those of the state for each parameter, beside the weights' 4.\n"
 	       "optctl rules NAME has the update and the settings.\n");

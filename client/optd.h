@@ -232,7 +232,11 @@ typedef struct optd_scaler {
  * exists, or has the default named here.  What is given and differs from what the
  * model has is OPTD_CONFLICT with both values. */
 typedef struct optd_open_options {
-	const char *optimizer; /* "adam", "sgd", ...: optim/README.md has all; default sgd */
+	/* "adam", "sgd", ...: optim/README.md has all; default sgd.  easgd is OPTD_HYPER in sync
+	 * with several workers.  lars, lamb, adafactor, adafactor_paper and muon look at whole
+	 * tensors: OPTD_HYPER for a shape that they do not take (muon: all but matrices) and, in
+	 * async, for more than 131,072 elements. */
+	const char *optimizer;
 	const char *match;     /* "torch2" (default), "torch1", "numpy" */
 	const optd_hyper *hypers;
 	uint32_t hyper_count;

@@ -96,11 +96,11 @@ static uint32_t shaped_slots(const struct optim *optim, const struct tensor_shap
 {
 	(void)optim;
 	if (!shape->matrix) {
-		out[0] = (struct tensor_slot){ "variance", 0, shape->columns };
+		out[0] = (struct tensor_slot){ "variance", 0, shape->columns, TENSOR_EACH };
 		return 1;
 	}
-	out[0] = (struct tensor_slot){ "row_var", 0, shape->batch * shape->rows };
-	out[1] = (struct tensor_slot){ "col_var", 0, shape->batch * shape->columns };
+	out[0] = (struct tensor_slot){ "row_var", 0, shape->batch * shape->rows, TENSOR_ROWS };
+	out[1] = (struct tensor_slot){ "col_var", 0, shape->batch * shape->columns, TENSOR_COLUMNS };
 	return 2;
 }
 
@@ -110,7 +110,7 @@ static uint32_t paper_shaped_slots(const struct optim *optim, const struct tenso
 	uint32_t count = shaped_slots(optim, shape, out);
 
 	if (optim->values[BETA1][0] > 0)
-		out[count++] = (struct tensor_slot){ "exp_avg", 0, tensor_elements(shape) };
+		out[count++] = (struct tensor_slot){ "exp_avg", 0, tensor_elements(shape), TENSOR_EACH };
 	return count;
 }
 
@@ -172,9 +172,9 @@ static void measure_row(struct tensor_update *u, size_t n)
 	const float *s = u->scalars->values;
 	uint64_t column = u->at % shape->columns, row = u->at / shape->columns;
 	double *columns = column_sums(u) + column;
-	float q[PIECE], *r = &u->slots[0][row];
+	float q[PIECE], g[PIECE], *r = &u->slots[0][row];
 
-	square(s, q, u->g + u->at, n);
+	square(s, q, piece_gradient(u, n, g), n);
 	if (row % shape->rows == 0)
 		memset(columns, 0, n * sizeof(*columns));
 	for (size_t i = 0; i < n; i++)
@@ -206,10 +206,11 @@ KERNEL_LOOP measure_vector(const float *s, float *restrict v, const float *restr
 static void measure(struct tensor_update *u, size_t n)
 {
 	uint64_t per_matrix = u->shape.rows * u->shape.columns, end = u->at + n;
+	float g[PIECE];
 
 	u->sums[WEIGHTS] = piece_sum_of_squares(u->sums[WEIGHTS], u->w + u->at, n);
 	if (!u->shape.matrix) {
-		measure_vector(u->scalars->values, u->slots[0] + u->at, u->g + u->at, n);
+		measure_vector(u->scalars->values, u->slots[0] + u->at, piece_gradient(u, n, g), n);
 		return;
 	}
 	measure_row(u, n);
@@ -268,7 +269,8 @@ static float share_of(struct tensor_update *u, const float **c)
 
 static void find_torch_way(struct tensor_update *u, float *way, size_t n)
 {
-	const float *s = u->scalars->values, *g = u->g + u->at, *c;
+	float room[PIECE];
+	const float *s = u->scalars->values, *g = piece_gradient(u, n, room), *c;
 	float share = share_of(u, &c);
 
 #define TORCH_WAY(matrix) torch_way(s, way, share, c, g, n, matrix)
@@ -277,7 +279,8 @@ static void find_torch_way(struct tensor_update *u, float *way, size_t n)
 
 static void find_paper_way(struct tensor_update *u, float *way, size_t n)
 {
-	const float *g = u->g + u->at, *c;
+	float room[PIECE];
+	const float *g = piece_gradient(u, n, room), *c;
 	float share = share_of(u, &c);
 
 #define PAPER_WAY(matrix) paper_way(way, share, c, g, n, matrix)

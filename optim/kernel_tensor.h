@@ -55,6 +55,23 @@ static inline bool pass_rows(struct tensor_update *update, uint64_t *budget,
 	return pass_over(update, budget, true, visit);
 }
 
+/* The gradient of the piece at hand in float32, times its factor, which may take room. */
+static inline const float *piece_gradient(const struct tensor_update *update, size_t n, float room[PIECE])
+{
+	const struct optim_gradient *g = &update->g;
+	const void *values = dtype_at(g->values, g->type, update->at);
+
+	if (g->type == DTYPE_F32 && g->factor == 1.0f)
+		return values;
+	if (g->type == DTYPE_F32) {
+		KERNEL(optim_vector).scale(room, values, g->factor, n);
+		return room;
+	}
+	KERNEL(optim_half).widen[g->type](room, values, n);
+	KERNEL(optim_vector).scale(room, room, g->factor, n);
+	return room;
+}
+
 static inline double piece_sum_of_squares(double before, const float *x, size_t n)
 {
 	return before + KERNEL(optim_norm).power_sum(x, n, 2);

@@ -82,8 +82,9 @@ static void measure(struct tensor_update *u, size_t n)
 {
 	const float *s = u->scalars->values;
 	float *w = u->w + u->at, *m = u->slots[0] + u->at, *v = u->slots[1] + u->at, r[PIECE];
+	float room[PIECE];
 
-	moments(s, m, v, u->g + u->at, n);
+	moments(s, m, v, piece_gradient(u, n, room), n);
 	way(s, r, w, m, v, n);
 	u->sums[WEIGHTS] = piece_sum_of_squares(u->sums[WEIGHTS], w, n);
 	u->sums[WAY] = piece_sum_of_squares(u->sums[WAY], r, n);

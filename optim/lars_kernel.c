@@ -88,8 +88,10 @@ KERNEL_LOOP buffered(const float *s, float trusted, float *restrict w, float *re
 
 static void measure(struct tensor_update *u, size_t n)
 {
+	float room[PIECE];
+
 	u->sums[WEIGHTS] = piece_sum_of_squares(u->sums[WEIGHTS], u->w + u->at, n);
-	u->sums[GRADIENT] = piece_sum_of_squares(u->sums[GRADIENT], u->g + u->at, n);
+	u->sums[GRADIENT] = piece_sum_of_squares(u->sums[GRADIENT], piece_gradient(u, n, room), n);
 }
 
 static void decide(struct tensor_update *u)
@@ -105,8 +107,8 @@ static void decide(struct tensor_update *u)
 
 static void apply(struct tensor_update *u, size_t n)
 {
-	const float *s = u->scalars->values, *g = u->g + u->at;
-	float *w = u->w + u->at, trusted = u->factors[TRUSTED];
+	float room[PIECE], *w = u->w + u->at, trusted = u->factors[TRUSTED];
+	const float *s = u->scalars->values, *g = piece_gradient(u, n, room);
 	bool nesterov = u->optim->values[NESTEROV][0] != 0;
 
 #define BUFFERED(first, nesterov) buffered(s, trusted, w, u->slots[0] + u->at, g, n, first, nesterov)

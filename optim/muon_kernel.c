@@ -135,7 +135,8 @@ static void direct(struct tensor_update *u, size_t n)
 	struct work work = work_of(u, 0);
 	uint64_t row = u->at / u->shape.columns, column = u->at % u->shape.columns;
 	float way[PIECE], *b = u->slots[0] + u->at;
-	const float *s = u->scalars->values, *g = u->g + u->at;
+	float room[PIECE];
+	const float *s = u->scalars->values, *g = piece_gradient(u, n, room);
 
 	assert(n > 0);
 #define LEAD(nesterov) lead(s, way, b, g, n, nesterov)
@@ -188,30 +189,33 @@ static inline __attribute__((always_inline)) void tile(const struct product *p, 
 	}
 }
 
-static void product_rows(const struct product *p, uint64_t row, uint64_t rows)
+/* A tile of up to TILE_ROWS rows. */
+static void product_tile(const struct product *p, uint64_t row, uint64_t rows, uint64_t column)
 {
-	for (uint64_t column = 0; column < p->columns; column += TILE_COLUMNS) {
-		if (rows == TILE_ROWS)
-			tile(p, row, column, TILE_ROWS);
-		else
-			for (uint64_t i = 0; i < rows; i++)
-				tile(p, row + i, column, 1);
+	if (rows == TILE_ROWS) {
+		tile(p, row, column, TILE_ROWS);
+		return;
 	}
+	for (uint64_t i = 0; i < rows; i++)
+		tile(p, row + i, column, 1);
 }
 
-/* Rows of the product from u->at on, within the budget. */
+/* Tiles of the product from number u->at on, row by row, within the budget. */
 static bool pass_product(struct tensor_update *u, uint64_t *budget, const struct product *p,
                          uint64_t rows)
 {
-	while (u->at < rows && *budget > 0) {
-		uint64_t n = rows - u->at < TILE_ROWS ? rows - u->at : TILE_ROWS;
-		uint64_t cost = n * p->columns * p->inner;
+	uint64_t across = p->columns / TILE_COLUMNS, down = (rows + TILE_ROWS - 1) / TILE_ROWS;
 
-		product_rows(p, u->at, n);
-		u->at += n;
+	while (u->at < down * across && *budget > 0) {
+		uint64_t row = u->at / across * TILE_ROWS;
+		uint64_t n = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
+		uint64_t cost = n * TILE_COLUMNS * p->inner;
+
+		product_tile(p, row, n, u->at % across * TILE_COLUMNS);
+		u->at++;
 		*budget -= *budget < cost ? *budget : cost;
 	}
-	if (u->at < rows)
+	if (u->at < down * across)
 		return false;
 	u->at = 0;
 	u->pass++;

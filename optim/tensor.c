@@ -37,8 +37,14 @@ uint32_t tensor_slots(const struct optim *optim, const struct tensor_shape *shap
 		return row->tensor_slots(optim, shape, out);
 	count = row->slots(optim, slots);
 	for (uint32_t i = 0; i < count; i++)
-		out[i] = (struct tensor_slot){ slots[i].name, slots[i].initial, tensor_elements(shape) };
+		out[i] = (struct tensor_slot){ slots[i].name, slots[i].initial, tensor_elements(shape),
+			                       TENSOR_EACH };
 	return count;
+}
+
+bool tensor_slots_vary(const struct optim *optim)
+{
+	return rule_row(optim->rule)->tensor_slots != NULL;
 }
 
 const char *tensor_refusal(const struct optim *optim, const struct tensor_shape *shape)

@@ -25,17 +25,26 @@ struct tensor_shape {
 struct tensor_shape tensor_shape_of(const uint64_t *shape, uint32_t rank);
 uint64_t tensor_elements(const struct tensor_shape *shape);
 
+/* What a state vector has a number for: each element of the tensor, or each row or
+ * column of its matrices.  PyTorch's shape of it has 1 in place of the other dimension. */
+enum tensor_span { TENSOR_EACH, TENSOR_ROWS, TENSOR_COLUMNS };
+
 /* A state vector of one tensor: adafactor has one number for each row and column of a
  * matrix, and one for each element of a vector. */
 struct tensor_slot {
 	const char *name;
 	float initial;
 	uint64_t elements;
+	enum tensor_span span;
 };
 
 /* The slots that a tensor of this shape needs, for any rule; returns how many. */
 uint32_t tensor_slots(const struct optim *optim, const struct tensor_shape *shape,
                       struct tensor_slot out[OPTIM_SLOTS_MAX]);
+
+/* Whether these settings' slots depend on the shape: then optim_slot_count is the most
+ * of them, and their names and sizes are those of tensor_slots. */
+bool tensor_slots_vary(const struct optim *optim);
 
 /* Why the rule cannot update a tensor of this shape (muon takes matrices only), or
  * NULL. */
@@ -53,7 +62,7 @@ struct tensor_update {
 	struct tensor_shape shape;
 	float *w;
 	float *const *slots;
-	const float *g;
+	struct optim_gradient g; /* its factor is taken into account in every pass */
 	float *scratch; /* [tensor_scratch], unspecified at the beginning */
 
 	uint32_t pass;

@@ -49,7 +49,8 @@ struct layout {
 	struct layout_block *blocks;
 	struct layout_segment *segments;
 	uint32_t block_count, segment_count;
-	uint64_t hash;
+	uint8_t *whole; /* [tensor_count] as cut; NULL: none is */
+	uint64_t hash, id; /* see layout_cut_id */
 	bool cut;
 };
 
@@ -71,6 +72,7 @@ void layout_free(struct layout *layout)
 	free(layout->slots);
 	free(layout->blocks);
 	free(layout->segments);
+	free(layout->whole);
 	free(layout);
 }
 
@@ -194,10 +196,11 @@ int layout_add(struct layout *layout, const char *name, size_t name_bytes,
 	return 0;
 }
 
-/* The cut under way; the tables are NULL while counting. */
+/* The cut under way; the tables are NULL while counting, and of a digest. */
 struct cutter {
 	struct layout_block *blocks;
 	struct layout_segment *segments;
+	XXH3_state_t *digest; /* of the blocks, or NULL */
 	uint32_t block_count, segment_count;
 	struct layout_block open; /* the block being filled */
 };
@@ -208,6 +211,10 @@ static void cutter_close(struct cutter *cutter)
 
 	if (cutter->open.count == 0)
 		return;
+	if (cutter->digest) {
+		uint32_t numbers[2] = {cutter->open.count, cutter->open.segment_count};
+		XXH3_64bits_update(cutter->digest, numbers, sizeof(numbers));
+	}
 	if (cutter->blocks)
 		cutter->blocks[cutter->block_count] = cutter->open;
 	cutter->block_count++;
@@ -250,9 +257,11 @@ static void cutter_walk(struct cutter *cutter, const struct layout *layout, cons
 	cutter_close(cutter);
 }
 
-static uint64_t layout_digest(const struct layout *layout)
+/* Of the tensors, the blocks that they are cut into, and which are whole. */
+static uint64_t layout_digest(const struct layout *layout, const uint8_t *whole)
 {
 	XXH3_state_t state;
+	struct cutter cutter = {.digest = &state};
 
 	XXH3_64bits_reset(&state);
 	for (uint32_t i = 0; i < layout->tensor_count; i++) {
@@ -263,11 +272,10 @@ static uint64_t layout_digest(const struct layout *layout)
 		XXH3_64bits_update(&state, numbers, sizeof(numbers));
 		XXH3_64bits_update(&state, tensor->shape, tensor->rank * sizeof(tensor->shape[0]));
 	}
-	for (uint32_t i = 0; i < layout->block_count; i++) {
-		const struct layout_block *block = &layout->blocks[i];
-		uint32_t numbers[2] = {block->count, block->segment_count};
-		XXH3_64bits_update(&state, numbers, sizeof(numbers));
-	}
+	cutter_walk(&cutter, layout, whole);
+	/* Blocks may be the same, and have other owners. */
+	if (whole)
+		XXH3_64bits_update(&state, whole, layout->tensor_count);
 	uint64_t hash = XXH3_64bits_digest(&state);
 	return hash ? hash : 1;
 }
@@ -284,28 +292,51 @@ static void layout_trim(struct layout *layout)
 	layout->tensor_room = layout->tensor_count;
 }
 
+/* Keeps which tensors are whole; *out stays NULL where none is. */
+static int keep_whole(const struct layout *layout, const uint8_t *whole, uint8_t **out)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; whole && i < layout->tensor_count; i++)
+		count += whole[i] && layout->tensors[i].count > 0;
+	if (count == 0)
+		return 0;
+	*out = malloc(layout->tensor_count);
+	if (!*out)
+		return OPTD_NO_MEMORY;
+	for (uint32_t i = 0; i < layout->tensor_count; i++)
+		(*out)[i] = whole[i] && layout->tensors[i].count > 0 ? 1 : 0;
+	return 0;
+}
+
 int layout_cut(struct layout *layout, const uint8_t *whole)
 {
 	struct cutter cutter = {0};
+	uint8_t *kept = NULL;
 
 	assert(!layout->cut);
 	if (layout->elements == 0)
 		return OPTD_INVALID;
-	cutter_walk(&cutter, layout, whole);
+	if (keep_whole(layout, whole, &kept) < 0)
+		return OPTD_NO_MEMORY;
+	cutter_walk(&cutter, layout, kept);
 	cutter.blocks = malloc(cutter.block_count * sizeof(*cutter.blocks));
 	cutter.segments = malloc(cutter.segment_count * sizeof(*cutter.segments));
 	if (!cutter.blocks || !cutter.segments) {
 		free(cutter.blocks);
 		free(cutter.segments);
+		free(kept);
 		return OPTD_NO_MEMORY;
 	}
-	cutter_walk(&cutter, layout, whole);
+	cutter_walk(&cutter, layout, kept);
 	layout_trim(layout);
 	layout->blocks = cutter.blocks;
 	layout->segments = cutter.segments;
 	layout->block_count = cutter.block_count;
 	layout->segment_count = cutter.segment_count;
-	layout->hash = layout_digest(layout);
+	layout->whole = kept;
+	layout->hash = layout_digest(layout, NULL);
+	layout->id = kept ? layout_digest(layout, kept) : layout->hash;
 	layout->cut = true;
 	return 0;
 }
@@ -319,6 +350,7 @@ uint64_t layout_bytes(const struct layout *layout)
 	bytes += layout->tensor_room * (uint64_t)sizeof(*layout->tensors);
 	bytes += layout->slot_count * (uint64_t)sizeof(*layout->slots);
 	bytes += layout->block_count * (uint64_t)sizeof(*layout->blocks);
+	bytes += layout->whole ? layout->tensor_count : 0;
 	return bytes + layout->segment_count * (uint64_t)sizeof(*layout->segments);
 }
 
@@ -371,6 +403,22 @@ const struct layout_segment *layout_segment(const struct layout *layout, uint32_
 
 uint64_t layout_hash(const struct layout *layout)
 {
+	return layout->cut ? layout->hash : layout_digest(layout, NULL);
+}
+
+uint64_t layout_cut_id(const struct layout *layout)
+{
 	assert(layout->cut);
-	return layout->hash;
+	return layout->id;
+}
+
+bool layout_whole(const struct layout *layout, uint32_t tensor)
+{
+	assert(tensor < layout->tensor_count);
+	return layout->whole && layout->whole[tensor];
+}
+
+bool layout_has_whole(const struct layout *layout)
+{
+	return layout->whole != NULL;
 }

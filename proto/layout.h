@@ -17,6 +17,7 @@
 #ifndef OPTD_PROTO_LAYOUT_H
 #define OPTD_PROTO_LAYOUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,6 +47,12 @@ struct layout_segment {
 
 struct layout;
 
+/* The blocks of one owner, or of a whole tensor: [first, first + count). */
+struct layout_run {
+	uint32_t first;
+	uint32_t count;
+};
+
 /* An empty layout, or NULL without memory. */
 struct layout *layout_new(void);
 void layout_free(struct layout *layout);
@@ -59,7 +66,8 @@ int layout_add(struct layout *layout, const char *name, size_t name_bytes,
 
 /* Makes blocks and segments.  `whole` has a byte for each tensor, nonzero where
  * the tensor's rule needs it in one piece, or is NULL for none: such a tensor
- * begins and ends a block.  Call once.  OPTD_INVALID without an element.
+ * begins and ends a block, and one owner has all its blocks.  Call once.
+ * OPTD_INVALID without an element.
  *
  * Takes 24 bytes a block and 12 a segment, whatever a peer has put into a
  * shape: compare layout_elements with what is allowed before cutting. */
@@ -81,8 +89,13 @@ const struct layout_block *layout_block(const struct layout *layout, uint32_t in
 uint32_t layout_segment_count(const struct layout *layout);
 const struct layout_segment *layout_segment(const struct layout *layout, uint32_t index);
 
-/* A hash of names, shapes, groups and the cut; equal layouts have equal ones,
- * and none has 0.  Only after layout_cut, as is layout_id. */
+/* Whether the tensor was cut as a whole one: never one without elements. */
+bool layout_whole(const struct layout *layout, uint32_t tensor);
+/* The blocks of a whole tensor, given one of them; of any other block, itself alone. */
+struct layout_run layout_unit(const struct layout *layout, uint32_t block);
+
+/* A hash of names, shapes and groups, and of the cut without whole tensors; equal
+ * layouts have equal ones, and none has 0.  Who does not know the rules yet has it too. */
 uint64_t layout_hash(const struct layout *layout);
 
 /* 0 when a and b are equal; else -1 and a sentence about the first tensor that
@@ -94,29 +107,32 @@ int layout_compare(const struct layout *a, const struct layout *b, char *why, si
 /* "[128,784]" into text; always terminated. */
 void layout_shape_text(const struct layout_tensor *tensor, char *text, size_t text_bytes);
 
-/* The blocks of one owner: [first, first + count). */
-struct layout_run {
-	uint32_t first;
-	uint32_t count;
-};
-
 /* Elements and segments of a run of blocks. */
 uint64_t layout_run_elements(const struct layout *layout, struct layout_run run);
 uint32_t layout_run_segments(const struct layout *layout, struct layout_run run);
 
-/* Owner `index` of `count` gets this run of [whole.first, +whole.count).  Runs
- * follow one another, differ by at most one block, and owner 0 is never empty
- * while there is a block. */
-struct layout_run layout_share(struct layout_run whole, uint32_t index, uint32_t count);
+/* Owner `index` of `count` gets this run of [all.first, +all.count).  Runs follow
+ * one another, and owner 0 is never empty while there is a block.  Without whole
+ * tensors they differ by at most one block.  With some, borders are where the elements
+ * are shared equally, moved to the nearest border of a whole tensor or block, but each
+ * owner has something while anything is left.  So those who have none are the last. */
+struct layout_run layout_share(const struct layout *layout, struct layout_run all, uint32_t index,
+                               uint32_t count);
 
 /* Blocks of lane `lane` of `lanes` on daemon `daemon` of `daemons`: first the
  * daemons share the model, then a daemon's lanes share what it has, so that a
  * daemon may change its lanes without the others noticing. */
-struct layout_run layout_owned(uint32_t block_count, uint32_t daemon, uint32_t daemons,
+struct layout_run layout_owned(const struct layout *layout, uint32_t daemon, uint32_t daemons,
                                uint32_t lane, uint32_t lanes);
 
+/* A hash of tensors, groups and the cut as it is; without whole tensors layout_hash.
+ * Only after layout_cut, as is whether any tensor is whole. */
+uint64_t layout_cut_id(const struct layout *layout);
+bool layout_has_whole(const struct layout *layout);
+
 /* The number that travels in every header: what both sides must agree on to
- * mean the same elements by the same block number at this daemon.  Never 0. */
+ * mean the same elements by the same block number at this daemon.  It covers which
+ * tensors are whole.  Never 0.  Only after layout_cut. */
 uint64_t layout_id(const struct layout *layout, uint32_t daemon, uint32_t daemons, uint32_t lanes);
 
 #endif

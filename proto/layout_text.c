@@ -76,7 +76,7 @@ int layout_compare(const struct layout *a, const struct layout *b, char *why, si
 	}
 	if (here != there)
 		return compare_rest(a, b, common, why, why_bytes);
-	if (layout_block_count(a) && layout_block_count(b) && layout_hash(a) != layout_hash(b)) {
+	if (layout_block_count(a) && layout_block_count(b) && layout_cut_id(a) != layout_cut_id(b)) {
 		snprintf(why, why_bytes,
 		         "the tensors are equal, but they are cut into %" PRIu32
 		         " blocks here and into %" PRIu32 " in the model: the optimizers differ",

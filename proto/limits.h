@@ -148,6 +148,12 @@
  * text is not to hold a lane up. */
 #define LIMIT_NEAREST_TENSORS 4096u
 
+/* Updates of whole tensors: what a lane does of them in one turn of its loop, so that it
+ * answers others meanwhile, and after how many multiplications it looks at the time: some
+ * tenths of a millisecond. */
+#define LIMIT_WORK_MS 2u
+#define LIMIT_WORK_SLICE (512u * 1024u)
+
 /* A configuration file; what it is read into is a few times larger. */
 #define LIMIT_CONFIG_BYTES (1024u * 1024u)
 

@@ -142,6 +142,7 @@ struct msg_group {
 	const struct msg_hyper *hypers;
 	uint32_t schedule_count;
 	const struct msg_schedule_part *schedule;
+	bool whole; /* OPENED: its tensors are whole ones; proto/layout.h */
 };
 
 /* What a model holds the norm of a step's gradient to; 0: not given. */
@@ -161,7 +162,7 @@ struct msg_average {
 struct msg_open {
 	struct msg_text model;
 	uint32_t daemon, daemons; /* place of this server in the worker's list */
-	uint64_t layout_hash;     /* of the cut for these settings' rule; 0: attach only,
+	uint64_t layout_hash;     /* see proto/layout.h; 0: attach only,
 	                             without a layout (readers) */
 	uint64_t client;          /* the same for all sessions of one client process */
 	enum msg_resume resume;
@@ -226,6 +227,7 @@ struct msg_opened {
 struct msg_rule {
 	struct msg_text name; /* empty: a daemon before it was there */
 	struct msg_text match;
+	bool whole; /* tensors that no group has are whole ones: proto/layout.h */
 	uint32_t hyper_count;
 	struct msg_hyper hypers[LIMIT_HYPERS];
 	uint32_t schedule_count; /* 0: a constant learning rate */

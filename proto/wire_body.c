@@ -156,6 +156,7 @@ static int rule_read(const Optd__V1__Opened *in, struct wire_arena *arena, struc
 {
 	out->name = wire_text(in->rule);
 	out->match = wire_text(in->match);
+	out->whole = in->whole != 0;
 	out->clip = wire_norms_of_opened(in);
 	int rc = wire_hypers_read(in->hypers, in->n_hypers, out->hypers, &out->hyper_count, why);
 	if (rc == 0)
@@ -331,6 +332,7 @@ static void rule_write(const struct msg_rule *in, struct wire_body *body)
 {
 	Optd__V1__Opened *out = &body->opened;
 
+	out->whole = in->whole;
 	wire_norms_to_opened(&in->clip, out);
 	out->rule = wire_clip(in->name, LIMIT_NAME_BYTES);
 	out->average = wire_average_write(&in->average, &body->average);

@@ -32,7 +32,8 @@ static int group_read(const Optd__V1__Group *in, struct wire_arena *arena, struc
 	                          .frozen = in->frozen != 0,
 	                          .lr_factor = in->lr_factor,
 	                          .optimizer = wire_text(in->optimizer),
-	                          .match = wire_text(in->match)};
+	                          .match = wire_text(in->match),
+	                          .whole = in->whole != 0};
 	return lists_read(in, arena, out, why);
 }
 
@@ -78,6 +79,7 @@ static void group_write(const struct msg_group *in, struct wire_rule *rule, Optd
 	out->tensors = wire_clip(in->tensors, LIMIT_PATTERN_BYTES - 1);
 	out->frozen = in->frozen;
 	out->lr_factor = in->lr_factor;
+	out->whole = in->whole;
 	out->optimizer = wire_clip(in->optimizer, LIMIT_NAME_BYTES);
 	out->match = wire_clip(in->match, LIMIT_NAME_BYTES);
 	out->hypers = rule->hyper_pointers;

@@ -154,8 +154,6 @@ static int read_optimizer(struct reader *reader, struct config_model *model, con
 			rc = read_hypers(reader, &optim, value);
 		groups = rc == 0 ? reader_find(reader, value, "groups") : NULL;
 	}
-	if (rc == 0 && settings_served(&optim, reason, sizeof(reason)) < 0)
-		rc = reader_refuse(reader, reader_line(key), "models.optimizer: %s", reason);
 	/* Last, wherever they stand: they begin with what the model has. */
 	if (rc == 0 && groups != NULL)
 		rc = reader_groups(reader, groups, &optim, &model->groups);

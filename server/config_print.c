@@ -9,6 +9,7 @@
 #include "server/config.h"
 #include "server/config_value.h"
 #include "server/core/clipping.h"
+#include "server/core/whole.h"
 
 #define SECTION "models."
 #define COMMENT_WIDTH 88u
@@ -289,26 +290,60 @@ void config_print(const struct config *config, FILE *out)
 	print_models(out, config);
 }
 
+/* Weights and state; returns the bytes of each parameter, as far as they do not depend on
+ * shapes. */
+static uint32_t print_vectors(const struct config_model *model, FILE *out)
+{
+	/* Then each tensor has what its own rule needs, and no more. */
+	bool whole = whole_any(&model->groups, &model->optimizer);
+	bool packed = whole && (model->groups.count > 0 || tensor_slots_vary(&model->optimizer));
+	uint32_t slots = packed ? 0 : groups_slot_count(&model->groups, &model->optimizer);
+	const char *of_all = model->groups.count > 0 ? " and its groups: of all, the most" : "";
+
+	if (packed)
+		fputs("  parameters x 4 bytes: weights; and the state that each tensor's own optimizer has\n"
+		      "  (optctl rules: muon 4 bytes a parameter, adafactor 4 a row and a column, ...)\n", out);
+	else
+		fprintf(out, "  parameters x %u bytes: weights and %u state vector%s (%s%s)\n", 4 * (1 + slots),
+		        slots, slots == 1 ? "" : "s", optim_rule_name(model->optimizer.rule), of_all);
+	return 4 * (1 + slots);
+}
+
+/* Working memory of updates that look at whole tensors, where it is worth a line. */
+static void print_scratch(const struct config_model *model, FILE *out)
+{
+	const uint64_t shape[2] = {4096, 4096};
+	const struct tensor_shape square = tensor_shape_of(shape, 2);
+
+	for (uint32_t i = 0; i <= model->groups.count; i++) {
+		const struct optim *optim = groups_optim(&model->groups, &model->optimizer, i);
+		uint64_t times = optim ? tensor_scratch(optim, &square) / tensor_elements(&square) : 0;
+		if (times == 0)
+			continue;
+		fprintf(out, "  parameters of the largest matrix of a lane x %u bytes: its update (%s)\n",
+		        (unsigned)times * 4, optim_rule_name(optim->rule));
+		return;
+	}
+}
+
 /* What one model takes, by the promise in deploy/OPERATIONS.md.  Everything that
  * the worker will decide is said as a word instead of a number. */
 static void print_model_memory(const struct config *config, const struct config_model *model,
                                FILE *out)
 {
-	uint32_t slots = model->optimizer_given ? groups_slot_count(&model->groups, &model->optimizer) : 0;
-	/* A single worker's pushes are applied as they come: nothing is collected, unless a norm is
-	 * clipped. */
-	bool sync = model->mode != MSG_ASYNC && (model->workers != 1 || clipping_on(&model->clip));
-	uint32_t averages = average_is_kept(&model->average);
+	/* A single worker's pushes are applied as they come: nothing is collected, but for whole
+	 * tensors, or where a norm is clipped. */
+	bool whole = model->optimizer_given && whole_any(&model->groups, &model->optimizer);
+	bool sync = model->mode != MSG_ASYNC &&
+	            (model->workers != 1 || whole || clipping_on(&model->clip));
+	uint32_t vectors = 0, averages = average_is_kept(&model->average);
 	char window[VALUE_TEXT_BYTES], total[VALUE_TEXT_BYTES];
 	uint64_t lane_window = config->window_bytes * config->lanes;
 
 	value_bytes_text(lane_window, window);
 	fprintf(out, "\nmodel %s:\n", model->name);
 	if (model->optimizer_given)
-		fprintf(out, "  parameters x %u bytes: weights and %u state vector%s (%s%s)\n",
-		        4 * (1 + slots), slots, slots == 1 ? "" : "s",
-		        optim_rule_name(model->optimizer.rule),
-		        model->groups.count > 0 ? " and its groups: of all, the most" : "");
+		vectors = print_vectors(model, out);
 	else
 		fputs("  parameters x (1 + state vectors) x 4 bytes: the worker names the optimizer\n",
 		      out);
@@ -319,6 +354,8 @@ static void print_model_memory(const struct config *config, const struct config_
 		fprintf(out, "  parameters x 4 bytes: the step being collected (%s)\n",
 		        model->mode == MSG_SYNC ? "sync"
 		                                : "in sync, unless the worker asks for async");
+	if (whole)
+		print_scratch(model, out);
 	if (model->workers) {
 		value_bytes_text(lane_window * model->workers, total);
 		fprintf(out, "  at most %s under way: %u worker%s x the window of %s, or x parameters x 4\n",
@@ -329,9 +366,9 @@ static void print_model_memory(const struct config *config, const struct config_
 	bool own = model->optimizer_given && groups_answering(&model->groups, &model->optimizer) != NULL;
 	fprintf(out, "  replies in flight: at most %s\n",
 	        own ? "twice as much, since each worker has replies of its own" : "as much again");
-	if (model->optimizer_given && model->mode != MSG_MODE_UNSET)
+	if (model->optimizer_given && model->mode != MSG_MODE_UNSET && !whole)
 		fprintf(out, "  so 1,000,000 parameters take %u,000,000 bytes, and what is under way\n",
-		        4 * (1 + slots + averages + (sync ? 1 : 0)));
+		        vectors + 4 * (averages + (sync ? 1 : 0)));
 }
 
 void config_print_memory(const struct config *config, FILE *out)

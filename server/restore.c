@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "server/core/clipping.h"
+#include "server/core/whole.h"
 #include "server/disk/checkpoint.h"
 
 struct restore {
@@ -22,8 +23,9 @@ struct restore {
 };
 
 /* Each lane's model owns its layout. */
-static struct layout *copy_layout(const struct layout *from)
+static struct layout *copy_layout(const struct checkpoint *about)
 {
+	const struct layout *from = about->layout;
 	struct layout *layout = layout_new();
 
 	for (uint32_t i = 0; layout != NULL && i < layout_tensor_count(from); i++) {
@@ -33,7 +35,7 @@ static struct layout *copy_layout(const struct layout *from)
 			return NULL;
 		}
 	}
-	if (layout != NULL && layout_cut(layout, NULL) < 0) {
+	if (layout != NULL && whole_cut(&about->groups, &about->optim, layout) < 0) {
 		layout_free(layout);
 		return NULL;
 	}
@@ -57,7 +59,7 @@ static struct model_settings settings_of(const struct checkpoint *about)
 static struct model *make_model(const struct checkpoint *about, struct model_place place)
 {
 	struct model_settings settings = settings_of(about);
-	struct layout *layout = copy_layout(about->layout);
+	struct layout *layout = copy_layout(about);
 	if (layout == NULL)
 		return NULL;
 	struct model *model = model_new(about->model, &settings, &layout, place);

@@ -170,7 +170,7 @@ static int put_block(void *user, const struct shard *shard, uint32_t block)
 	part->highest = version > part->highest ? version : part->highest;
 	part->updates += version;
 	for (uint32_t i = 0; i < model->slot_count; i++)
-		slots[i] = model->slots[i] + model_offset(model, block);
+		slots[i] = model->slots[i] + model_slot_offset(model, block, i);
 	for (uint32_t i = 0; i < part->saver->about.seats; i++)
 		seen[i] = i < model->seats && model->seen[i] != NULL ? model->seen[i] + index : NULL;
 	struct checkpoint_part put = {
@@ -327,12 +327,19 @@ static void lane_asked(void *user, void *argument)
 	each_lane(saver, rc < 0 || passed ? cancel_cut : begin_cut);
 }
 
-static void count_versions(const struct model *model, struct part *part)
+static void count_versions(const struct shard *shard, struct part *part)
 {
-	model_versions(model, &part->lowest, &part->highest);
+	const struct model *model = shard->model;
+
+	part->lowest = UINT64_MAX;
+	part->highest = 0;
 	part->updates = 0;
-	for (uint32_t i = 0; i < model->owned.count; i++)
-		part->updates += model->versions[i];
+	for (uint32_t i = 0; i < model->owned.count; i++) {
+		uint64_t version = engine_cut_reach(shard, model->owned.first + i);
+		part->lowest = version < part->lowest ? version : part->lowest;
+		part->highest = version > part->highest ? version : part->highest;
+		part->updates += version;
+	}
 }
 
 /* On the lane's thread: how far the model is; from here on it gets no further than that
@@ -345,7 +352,7 @@ static void ask(void *user, void *argument)
 	part->shard = NULL;
 	part->status = OPTD_OK;
 	if (shard != NULL && shard->ready && shard->model->owned.count > 0) {
-		count_versions(shard->model, part);
+		count_versions(shard, part);
 		part->changes = shard->model->changes;
 		part->seats = shard->model->settings.mode == MSG_ASYNC ? shard->model->seats : 0;
 		part->scaler = shard->model->scaler;

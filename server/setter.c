@@ -312,7 +312,7 @@ static void begin_on_lane(void *user, void *argument)
 		const struct model *model = shard->model;
 		struct model_place place = model->place;
 		part->blocks = model->owned.count;
-		part->share = layout_owned(layout_block_count(model->layout), place.daemon, place.daemons, 0, 1).count;
+		part->share = layout_owned(model->layout, place.daemon, place.daemons, 0, 1).count;
 		part->status = engine_set_begin(shard, &part->setter->asked->set, part->why, sizeof(part->why));
 		model_versions(model, &part->lowest, &highest);
 		part->from = shard->set.from;

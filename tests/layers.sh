@@ -16,10 +16,10 @@ proto/wire                  proto/
 proto/safetensors           proto/safetensors|@plain
 proto/                      @plain
 server/base/                server/base/|@plain
-server/core/                server/core/|server/base/|optim/(optim|clip)\.h|@plain
+server/core/                server/core/|server/base/|optim/(optim|clip|tensor)\.h|@plain
 server/net/                 server/net/|server/core/|server/base/|server/log\.h|proto/
 server/disk/                server/disk/|server/core/|server/base/|server/log\.h|optim/optim\.h|proto/safetensors|@plain
-server/                     server/|optim/optim\.h|proto/
+server/                     server/|optim/optim\.h|optim/tensor\.h|proto/
 client/(route|inflight|session) client/(route|inflight|session)|server/base/|@plain
 client/examples/            client/examples/|client/optd\.h
 client/optctl_rules         client/|optim/(optim|text)\.h|@plain

@@ -66,6 +66,7 @@ uint64_t wait_finish(struct engine *engine, struct shard *shard, struct wait *wa
 	struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_OK, out);
 
 	assert(!wait->watching.in && wait->part == wait->part_count);
+	assert(wait->verb == MSG_PUSH || wait->verb == MSG_CLOSE_STEP || !wait_is_busy(wait));
 	shard_part_versions(shard, wait->parts, wait->part_count, &entry->head.version,
 	                    &entry->head.version_max);
 	verdict_tell(shard, wait, &entry->head);
@@ -91,7 +92,8 @@ static uint32_t tell_folded(struct engine *engine, uint32_t room, struct outbox 
 
 static bool is_kept(const struct wait *wait, const struct engine_room *room)
 {
-	return wait->verb == MSG_PUSH_PULL && room != NULL && !room->has(room->user, wait);
+	return wait->verb == MSG_PUSH_PULL &&
+	       (wait_is_busy(wait) || (room != NULL && !room->has(room->user, wait)));
 }
 
 bool engine_answer(struct engine *engine, const struct engine_room *room, struct outbox *out)

@@ -42,7 +42,8 @@ struct commit {
 	uint64_t number; /* place in this lane's order, from 1 */
 	enum commit_kind kind;
 	uint32_t block;   /* index in the layout */
-	uint64_t version; /* the block's, after this commit */
+	uint32_t more;    /* blocks behind it that it is of as well: those of a whole tensor */
+	uint64_t version; /* of each, after this commit */
 	const struct commit_contributor *contributors;
 	uint32_t contributor_count;
 	/* Segments that get an update: bit i is the block's i-th; NULL: all.
@@ -54,7 +55,7 @@ struct commit {
 	 * changes.  With `empty`. */
 	bool skipped;
 	uint32_t skipped_rank, skipped_tensor_plus_one;
-	/* Values of the type, one an element of the block; `packed`: of the present
+	/* Values of the type, one an element of the blocks; `packed`: of the present
 	 * segments only, one after the other. */
 	const void *values;
 	enum dtype type; /* COMMIT_INIT: DTYPE_F32 */

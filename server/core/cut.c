@@ -45,6 +45,11 @@ void engine_cut_force(struct shard *shard)
 	shard->cut_version = 0;
 }
 
+uint64_t engine_cut_reach(const struct shard *shard, uint32_t block)
+{
+	return model_version(shard->model, block) + model_busy(shard->model, block);
+}
+
 enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block)
 {
 	const struct model *model = shard->model;
@@ -55,7 +60,8 @@ enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block)
 	for (uint32_t i = 0; i < model->owned.count; i++) {
 		if (shard->cut_saved[i])
 			continue;
-		if (async || model->versions[i] >= shard->cut_version) {
+		bool busy = model_busy(model, model->owned.first + i);
+		if (!busy && (async || model->versions[i] >= shard->cut_version)) {
 			*block = model->owned.first + i;
 			return ENGINE_CUT_BLOCK;
 		}

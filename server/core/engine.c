@@ -265,6 +265,8 @@ static const char *nobody_text(const struct shard *shard)
 	if (gate_collected(shard->gate))
 		return "nobody here (another lane has not all of the step, or a checkpoint is being written, or a "
 		       "change of settings agreed on)";
+	if (!shard->cutting && !shard->setting)
+		return "nobody (tensors are being updated)";
 	return "nobody (a checkpoint is being written, or a change of settings agreed on)";
 }
 
@@ -312,6 +314,8 @@ static void shard_tick(struct engine *engine, struct shard *shard, uint64_t now_
 		shard->grant.active = false;
 	while ((wait = shard->waits.at) != NULL && out->count < ENGINE_BATCH) {
 		shard->waits.at = wait->next;
+		if (wait->ready && wait_is_busy(wait))
+			continue;
 		if (now_ms - waits_since(engine, wait) >= timeout_ms)
 			wait_expire(engine, shard, wait, now_ms, out);
 		else if (!wait->ready && now_ms - wait->told_ms >= engine->options.notice_ms)

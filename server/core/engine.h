@@ -103,6 +103,14 @@ void engine_handle(struct engine *engine, uint32_t peer, const struct principal 
                    const struct msg *request, struct buf *payload, struct layout **layout,
                    uint64_t now_ms, struct outbox *out);
 
+/* Updates of whole tensors are done in slices, so that a lane answers others meanwhile:
+ * after each call that may have completed a step, and as long as engine_has_work, this is
+ * called again and again, beside everything else.  A slice is about `budget`
+ * multiplications.  Who reads a tensor that is being updated waits until it is done.  After
+ * each call engine_answer is called, until it returns false. */
+enum engine_worked { ENGINE_IDLE, ENGINE_WORKED, ENGINE_FINISHED /* an update */ };
+enum engine_worked engine_work(struct engine *engine, uint64_t budget);
+bool engine_has_work(const struct engine *engine);
 /* Hears what another lane of the daemon has put into its outbox for this one.  Takes the
  * message. */
 void engine_hear(struct engine *engine, struct lane_message *message, uint64_t now_ms,
@@ -182,14 +190,16 @@ void engine_set_end(struct engine *engine, struct shard *shard);
 int engine_cut_begin(struct shard *shard, uint64_t version, bool last);
 /* Another lane is further on: blocks below this version go on until they reach it. */
 void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t version);
+/* How far a block is, with the update that is under way: what a cut cannot hold back. */
+uint64_t engine_cut_reach(const struct shard *shard, uint32_t block);
 /* A step stands still: the blocks not yet saved are to be saved as they are.  Where a step
  * is decided as a whole, all blocks stand still at one version, or reach the cut soon: then
  * nothing changes. */
 void engine_cut_force(struct shard *shard);
 
 enum engine_cut { ENGINE_CUT_BLOCK, ENGINE_CUT_WAIT, ENGINE_CUT_DONE };
-/* BLOCK and *block: it can be saved now.  WAIT: some must first reach the version.
- * DONE: all are saved. */
+/* BLOCK and *block: it can be saved now.  WAIT: some must first reach the version, or the
+ * end of their update.  DONE: all are saved. */
 enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block);
 /* The block is saved: its commits go on, but for the last cut. */
 void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block);

@@ -8,11 +8,20 @@
 
 #include "server/base/mem.h"
 #include "server/core/clipping.h"
+#include "server/core/whole.h"
+
+/* Whether contributions are kept until a step is complete: those of several workers, of a
+ * tensor that is updated as a whole, or where something is decided about all of the step. */
+static bool settings_collect(const struct model_settings *settings)
+{
+	return settings->mode == MSG_SYNC &&
+	       (settings->workers > 1 || whole_any(&settings->groups, &settings->optim) ||
+	        clipping_on(&settings->clip));
+}
 
 static bool settings_direct(const struct model_settings *settings)
 {
-	/* What is decided about a step as a whole needs all of it. */
-	return settings->mode == MSG_ASYNC || (settings->workers == 1 && !clipping_on(&settings->clip));
+	return !settings_collect(settings);
 }
 
 uint32_t gate_most_segments(const struct layout *layout, struct layout_run run)
@@ -29,12 +38,14 @@ uint32_t gate_most_segments(const struct layout *layout, struct layout_run run)
 uint64_t gate_bytes(const struct model_settings *settings, const struct layout *layout,
                     struct model_place place)
 {
-	struct layout_run run = layout_owned(layout_block_count(layout), place.daemon, place.daemons,
+	struct layout_run run = layout_owned(layout, place.daemon, place.daemons,
 	                                     place.lane, place.lanes);
 	uint64_t blocks = run.count;
 	uint64_t bytes = sizeof(struct gate) + (blocks + 1) * sizeof(struct gate_block) +
 	                 (gate_most_segments(layout, run) + 1u) * sizeof(struct commit_scalars);
 
+	if (layout_has_whole(layout))
+		bytes += (blocks + 1) * sizeof(struct gate_tensor);
 	if (settings_direct(settings))
 		return bytes;
 	return bytes + mem_bytes(layout_run_elements(layout, run) * sizeof(float)) +
@@ -47,7 +58,7 @@ uint64_t gate_rank_bytes(const struct layout *layout, struct layout_run run)
 	uint64_t each = sizeof(struct contribution) + sizeof(struct parcel) + 2 * MALLOC_BYTES +
 	                sizeof(struct seat) + 1;
 
-	return sizeof(struct commit_contributor) + run.count * each +
+	return (layout_has_whole(layout) ? 2 : 1) * sizeof(struct commit_contributor) + run.count * each +
 	       layout_run_segments(layout, run) / 8;
 }
 
@@ -60,7 +71,8 @@ static bool gate_allocate(struct gate *gate)
 	gate->contributors = calloc(gate->workers, sizeof(*gate->contributors));
 	gate->scalars =
 	        calloc(gate_most_segments(model->layout, model->owned) + 1u, sizeof(*gate->scalars));
-	if (gate->blocks == NULL || gate->contributors == NULL || gate->scalars == NULL)
+	if (gate->blocks == NULL || gate->contributors == NULL || gate->scalars == NULL ||
+	    !gate_tensors_new(gate))
 		return false;
 	if (gate->direct || blocks == 0)
 		return true;
@@ -104,6 +116,7 @@ void gate_free(struct gate *gate)
 	free(gate->blocks);
 	free(gate->contributors);
 	free(gate->scalars);
+	gate_tensors_free(gate);
 	free(gate);
 }
 
@@ -255,6 +268,7 @@ int gate_admit(struct gate *gate, const struct gate_push *push, char *why, size_
 	seat->gave = push->values != NULL;
 	seat->incarnation = (uint32_t)push->incarnation & 0x3fffffffu;
 	gate_fold(gate, push->block);
+	gate_tensor_folded(gate, push->block);
 	return OPTD_OK;
 }
 

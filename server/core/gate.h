@@ -8,7 +8,9 @@
  * contributed or declared that it has nothing, the block can be committed.
  *
  * In async, and in sync with a single worker, there is nothing to collect: a
- * contribution becomes a commit as it is, straight from the bytes that arrived.
+ * contribution becomes a commit as it is, straight from the bytes that arrived.  With
+ * whole tensors a single worker's are collected as well: each is committed when all its
+ * blocks are complete.
  *
  * Where a step is decided as a whole (the norm of its gradient is clipped), a block that
  * has everything has collected the step and waits for the decision: collect, decide,
@@ -109,6 +111,14 @@ bool gate_next(struct gate *gate, uint32_t block, struct commit *commit);
 /* The commit was applied: the block begins its next step. */
 void gate_committed(struct gate *gate, uint32_t block);
 
+/* Whole tensors, whose commits take long, come into a queue instead: puts the tensor of
+ * this block there if it is complete, and neither there nor being updated. */
+void gate_due(struct gate *gate, uint32_t block);
+/* The blocks of the first in the queue, or NULL. */
+const struct layout_run *gate_due_first(const struct gate *gate);
+/* Takes it from there.  Fills *commit, good until gate_committed of all its blocks; false
+ * if one of them is held. */
+bool gate_due_take(struct gate *gate, struct commit *commit);
 /* Whether steps are decided as a whole, and if so: the first that is not; whether all
  * blocks have collected it; and its part of each segment of the shard, 0 where it has none. */
 struct lane_message;

@@ -84,6 +84,7 @@ void gate_committed(struct gate *gate, uint32_t block)
 		gate_discard(gate, c);
 		return;
 	}
+	gate_tensor_emptied(gate, block);
 	b->came = 0;
 	b->next_rank = 0;
 	b->poison_rank_plus_one = 0;

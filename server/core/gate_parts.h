@@ -5,6 +5,7 @@
  *     gate_fold.c    adding them up in rank order
  *     gate_decide.c  what is decided about a step as a whole
  *     gate_commit.c  handing out what is complete
+ *     gate_tensor.c  likewise whole tensors, all their blocks together
  *     gate_wait.c    who is told of what
  *     gate_poison.c  steps that are skipped
  */
@@ -54,10 +55,19 @@ struct gate_block {
 	 * no contribution kept. */
 	uint32_t poison_rank_plus_one, poison_tensor_plus_one;
 	bool held;
+	bool counted; /* among its tensor's blocks that are complete */
 	bool weighed; /* whether it is weighted has been decided */
 	bool weighted;
 	enum touched touched; /* segments that hold a sum */
 	uint8_t *mask;        /* with TOUCHED_SOME; kept for the next time */
+};
+
+/* A whole tensor; of a block that is not part of one, nothing but its run. */
+struct gate_tensor {
+	struct layout_run run;
+	uint32_t complete; /* of its blocks; direct: not kept */
+	bool queued;
+	struct gate_tensor *next; /* in the queue of those that are due */
 };
 
 /* A step as a whole.  A block that has all contributions of `step` has collected it; one
@@ -85,6 +95,12 @@ struct gate {
 	/* What gate_next hands out. */
 	struct commit_contributor *contributors;
 	struct commit_scalars *scalars; /* [segments of a block, at most] */
+	/* Where tensors are whole: [blocks], those of a tensor at its first. */
+	struct gate_tensor *tensors;
+	struct gate_tensor *first_due, *last_due;
+	struct commit_contributor *tensor_contributors; /* of the update under way */
+	struct commit_scalars tensor_scalars;
+	float tensor_factor;
 };
 
 struct gate_block *gate_block(const struct gate *gate, uint32_t block);
@@ -117,6 +133,12 @@ void gate_decide_collect(struct gate *gate, uint32_t block);
 bool gate_decide_allows(const struct gate *gate, uint32_t block);
 /* Adds the decision to a commit. */
 void gate_decide_commit(struct gate *gate, struct commit *commit);
+/* gate_tensor.c.  False without memory. */
+bool gate_tensors_new(struct gate *gate);
+void gate_tensors_free(struct gate *gate);
+/* Something of the block was folded; it begins its next step. */
+void gate_tensor_folded(struct gate *gate, uint32_t block);
+void gate_tensor_emptied(struct gate *gate, uint32_t block);
 /* A wait's bytes of one block are folded. */
 void gate_fold_told(struct gate *gate, struct wait *wait);
 

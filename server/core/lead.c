@@ -13,7 +13,7 @@
 
 static struct layout_run run_of(const struct layout *layout, struct model_place place, uint32_t lane)
 {
-	return layout_owned(layout_block_count(layout), place.daemon, place.daemons, lane, place.lanes);
+	return layout_owned(layout, place.daemon, place.daemons, lane, place.lanes);
 }
 
 static size_t message_bytes(uint32_t segments)

@@ -1,5 +1,5 @@
 /* A shard's state and the only function that changes it. */
-#include "server/core/model.h"
+#include "server/core/model_parts.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -9,10 +9,11 @@
 #include <xxhash.h>
 
 #include "server/base/mem.h"
+#include "server/core/whole.h"
 
 static struct layout_run place_run(const struct layout *layout, struct model_place place)
 {
-	return layout_owned(layout_block_count(layout), place.daemon, place.daemons, place.lane,
+	return layout_owned(layout, place.daemon, place.daemons, place.lane,
 	                    place.lanes);
 }
 
@@ -26,22 +27,33 @@ static uint64_t carry_bytes(const struct model_settings *settings)
 
 uint32_t model_vector_count(const struct model_settings *settings)
 {
-	return 1 + groups_slot_count(&settings->groups, &settings->optim) + average_is_kept(&settings->average);
+	bool packed = whole_any(&settings->groups, &settings->optim);
+	uint32_t slots = packed ? 0 : groups_slot_count(&settings->groups, &settings->optim);
+
+	return 1 + slots + average_is_kept(&settings->average);
 }
 
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place)
 {
 	struct layout_run run = place_run(layout, place);
-	uint64_t vectors = model_vector_count(settings);
+	struct whole_sizes sizes = whole_measure(&settings->groups, &settings->optim, layout, run);
 	uint64_t segments = layout_run_segments(layout, run);
 	uint64_t vector = mem_bytes(layout_run_elements(layout, run) * sizeof(float));
+	uint64_t vectors = (1 + average_is_kept(&settings->average)) * vector +
+	                   mem_bytes(sizes.scratch * sizeof(float));
 	uint64_t tables = mem_bytes(run.count * sizeof(uint64_t)) + mem_bytes(run.count) +
 	                  mem_bytes(segments * sizeof(uint64_t)) +
 	                  mem_bytes(segments * carry_bytes(settings)) +
 	                  (settings->groups.count > 0 ? mem_bytes(segments) : 0);
 
-	return sizeof(struct model) + vectors * vector + tables + layout_bytes(layout);
+	for (uint32_t i = 0; i < groups_slot_count(&settings->groups, &settings->optim); i++) {
+		vectors += mem_bytes(sizes.slots[i] * sizeof(float));
+		tables += whole_any(&settings->groups, &settings->optim) ?
+		                  mem_bytes(segments * sizeof(uint64_t)) :
+		                  0;
+	}
+	return sizeof(struct model) + vectors + tables + layout_bytes(layout);
 }
 
 /* mem_new gives NULL for nothing, which an empty shard has a right to. */
@@ -54,11 +66,16 @@ static bool take(void *slot, uint64_t count, size_t size)
 
 static bool model_allocate(struct model *model)
 {
+	const struct model_settings *settings = &model->settings;
+	bool packed = whole_any(&settings->groups, &settings->optim);
+
 	for (uint32_t i = 0; i < model->slot_count; i++) {
-		if (!take(&model->slots[i], model->elements, sizeof(float)))
+		if (!take(&model->slots[i], model->slot_elements[i], sizeof(float)) ||
+		    !take(&model->slot_begins[i], packed ? model->segment_count : 0, sizeof(uint64_t)))
 			return false;
 	}
-	return take(&model->weights, model->elements, sizeof(float)) &&
+	return take(&model->scratch, model->scratch_elements, sizeof(float)) &&
+	       take(&model->weights, model->elements, sizeof(float)) &&
 	       take(&model->average, average_is_kept(&model->settings.average) ? model->elements : 0,
 	            sizeof(float)) &&
 	       take(&model->versions, model->owned.count, sizeof(uint64_t)) &&
@@ -86,20 +103,38 @@ static void find_groups(struct model *model, const struct layout *layout)
 	}
 }
 
-static uint32_t group_of(const struct model *model, uint32_t index)
+uint32_t model_group(const struct model *model, uint32_t index)
 {
 	return model->groups != NULL ? model->groups[index] : 0;
 }
 
+const struct optim *model_optim_made(const struct model *model, uint32_t index)
+{
+	return groups_optim(&model->settings.groups, &model->settings.optim, model_group(model, index));
+}
+
+static void find_slots(struct model *model, const struct layout *layout)
+{
+	for (uint32_t s = 0; s < model->slot_count; s++) {
+		uint64_t begin = 0;
+		for (uint32_t i = 0; model->slot_begins[s] != NULL && i < model->segment_count; i++) {
+			model->slot_begins[s][i] = begin;
+			begin += whole_slot(model_optim_made(model, i), layout, model->first_segment + i, s);
+		}
+	}
+}
+
 /* A segment's state before its first update. */
-static void begin_segment(struct model *model, const struct optim *optim, uint32_t index,
-                          uint64_t begin, uint32_t count)
+static void begin_segment(struct model *model, const struct layout *layout, const struct optim *optim,
+                          uint32_t index, uint64_t begin)
 {
 	for (uint32_t s = 0; s < optim_slot_count(optim); s++) {
 		float initial = optim_slot_initial(optim, s);
+		uint64_t at = model->slot_begins[s] != NULL ? model->slot_begins[s][index] : begin;
+		uint64_t count = whole_slot(optim, layout, model->first_segment + index, s);
 		/* Zero is what fresh memory holds; touching it would only cost time. */
 		for (uint64_t j = 0; initial != 0.0f && j < count; j++)
-			model->slots[s][begin + j] = initial;
+			model->slots[s][at + j] = initial;
 	}
 	if (model->carries != NULL)
 		optim_carry_initial(optim, &model->carries[index]);
@@ -111,10 +146,9 @@ static void begin_state(struct model *model, const struct layout *layout)
 
 	for (uint32_t i = 0; i < model->segment_count; i++) {
 		uint32_t count = layout_segment(layout, model->first_segment + i)->count;
-		const struct optim *optim = groups_optim(&model->settings.groups, &model->settings.optim,
-		                                         group_of(model, i));
+		const struct optim *optim = model_optim_made(model, i);
 		if (optim != NULL)
-			begin_segment(model, optim, i, begin, count);
+			begin_segment(model, layout, optim, i, begin);
 		begin += count;
 	}
 }
@@ -139,6 +173,10 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 		model->first_segment = first->first_segment;
 	}
 	model->slot_count = groups_slot_count(&settings->groups, &settings->optim);
+	struct whole_sizes sizes =
+	        whole_measure(&settings->groups, &settings->optim, *layout, model->owned);
+	memcpy(model->slot_elements, sizes.slots, sizeof(sizes.slots));
+	model->scratch_elements = sizes.scratch;
 	model->layout_id = layout_id(*layout, place.daemon, place.daemons, place.lanes);
 	if (!model_allocate(model)) {
 		model_free(model);
@@ -146,6 +184,7 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 	}
 	scaler_begin(&model->scaler, &settings->loss_scale);
 	find_groups(model, *layout);
+	find_slots(model, *layout);
 	begin_state(model, *layout);
 	model->layout = *layout;
 	*layout = NULL;
@@ -156,8 +195,11 @@ void model_free(struct model *model)
 {
 	if (model == NULL)
 		return;
-	for (uint32_t i = 0; i < model->slot_count; i++)
-		mem_free(model->slots[i], model->elements * sizeof(float));
+	for (uint32_t i = 0; i < model->slot_count; i++) {
+		mem_free(model->slots[i], model->slot_elements[i] * sizeof(float));
+		mem_free(model->slot_begins[i], model->segment_count * sizeof(uint64_t));
+	}
+	mem_free(model->scratch, model->scratch_elements * sizeof(float));
 	mem_free(model->weights, model->elements * sizeof(float));
 	mem_free(model->average, model->elements * sizeof(float));
 	mem_free(model->versions, model->owned.count * sizeof(uint64_t));
@@ -209,6 +251,14 @@ uint64_t model_offset(const struct model *model, uint32_t block)
 	return model_block(model, block)->begin - model->begin;
 }
 
+uint64_t model_slot_offset(const struct model *model, uint32_t block, uint32_t slot)
+{
+	uint32_t index = model_block(model, block)->first_segment - model->first_segment;
+
+	return model->slot_begins[slot] != NULL ? model->slot_begins[slot][index] :
+	                                          model_offset(model, block);
+}
+
 uint64_t model_version(const struct model *model, uint32_t block)
 {
 	assert(model_owns(model, block));
@@ -244,15 +294,9 @@ void model_changed(const struct model *model, uint32_t block, struct changed *ou
 	           model_version(model, block), out);
 }
 
-/* As the model was made: for what changes do not touch, such as the rule.  NULL: frozen. */
-static const struct optim *optim_made(const struct model *model, uint32_t index)
-{
-	return groups_optim(&model->settings.groups, &model->settings.optim, group_of(model, index));
-}
-
 bool model_has_gradient(const struct model *model, uint32_t index)
 {
-	const struct optim *optim = optim_made(model, index);
+	const struct optim *optim = model_optim_made(model, index);
 	return optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
 }
 
@@ -278,7 +322,7 @@ static const struct commit_scalars *scalars_find(const struct model *model, uint
                                                  const struct commit_scalars *scalars, uint32_t count)
 {
 	uint64_t t = model->updates[index] + 1;
-	uint32_t group = group_of(model, index);
+	uint32_t group = model_group(model, index);
 	struct optim_carry carry = carry_of(model, index);
 
 	/* From the end: one of the last added serves the next segment, nearly always. */
@@ -299,14 +343,14 @@ uint32_t model_scalars(const struct model *model, uint32_t block, const uint8_t 
 	model_changed(model, block, &changed);
 	for (uint32_t i = 0; i < b->segment_count; i++) {
 		uint32_t index = b->first_segment + i - model->first_segment;
-		const struct optim *optim = changed.at[group_of(model, index)];
+		const struct optim *optim = changed.at[model_group(model, index)];
 		if (!commit_has(present, i) || optim == NULL ||
 		    scalars_find(model, index, scalars, count) != NULL)
 			continue;
 		uint64_t t = model->updates[index] + 1;
 		struct optim_carry carry = carry_of(model, index);
 		scalars[count] = (struct commit_scalars){
-		        .t = t, .group = group_of(model, index), .before = carry, .after = carry};
+		        .t = t, .group = model_group(model, index), .before = carry, .after = carry};
 		optim_scalars(optim, t, &scalars[count].after, &scalars[count].scalars);
 		count++;
 	}
@@ -321,7 +365,7 @@ static uint32_t segment_index(const struct model *model, uint32_t block, uint32_
 bool model_answers(const struct model *model, uint32_t block, uint32_t i)
 {
 	/* A change of settings leaves the rule as it is. */
-	const struct optim *optim = optim_made(model, segment_index(model, block, i));
+	const struct optim *optim = model_optim_made(model, segment_index(model, block, i));
 
 	return optim != NULL && optim_replies(optim);
 }
@@ -341,7 +385,7 @@ void model_answer(const struct model *model, enum optim_isa isa, const struct ch
 		memcpy(out, weights, s->count * sizeof(float));
 		return;
 	}
-	const struct optim *optim = changed->at[group_of(model, index)];
+	const struct optim *optim = changed->at[model_group(model, index)];
 	optim_scalars(optim, model->updates[index] + 1, &carry, &scalars);
 	optim_reply(optim, isa, &scalars, weights, x, out, s->count);
 }
@@ -375,7 +419,7 @@ static uint32_t run_length(const struct model *model, const struct commit *commi
 	uint32_t first = b->first_segment - model->first_segment, end = i + 1;
 
 	while (end < b->segment_count && commit_has(commit->present, end) &&
-	       group_of(model, first + end) == group_of(model, first + i) &&
+	       model_group(model, first + end) == model_group(model, first + i) &&
 	       factor_of(commit, end) == factor_of(commit, i) &&
 	       model->updates[first + end] == model->updates[first + i] &&
 	       carry_equal(carry_of(model, first + end), carry_of(model, first + i)))
@@ -396,7 +440,7 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	uint64_t base = model_offset(model, commit->block) + first->offset;
 	struct optim_gradient g = {dtype_at(commit->values, commit->type, commit->packed ? *packed : first->offset),
 	                           factor_of(commit, i), commit->type};
-	const struct optim *optim = changed->at[group_of(model, index)];
+	const struct optim *optim = changed->at[model_group(model, index)];
 	float *slots[OPTIM_SLOTS_MAX];
 
 	*packed += n;
@@ -406,7 +450,7 @@ static void apply_run(struct model *model, enum optim_isa isa, const struct comm
 	        scalars_find(model, index, commit->scalars, commit->scalars_count);
 	assert(scalars != NULL);
 	for (uint32_t s = 0; s < model->slot_count; s++)
-		slots[s] = model->slots[s] + base;
+		slots[s] = model->slots[s] + (model->slot_begins[s] != NULL ? model->slot_begins[s][index] : base);
 	optim_step_from(optim, isa, &scalars->scalars, model->weights + base, slots, g, n);
 	if (model->average != NULL) /* while they are in the cache */
 		average_update(&model->settings.average, isa, scalars->t, model->average + base,
@@ -450,27 +494,40 @@ static void apply_verdict(struct model *model, const struct commit *commit)
 		scaler_update(&model->scaler, &model->settings.loss_scale, commit->skipped);
 }
 
+void model_count(struct model *model, const struct commit *commit)
+{
+	if (commit->kind == COMMIT_STEP)
+		apply_verdict(model, commit);
+	for (uint32_t i = 0; i <= commit->more; i++) {
+		uint32_t block = commit->block + i - model->owned.first;
+		assert(commit->version == model->versions[block] + (commit->kind == COMMIT_STEP ? 1 : 0));
+		model->versions[block] = commit->version;
+		for (uint32_t j = 0; j < commit->contributor_count; j++) {
+			const struct commit_contributor *from = &commit->contributors[j];
+			if (from->rank < model->seats && model->seen[from->rank] != NULL)
+				model->seen[from->rank][block] = from->step + 1;
+		}
+	}
+}
+
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit)
 {
 	if (commit->kind == COMMIT_SETTINGS) {
 		changes_add(&model->changes, commit->change, commit->passed);
 		return;
 	}
-	uint64_t *version = &model->versions[commit->block - model->owned.first];
 	assert(model_owns(model, commit->block));
+	if (commit->kind == COMMIT_STEP && model_is_whole(model, commit->block)) {
+		model_begin(model, isa, commit);
+		while (!model_go_on(model, UINT64_MAX))
+			continue;
+		return;
+	}
 	if (commit->kind == COMMIT_INIT)
 		apply_init(model, commit);
 	else if (!commit->empty)
 		apply_step(model, isa, commit);
-	assert(commit->version == *version + (commit->kind == COMMIT_STEP ? 1 : 0));
-	*version = commit->version;
-	if (commit->kind == COMMIT_STEP)
-		apply_verdict(model, commit);
-	for (uint32_t i = 0; i < commit->contributor_count; i++) {
-		const struct commit_contributor *from = &commit->contributors[i];
-		if (from->rank < model->seats && model->seen[from->rank] != NULL)
-			model->seen[from->rank][commit->block - model->owned.first] = from->step + 1;
-	}
+	model_count(model, commit);
 }
 
 void model_begin_epoch(struct model *model, uint64_t epoch)
@@ -493,7 +550,7 @@ uint64_t model_hash(const struct model *model)
 	XXH3_64bits_reset(&state);
 	XXH3_64bits_update(&state, model->weights, model->elements * sizeof(float));
 	for (uint32_t i = 0; i < model->slot_count; i++)
-		XXH3_64bits_update(&state, model->slots[i], model->elements * sizeof(float));
+		XXH3_64bits_update(&state, model->slots[i], model->slot_elements[i] * sizeof(float));
 	if (model->average != NULL)
 		XXH3_64bits_update(&state, model->average, model->elements * sizeof(float));
 	XXH3_64bits_update(&state, model->versions, model->owned.count * sizeof(uint64_t));

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "optim/optim.h"
+#include "optim/tensor.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
 #include "server/core/average.h"
@@ -40,6 +41,18 @@ struct model_place {
 	uint32_t lane, lanes;
 };
 
+/* An update of a whole tensor, which is done in slices. */
+struct model_update {
+	bool running;
+	struct commit commit; /* what it points to stays until the end */
+	struct commit_scalars scalars;
+	struct optim optim; /* with the changes that hold for it */
+	float *slots[OPTIM_SLOTS_MAX];
+	struct tensor_update tensor;
+	bool updated;      /* what is left is the average */
+	uint64_t averaged; /* elements */
+};
+
 struct model {
 	char name[LIMIT_NAME_BYTES];
 	char run[LIMIT_NAME_BYTES]; /* the job's own name for the run, or "" */
@@ -53,10 +66,16 @@ struct model {
 	uint64_t begin, elements;     /* the same in elements */
 	uint32_t first_segment, segment_count;
 	float *weights;               /* [elements] */
-	/* [slot_count][elements]: as many as the group that needs most; what a tensor's
-	 * group does not need is never touched. */
+	/* [slot_count][slot_elements]: as many as the group that needs most.  Each lies as the
+	 * weights do, and what a tensor's group does not need is never touched; or, packed
+	 * (server/core/whole.h), has just what is needed, from slot_begins on. */
 	float *slots[OPTIM_SLOTS_MAX];
+	uint64_t slot_elements[OPTIM_SLOTS_MAX];
+	uint64_t *slot_begins[OPTIM_SLOTS_MAX]; /* [segment_count] where packed, or NULL */
 	uint32_t slot_count;
+	float *scratch; /* [scratch_elements] for the update of a whole tensor */
+	uint64_t scratch_elements;
+	struct model_update update;
 	float *average; /* [elements]; NULL where none is kept */
 	uint64_t *versions; /* [owned.count] updates that block has seen */
 	uint8_t *ready;     /* [owned.count] has its first weights */
@@ -89,15 +108,15 @@ struct model {
 	int64_t created_s; /* unix time of creation, of a restored model; else 0 */
 };
 
-/* Vectors as long as the model that it has: weights, state, average. */
+/* Vectors as long as the model that it has: weights, state unless that is packed, average. */
 uint32_t model_vector_count(const struct model_settings *settings);
 
 /* Bytes that model_new would take, and the layout takes, whose tables each lane has. */
 uint64_t model_bytes(const struct model_settings *settings, const struct layout *layout,
                      struct model_place place);
 
-/* A model without weights.  Takes *layout, which is cut and has a tensor for each group
- * (groups_fit).  NULL without memory: then *layout is still the caller's. */
+/* A model without weights.  Takes *layout, which is cut for these rules (whole_cut) and
+ * has a tensor for each group (groups_fit).  NULL without memory: then *layout is still the caller's. */
 struct model *model_new(const char *name, const struct model_settings *settings,
                         struct layout **layout, struct model_place place);
 void model_free(struct model *model);
@@ -112,11 +131,17 @@ bool model_owns(const struct model *model, uint32_t block);
 const struct layout_block *model_block(const struct model *model, uint32_t block);
 /* The block's elements in this shard's arrays. */
 uint64_t model_offset(const struct model *model, uint32_t block);
+/* Likewise where they begin in a slot. */
+uint64_t model_slot_offset(const struct model *model, uint32_t block, uint32_t slot);
 uint64_t model_version(const struct model *model, uint32_t block);
 bool model_block_ready(const struct model *model, uint32_t block);
 bool model_ready(const struct model *model);
 /* Lowest and highest version over the shard's blocks; 0, 0 for an empty one. */
 void model_versions(const struct model *model, uint64_t *lowest, uint64_t *highest);
+
+/* What segment `index` of the shard is updated by, as the model was made: for what changes
+ * do not touch, such as the rule.  NULL: it is frozen. */
+const struct optim *model_optim_made(const struct model *model, uint32_t index);
 
 /* Whether its gradient counts in the norms that a step is clipped by: frozen tensors and
  * pushes of values have none. */
@@ -139,6 +164,17 @@ void model_answer(const struct model *model, enum optim_isa isa, const struct ch
 
 /* Does what the commit says.  The commit is right by construction: this asserts. */
 void model_apply(struct model *model, enum optim_isa isa, const struct commit *commit);
+
+/* The blocks that one step's commit of this block is of: a whole tensor's, or it alone. */
+struct layout_run model_unit(const struct model *model, uint32_t block);
+/* Whether the block is part of a whole tensor. */
+bool model_is_whole(const struct model *model, uint32_t block);
+/* model_apply of a whole tensor in slices: begins, then goes on by about `budget`
+ * multiplications at a time until true.  One at a time; meanwhile its weights and slots
+ * are in between (model_busy), and all else of the model may change. */
+void model_begin(struct model *model, enum optim_isa isa, const struct commit *commit);
+bool model_go_on(struct model *model, uint64_t budget);
+bool model_busy(const struct model *model, uint32_t block);
 
 /* A restored model goes on in this epoch of the daemon, later than its source's. */
 void model_begin_epoch(struct model *model, uint64_t epoch);

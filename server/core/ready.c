@@ -91,14 +91,26 @@ struct wait *ready_push(const struct engine *engine)
 	return engine->ready.pushes.first;
 }
 
+/* The first whose weights are not being updated, or NULL. */
+static struct wait *first_of(const struct ready_list *list)
+{
+	struct wait *wait = list->first;
+
+	while (wait != NULL && wait_is_busy(wait))
+		wait = wait->next_ready;
+	return wait;
+}
+
 struct wait *ready_kept(struct engine *engine, const struct engine_room *room)
 {
 	for (uint32_t left = engine->ready.peer_count; left > 0; left--) {
 		uint32_t peer = turn_take(engine);
-		struct wait *wait = engine->sessions[peer].ready.first;
-		if (wait == NULL)
+		struct wait *wait = first_of(&engine->sessions[peer].ready);
+		if (engine->sessions[peer].ready.first == NULL)
 			continue;
 		turn_add(engine, peer);
+		if (wait == NULL)
+			continue;
 		if (room == NULL || room->has(room->user, wait))
 			return wait;
 	}

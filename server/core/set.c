@@ -6,11 +6,21 @@
 #include "server/core/settings.h"
 #include "server/core/verbs.h"
 
-static int refuse_late(const struct model *model, uint64_t from, char *why, size_t why_bytes)
+/* The furthest block, with the update that is under way, whose settings are chosen. */
+static uint64_t furthest(const struct model *model)
 {
 	uint64_t lowest, highest;
 
 	model_versions(model, &lowest, &highest);
+	if (model->update.running && model->update.commit.version > highest)
+		return model->update.commit.version;
+	return highest;
+}
+
+static int refuse_late(const struct model *model, uint64_t from, char *why, size_t why_bytes)
+{
+	uint64_t highest = furthest(model);
+
 	if (from >= highest)
 		return OPTD_OK;
 	snprintf(why, why_bytes,
@@ -38,7 +48,6 @@ int engine_set_begin(struct shard *shard, const struct msg_set *set, char *why, 
 	const struct model *model = shard->model;
 	char detail[LIMIT_TEXT_BYTES] = "";
 	struct change change;
-	uint64_t lowest;
 
 	assert(!shard->setting);
 	if (!shard->ready)
@@ -47,7 +56,7 @@ int engine_set_begin(struct shard *shard, const struct msg_set *set, char *why, 
 	int rc = settings_read_change(&model->settings, set, &change, detail, sizeof(detail));
 	if (rc < 0)
 		return refuse_named(model, rc, detail, why, why_bytes);
-	model_versions(model, &lowest, &change.from);
+	change.from = furthest(model);
 	if (set->has_from) {
 		change.from = set->from;
 		rc = refuse_late(model, set->from, why, why_bytes);

@@ -9,6 +9,7 @@
 
 #include "server/core/clipping.h"
 #include "server/core/settings_parts.h"
+#include "server/core/whole.h"
 
 bool settings_text(struct msg_text text, char *to, size_t room)
 {
@@ -220,27 +221,24 @@ int settings_compare(const struct msg_open *open, const struct model_settings *h
 	return rc == OPTD_OK ? settings_compare_groups(open, has, why, why_bytes) : rc;
 }
 
-int settings_served(const struct optim *optim, char *why, size_t why_bytes)
-{
-	const char *name = optim_rule_name(optim->rule);
-
-	if (optim_rule_class(optim->rule) == OPTIM_TENSOR) {
-		snprintf(why, why_bytes, "%s looks at whole tensors, which this version does not serve", name);
-		return OPTD_HYPER;
-	}
-	return OPTD_OK;
-}
-
 int settings_answers(const struct model_settings *settings, char *why, size_t why_bytes)
 {
 	const struct optim *optim = groups_answering(&settings->groups, &settings->optim);
 
-	if (optim == NULL || settings->mode != MSG_SYNC || (settings->workers <= 1 && !clipping_on(&settings->clip)))
+	bool whole = whole_any(&settings->groups, &settings->optim);
+
+	if (optim == NULL || settings->mode != MSG_SYNC ||
+	    (settings->workers <= 1 && !whole && !clipping_on(&settings->clip)))
 		return OPTD_OK;
 	if (settings->workers > 1)
 		snprintf(why, why_bytes,
 		         "%s answers each worker by itself: use mode async (this model is sync, with %u workers)",
 		         optim_rule_name(optim->rule), settings->workers);
+	else if (whole)
+		snprintf(why, why_bytes,
+		         "%s answers each worker by itself, as its push is applied, and cannot wait for a step of tensors "
+		         "that are updated as a whole: use mode async, or other optimizers beside it",
+		         optim_rule_name(optim->rule));
 	else
 		snprintf(why, why_bytes,
 		         "%s answers each worker by itself, as its push is applied, and cannot wait for the norm of a "
@@ -269,8 +267,6 @@ int settings_make(const struct engine_options *options, const struct engine_pres
 		rc = read_all(open, settings, why, why_bytes);
 	if (rc == OPTD_OK && !average_is_kept(&settings->average))
 		rc = settings_read_average(open, &settings->average, why, why_bytes);
-	if (rc == OPTD_OK)
-		rc = settings_served(&settings->optim, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = settings_fit(settings, why, why_bytes);
 	if (rc < 0)
@@ -353,6 +349,7 @@ void settings_tell(const struct model_settings *settings, struct msg_rule *out)
 
 	out->name = settings_text_of(optim_rule_name(optim->rule));
 	out->match = settings_text_of(optim_match_name(optim->match));
+	out->whole = optim_rule_class(optim->rule) == OPTIM_TENSOR;
 	out->hyper_count = optim_hyper_count(optim->rule);
 	for (uint32_t i = 0; i < out->hyper_count; i++)
 		settings_tell_hyper(optim, i, &out->hypers[i]);

@@ -17,10 +17,6 @@ int settings_make(const struct engine_options *options, const struct engine_pres
                   const struct msg_open *open, struct model_settings *settings, char *why,
                   size_t why_bytes);
 
-/* Whether models may be made with this optimizer here: OPTD_HYPER and a sentence for
- * one that optim/ has and the engine does not serve yet. */
-int settings_served(const struct optim *optim, char *why, size_t why_bytes);
-
 /* Whether they are collected in a step, where a rule answers each worker by itself: OPTD_HYPER
  * and a sentence. */
 int settings_answers(const struct model_settings *settings, char *why, size_t why_bytes);

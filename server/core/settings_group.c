@@ -28,9 +28,7 @@ static int read_over(const struct msg_group *given, struct group *group, char *w
 		                            why_bytes);
 	if (rc == OPTD_OK && given->lr_factor != 0)
 		rc = group_scale(group, given->lr_factor, why, why_bytes);
-	if (rc == OPTD_OK)
-		rc = optim_check(&group->optim, why, why_bytes);
-	return rc == OPTD_OK ? settings_served(&group->optim, why, why_bytes) : rc;
+	return rc == OPTD_OK ? optim_check(&group->optim, why, why_bytes) : rc;
 }
 
 static int read_group(const struct msg_group *given, const struct optim *own, struct group *group, char *why,
@@ -167,6 +165,7 @@ static void tell_group(const struct group *group, const struct optim *own, struc
 	*out = (struct msg_group){.tensors = settings_text_of(group->tensors), .frozen = group->frozen};
 	if (group->frozen)
 		return;
+	out->whole = optim_rule_class(optim->rule) == OPTIM_TENSOR;
 	if (!same)
 		out->optimizer = settings_text_of(optim_rule_name(optim->rule));
 	if (!same || optim->match != own->match)
@@ -236,11 +235,11 @@ int settings_fit(const struct model_settings *settings, char *why, size_t why_by
 		return OPTD_OK;
 	settings_tell(settings, &rule);
 	settings_tell_groups(settings, &told);
-	bytes = 2 * INNER_BYTES + rule.name.size + rule.match.size + hypers_bytes(rule.hypers, rule.hyper_count) +
+	bytes = 3 * INNER_BYTES + rule.name.size + rule.match.size + hypers_bytes(rule.hypers, rule.hyper_count) +
 	        schedule_bytes(rule.schedule, rule.schedule_count) + average_bytes(&rule.average);
 	for (uint32_t i = 0; i < settings->groups.count; i++) {
 		const struct msg_group *g = &told.groups[i];
-		bytes += OUTER_BYTES + 4 * INNER_BYTES + g->tensors.size + g->optimizer.size + g->match.size +
+		bytes += OUTER_BYTES + 5 * INNER_BYTES + g->tensors.size + g->optimizer.size + g->match.size +
 		         hypers_bytes(g->hypers, g->hyper_count) + schedule_bytes(g->schedule, g->schedule_count);
 	}
 	if (bytes <= LIMIT_TOLD_BYTES)

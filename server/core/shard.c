@@ -69,7 +69,7 @@ uint64_t shard_allows(const struct shard *shard, struct shard_window window)
 
 static struct layout_run run_of(const struct layout *layout, struct model_place place)
 {
-	return layout_owned(layout_block_count(layout), place.daemon, place.daemons, place.lane,
+	return layout_owned(layout, place.daemon, place.daemons, place.lane,
 	                    place.lanes);
 }
 

@@ -15,6 +15,7 @@
 #include "server/core/run.h"
 #include "server/core/settings.h"
 #include "server/core/verbs.h"
+#include "server/core/whole.h"
 
 #define SOFTWARE "optd 0.1.0"
 
@@ -132,7 +133,7 @@ static bool limits_allow(struct call *call, const char *name, const struct model
 		call_refuse(call, rc, "%s", why);
 		return false;
 	}
-	rc = layout_cut(layout, NULL);
+	rc = whole_cut(&settings->groups, &settings->optim, layout);
 	if (rc < 0) {
 		call_refuse(call, rc, "model '%s': %s", name,
 		            rc == OPTD_INVALID ? "the layout has no elements" : "no memory for its tables");
@@ -175,6 +176,8 @@ static struct shard *create(struct call *call, const char *name)
 	int rc = settings_make(&engine->options, find_preset(engine, name), open, &settings, why, sizeof(why));
 	if (rc == OPTD_OK)
 		rc = groups_fit(&settings.groups, *call->layout, why, sizeof(why));
+	if (rc == OPTD_OK)
+		rc = whole_check(&settings.groups, &settings.optim, settings.mode, *call->layout, why, sizeof(why));
 	if (rc == OPTD_OK)
 		rc = clipping_check_daemons(&settings.clip, place.daemons, why, sizeof(why));
 	if (rc < 0) {

@@ -114,8 +114,11 @@ void verb_pull(struct call *call)
 	shard->counts.pulls++;
 	wait->payload_bytes = elements * sizeof(float);
 	/* Blocks given so far may be replaced by another worker's until all have come. */
-	if (shard->ready && !watch_next(shard, wait))
+	bool ready = shard->ready && !watch_next(shard, wait);
+	if (ready && !wait_is_busy(wait))
 		wait_finish(call->engine, shard, wait, call->out);
 	else if (!room_to_wait(call))
 		wait_abandon(call->engine, shard, wait);
+	else if (ready)
+		ready_add(call->engine, wait);
 }

@@ -46,67 +46,6 @@ bool call_payload_fits(struct call *call)
 	return false;
 }
 
-/* ---- commits ------------------------------------------------------------ */
-
-void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit)
-{
-	commit->number = ++engine->commits;
-	if (engine->options.on_commit != NULL)
-		engine->options.on_commit(engine->options.user, shard->model, commit);
-	model_apply(shard->model, engine->options.isa, commit);
-	shard->counts.commits++;
-}
-
-/* Those who waited for this version of the block go on to their next, or are done. */
-static void shard_advance(struct engine *engine, struct shard *shard, uint32_t block)
-{
-	struct wait *wait;
-
-	while ((wait = watch_take(shard, block)) != NULL) {
-		/* A pull that came before the first weights were taken back: see shard_begin. */
-		if (wait->verb == MSG_PULL && !shard->ready)
-			continue;
-		if (watch_next(shard, wait))
-			continue;
-		/* Its bytes are no news any more. */
-		gate_forget(shard->gate, wait);
-		ready_add(engine, wait);
-	}
-}
-
-static bool cut_holds(const struct shard *shard, uint32_t block)
-{
-	return shard->cutting && !shard->cut_free[block - shard->model->owned.first] &&
-	       (shard->model->settings.mode == MSG_ASYNC ||
-	        model_version(shard->model, block) >= shard->cut_version);
-}
-
-static bool set_holds(const struct shard *shard, uint32_t block)
-{
-	return shard->setting && model_version(shard->model, block) >= shard->set.from;
-}
-
-void shard_run(struct engine *engine, struct shard *shard, uint32_t block)
-{
-	struct commit commit;
-
-	for (;;) {
-		gate_hold(shard->gate, block, cut_holds(shard, block) || set_holds(shard, block));
-		if (!gate_next(shard->gate, block, &commit))
-			return;
-		own_commit(engine, shard, &commit);
-		shard_commit(engine, shard, &commit);
-		gate_committed(shard->gate, block);
-		shard_advance(engine, shard, block);
-	}
-}
-
-void shard_run_all(struct engine *engine, struct shard *shard)
-{
-	for (uint32_t i = 0; i < shard->model->owned.count; i++)
-		shard_run(engine, shard, shard->model->owned.first + i);
-}
-
 /* ---- INIT --------------------------------------------------------------- */
 
 /* The lead knows which tokens it gave, and to whom; other lanes learn them from
@@ -184,7 +123,7 @@ static bool init_fits(struct call *call)
 		}
 		for (uint32_t j = 0; j < part->count && !init_repeats(call); j++) {
 			uint64_t version = model_version(model, part->first + j);
-			if (version == 0)
+			if (version == 0 && !model_busy(model, part->first + j))
 				continue;
 			call_refuse(call, OPTD_CONFLICT,
 			            "block %u of model '%s' is at step %llu: first weights come before any push",
@@ -587,8 +526,10 @@ void verb_push(struct call *call)
 	}
 	if (wait->unfolded == 0)
 		gate_tell(shard->gate, wait);
-	if (!watch_next(shard, wait))
-		wait_finish(call->engine, shard, wait, call->out);
-	else
+	if (watch_next(shard, wait))
 		run_blocks(call);
+	else if (wait->verb == MSG_PUSH_PULL && wait_is_busy(wait))
+		ready_add(call->engine, wait);
+	else
+		wait_finish(call->engine, shard, wait, call->out);
 }

@@ -39,6 +39,7 @@ struct engine {
 	bool in_round;    /* a tick has not come to all waits yet */
 	struct ready ready;
 	struct share share;
+	uint32_t work_at; /* the shard whose turn it is: server/core/work.c */
 };
 
 /* What one rank may have under way to this lane. */
@@ -83,7 +84,8 @@ void wait_abandon(struct engine *engine, struct shard *shard, struct wait *wait)
  * many already, or there is no memory. */
 struct wait *call_wait(struct call *call);
 
-/* Applies what the gate can commit of a block; those who waited for it are ready. */
+/* Applies what the gate can commit of a block; those who waited for it are ready.  What is
+ * part of a whole tensor is left to engine_work. */
 void shard_run(struct engine *engine, struct shard *shard, uint32_t block);
 /* The same of all blocks: what was held back has come already, and no message asks again. */
 void shard_run_all(struct engine *engine, struct shard *shard);
@@ -93,6 +95,14 @@ void shard_begin(struct engine *engine, struct shard *shard);
 void shard_pause(struct engine *engine, struct shard *shard);
 /* Applies one commit and numbers it. */
 void shard_commit(struct engine *engine, struct shard *shard, struct commit *commit);
+/* Numbers one that is to be applied, and tells of it. */
+void shard_number(struct engine *engine, struct shard *shard, struct commit *commit);
+/* Those who waited for this version of the block go on to their next, or are ready. */
+void shard_advance(struct engine *engine, struct shard *shard, uint32_t block);
+/* Whether a checkpoint, or a change of settings, holds the block's next commit back. */
+bool shard_holds(const struct shard *shard, uint32_t block);
+/* Whether one of its blocks is being updated: its weights are in between. */
+bool wait_is_busy(const struct wait *wait);
 
 /* Checks the parts of a call against its shard: sum of elements, or 0 after a refusal. */
 uint64_t call_elements(struct call *call);

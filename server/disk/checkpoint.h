@@ -6,7 +6,8 @@
  *
  *     <tensor>                 F32  weights, in the order of the layout
  *     state.<tensor>.<slot>    F32  optimizer state, first slots first: of each tensor
- *                                   those that its parameter group's rule has
+ *                                   those that its parameter group's rule has; a number
+ *                                   a row is [.., rows, 1], one a column [.., 1, columns]
  *     state.<tensor>.average   F32  the average of the weights, of a model that keeps one
  *     state.<tensor>.step      F32  updates, as PyTorch has them; not of frozen tensors
  *     state.<tensor>.<number>  F32  what the rule carries, as PyTorch has it
@@ -24,6 +25,9 @@
  * tensor whose name begins with "state." or "optd.", or is "__metadata__", is
  * stored as optd.weight.<tensor>; so names never collide.  Settings are texts of
  * the file's metadata (server/disk/manifest).  Every byte is covered by a check.
+ *
+ * What of a tensor's state depends on its shape belongs to the tensor's first block; all
+ * blocks of a tensor that its rule looks at as a whole have one version.
  *
  * Because each block has its own checksum, blocks can be handed over in any
  * order and from any lane while the others are being trained.
@@ -83,7 +87,7 @@ uint64_t checkpoint_head_bytes(const struct checkpoint *about);
 
 /* Blocks [first_block, + block_count) and what they hold; arrays cover just
  * them: elements, blocks, and segments.  Of a slot only the tensors are looked at whose
- * group has it. */
+ * group has it; where slots are packed (server/core/whole.h), there is nothing else in it. */
 struct checkpoint_part {
 	uint32_t first_block, block_count;
 	const float *weights;

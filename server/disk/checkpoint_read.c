@@ -21,6 +21,7 @@
 
 #include "proto/limits.h"
 #include "proto/status.h"
+#include "server/core/whole.h"
 #include "server/disk/digest.h"
 #include "server/disk/file.h"
 #include "server/disk/manifest.h"
@@ -126,7 +127,7 @@ static int read_head(struct checkpoint_file *file, char *why, size_t why_bytes)
 static int digest_range(const struct checkpoint_file *file, struct digest *digest, uint64_t begin, uint64_t end,
                         char *why, size_t why_bytes)
 {
-	char *chunk = malloc(CHUNK_BYTES);
+	char *chunk = malloc(end - begin < CHUNK_BYTES ? (size_t)(end - begin) + 1 : CHUNK_BYTES);
 	int rc = chunk ? OPTD_OK : no_memory(why, why_bytes);
 
 	while (rc == OPTD_OK && begin < end) {
@@ -195,7 +196,7 @@ static int read_layout(struct checkpoint_file *file, char *why, size_t why_bytes
 	    (file->size / BLOCK_BYTES_MIN + 1) * file->about.daemons)
 		return disk_fail(OPTD_CORRUPT, why, why_bytes, "a layout of %" PRIu64 " elements does not fit a file of "
 		                 "%" PRIu64 " bytes", layout_elements(file->layout), file->size);
-	rc = layout_cut(file->layout, NULL); /* every rule of this version is elementwise */
+	rc = whole_cut(&file->about.groups, &file->about.optim, file->layout);
 	if (rc < 0)
 		return disk_fail(rc == OPTD_NO_MEMORY ? rc : OPTD_CORRUPT, why, why_bytes, "the layout cannot be cut: %s",
 		                 status_text(rc));
@@ -207,7 +208,10 @@ static int check_groups(const struct checkpoint_file *file, char *why, size_t wh
 {
 	char text[512];
 
-	if (groups_fit(&file->about.groups, file->layout, text, sizeof text) == OPTD_OK)
+	const struct checkpoint *about = &file->about;
+
+	if (groups_fit(&about->groups, file->layout, text, sizeof text) == OPTD_OK &&
+	    whole_check(&about->groups, &about->optim, about->mode, file->layout, text, sizeof text) == OPTD_OK)
 		return OPTD_OK;
 	return disk_fail(OPTD_CORRUPT, why, why_bytes, "metadata: %s", text);
 }
@@ -250,7 +254,7 @@ static int check_numbers(const struct checkpoint_file *file, char *why, size_t w
 	return OPTD_OK;
 }
 
-/* Reads a block's part of a vector to where the block begins in it. */
+/* Reads a block's part of a vector to where the block begins in it; NULL: only checks it. */
 static int read_vector(const struct checkpoint_file *file, struct digest *digest, uint32_t number,
                        uint32_t vector, float *to, char *why, size_t why_bytes)
 {
@@ -259,13 +263,19 @@ static int read_vector(const struct checkpoint_file *file, struct digest *digest
 
 	while (rc == OPTD_OK && plan_next(file->plan, file->layout, number, vector, &stretch)) {
 		size_t bytes = stretch.count * sizeof(float);
-		rc = read_at(file, to + stretch.offset, bytes, file->head_bytes + stretch.place, why, why_bytes);
+		uint64_t begin = file->head_bytes + stretch.place;
+		if (!to) {
+			rc = digest_range(file, digest, begin, begin + bytes, why, why_bytes);
+			continue;
+		}
+		rc = read_at(file, to + stretch.offset, bytes, begin, why, why_bytes);
 		digest_add(digest, to + stretch.offset, rc == OPTD_OK ? bytes : 0);
 	}
 	return rc;
 }
 
-/* Reads a block to w and states, which are its slots and average, and checks it. */
+/* Reads a block to w and states, which are its slots and average, and checks it; NULL for both:
+ * only checks. */
 static int read_block(const struct checkpoint_file *file, struct digest *digest, uint32_t number,
                       float *w, float *const *states, char *why, size_t why_bytes)
 {
@@ -277,7 +287,7 @@ static int read_block(const struct checkpoint_file *file, struct digest *digest,
 	digest_reset(digest);
 	rc = read_vector(file, digest, number, 0, w, why, why_bytes);
 	for (uint32_t i = 0; rc == OPTD_OK && i < plan_state_count(plan); i++)
-		rc = read_vector(file, digest, number, 1 + i, states[i], why, why_bytes);
+		rc = read_vector(file, digest, number, 1 + i, states ? states[i] : NULL, why, why_bytes);
 	if (rc < 0)
 		return rc;
 	value = digest_value(digest);
@@ -293,18 +303,30 @@ static int check_blocks(const struct checkpoint_file *file, char *why, size_t wh
 {
 	const struct plan *plan = file->plan;
 	struct digest *digest = digest_new();
-	/* Room for the largest block and its states; one more, never none. */
-	size_t room = plan->element_count < LIMIT_BLOCK_ELEMENTS ? plan->element_count : LIMIT_BLOCK_ELEMENTS;
-	float *scratch = malloc((room + 1) * (1u + plan_state_count(plan)) * sizeof *scratch), *states[PLAN_STATES_MAX];
-	int rc = digest && scratch ? OPTD_OK : no_memory(why, why_bytes);
+	int rc = digest ? OPTD_OK : no_memory(why, why_bytes);
 
-	for (uint32_t i = 0; rc == OPTD_OK && i < plan_state_count(plan); i++)
-		states[i] = scratch + room * (1u + i);
 	for (uint32_t i = 0; rc == OPTD_OK && i < plan->owned.count; i++)
-		rc = read_block(file, digest, plan->owned.first + i, scratch, states, why, why_bytes);
+		rc = read_block(file, digest, plan->owned.first + i, NULL, NULL, why, why_bytes);
 	digest_free(digest);
-	free(scratch);
 	return rc;
+}
+
+/* The blocks of a whole tensor are updated together, so they count alike. */
+static int check_units(const struct checkpoint_file *file, char *why, size_t why_bytes)
+{
+	const struct plan *plan = file->plan;
+
+	for (uint32_t i = 1; i < plan->owned.count; i++) {
+		const struct layout_block *b = layout_block(file->layout, plan->owned.first + i);
+		uint32_t segment = b->first_segment - plan->first_segment;
+		bool together = layout_unit(file->layout, plan->owned.first + i).first < plan->owned.first + i;
+		if (together && (file->versions[i] != file->versions[i - 1] ||
+		                 file->updates[segment] != file->updates[segment - 1]))
+			return disk_fail(OPTD_CORRUPT, why, why_bytes, "blocks %" PRIu32 " and %" PRIu32 " of tensor '%.100s' "
+			                 "are of different versions", plan->owned.first + i - 1, plan->owned.first + i,
+			                 layout_tensor(file->layout, layout_segment(file->layout, b->first_segment)->tensor)->name);
+	}
+	return OPTD_OK;
 }
 
 static int check_file(struct checkpoint_file *file, char *why, size_t why_bytes)
@@ -333,6 +355,8 @@ static int check_file(struct checkpoint_file *file, char *why, size_t why_bytes)
 		rc = read_tables(file, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = check_numbers(file, why, why_bytes);
+	if (rc == OPTD_OK)
+		rc = check_units(file, why, why_bytes);
 	return rc < 0 ? rc : check_blocks(file, why, why_bytes);
 }
 
@@ -478,7 +502,8 @@ int checkpoint_read(const struct checkpoint_file *file, const struct checkpoint_
 		uint64_t offset = layout_block(file->layout, number)->begin -
 		                  layout_block(file->layout, target->first_block)->begin;
 		for (uint32_t s = 0; s < file->plan->slot_count; s++)
-			states[s] = target->slots[s] + offset;
+			states[s] = target->slots[s] +
+			            plan_distance(file->plan, file->layout, target->first_block, number, 1 + s);
 		if (file->plan->average_count > 0)
 			states[file->plan->slot_count] = target->average + offset;
 		rc = read_block(file, digest, number, target->weights + offset, states, why, why_bytes);

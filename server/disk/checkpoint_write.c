@@ -176,7 +176,7 @@ static int put_vectors(struct checkpoint_writer *writer, const struct checkpoint
 		uint32_t number = part->first_block + i;
 		uint64_t offset = layout_block(writer->layout, number)->begin - begin;
 		for (uint32_t s = 0; s < writer->plan->slot_count; s++)
-			states[s] = part->slots[s] + offset;
+			states[s] = part->slots[s] + plan_distance(writer->plan, writer->layout, part->first_block, number, 1 + s);
 		if (writer->plan->average_count > 0)
 			states[writer->plan->slot_count] = part->average + offset;
 		rc = put_block(writer, digest, number, part->weights + offset, states);

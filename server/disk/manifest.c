@@ -159,10 +159,19 @@ static void put_history(struct manifest *manifest, const struct history *history
 	put_text(manifest, "restores", value);
 }
 
+static uint32_t count_whole(const struct layout *layout)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < layout_tensor_count(layout); i++)
+		count += layout_whole(layout, i);
+	return count;
+}
+
 static const char *format_of(const struct checkpoint *about)
 {
 	if (manifest_has_finite(about) || clipping_on(&about->clip) || average_is_kept(&about->average) ||
-	    about->changes.count > 0)
+	    about->changes.count > 0 || layout_has_whole(about->layout))
 		return MANIFEST_FORMAT_KEYS;
 	return about->groups.count > 0 ? MANIFEST_FORMAT_GROUPS : MANIFEST_FORMAT;
 }
@@ -191,6 +200,8 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put(manifest, "daemons", "%" PRIu32, about->daemons);
 	put(manifest, "elements", "%" PRIu64, layout_elements(about->layout));
 	put(manifest, "layout_hash", "%016" PRIx64, layout_hash(about->layout));
+	if (layout_has_whole(about->layout))
+		put(manifest, "whole", "%" PRIu32, count_whole(about->layout));
 	put_history(manifest, &about->history);
 	put(manifest, "epoch", "%" PRIu64, about->epoch);
 	put(manifest, "final", "%d", about->final);
@@ -562,6 +573,13 @@ int manifest_check_layout(const struct safetensors *head, const struct layout *l
 	uint64_t elements = get_number(&reader, "elements", 10, 0, LIMIT_ELEMENTS);
 	uint64_t hash = get_number(&reader, "layout_hash", 16, 0, UINT64_MAX);
 
+	uint64_t whole = 0;
+
+	if (safetensors_metadata(head, "whole"))
+		whole = get_number(&reader, "whole", 10, 1, LIMIT_TENSORS);
+	if (whole != count_whole(layout))
+		refuse(&reader, "'whole' is %" PRIu64 ", and this version has %" PRIu32 " tensors that are", whole,
+		       count_whole(layout));
 	if (elements != layout_elements(layout))
 		refuse(&reader, "'elements' is %" PRIu64 ", the layout has %" PRIu64, elements, layout_elements(layout));
 	if (hash != layout_hash(layout))

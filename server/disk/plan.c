@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "proto/status.h"
+#include "server/core/whole.h"
 #include "server/disk/file.h"
 
 /* "optd.weight." or "state.", a dot, and the name of a slot, carry or "step". */
@@ -39,7 +40,7 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 
 struct layout_run checkpoint_owned(const struct checkpoint *about)
 {
-	return layout_owned(layout_block_count(about->layout), about->daemon, about->daemons, 0, 1);
+	return layout_owned(about->layout, about->daemon, about->daemons, 0, 1);
 }
 
 /* Whether the run has a piece of this tensor.  An empty tensor goes with what
@@ -63,6 +64,7 @@ static void count_vectors(struct plan *plan, const struct checkpoint *about)
 			plan->groups[i] = (struct plan_group){ optim_slot_count(optim), 1 + optim_carry_count(optim) };
 	}
 	plan->slot_count = groups_slot_count(&about->groups, &about->optim);
+	plan->packed = whole_any(&about->groups, &about->optim);
 	plan->carry_count = groups_carry_count(&about->groups, &about->optim);
 	plan->average_count = average_is_kept(&about->average);
 }
@@ -166,6 +168,12 @@ static uint32_t vector_count(const struct plan *plan)
 	return 2 + plan_state_count(plan) + plan->carry_count;
 }
 
+/* Whether a vector is a slot that lies in memory as in the file. */
+static bool is_packed(const struct plan *plan, uint32_t vector)
+{
+	return plan->packed && vector > 0 && vector <= plan->slot_count;
+}
+
 /* Whether tensors of a group are in a vector. */
 static bool group_has(const struct plan *plan, uint32_t group, uint32_t vector)
 {
@@ -199,12 +207,49 @@ static void find_groups(struct plan *plan, const struct checkpoint *about)
 	}
 }
 
+/* What a tensor is updated by, or NULL. */
+static const struct optim *optim_of(const struct plan *plan, const struct checkpoint *about, uint32_t tensor)
+{
+	return groups_optim(&about->groups, &about->optim, plan->group_of[tensor - plan->first_tensor]);
+}
+
+/* One number a row or column: the tensor's shape with 1 in place of the other dimension. */
+static void set_slot_shape(struct plan *plan, struct safetensors_tensor *piece, const struct layout_tensor *tensor,
+                           enum tensor_span span)
+{
+	uint64_t *shape = plan->shapes_of_slots + plan->shapes_used;
+
+	if (span == TENSOR_EACH) {
+		set_shape(plan, piece, tensor);
+		return;
+	}
+	plan->shapes_used += tensor->rank;
+	memcpy(shape, tensor->shape, tensor->rank * sizeof *shape);
+	shape[span == TENSOR_ROWS ? tensor->rank - 1 : tensor->rank - 2] = 1;
+	piece->rank = tensor->rank;
+	piece->shape = shape;
+}
+
+/* A tensor's slot where they depend on shapes, if it has so many. */
+static void add_slot(struct plan *plan, const struct optim *optim, const struct layout_tensor *tensor, uint32_t slot)
+{
+	struct tensor_slot slots[OPTIM_SLOTS_MAX];
+
+	if (!optim || slot >= whole_slots(optim, tensor, slots))
+		return;
+	set_slot_shape(plan, add_named(plan, "state.", tensor->name, slots[slot].name), tensor, slots[slot].span);
+}
+
 static void add_pieces(struct plan *plan, const struct checkpoint *about)
 {
 	for (uint32_t vector = 0; vector < vector_count(plan); vector++) {
 		for (uint32_t i = 0; i < plan->piece_count; i++) {
 			const struct layout_tensor *tensor = layout_tensor(about->layout, plan->first_tensor + i);
-			const struct optim *optim = groups_optim(&about->groups, &about->optim, plan->group_of[i]);
+			const struct optim *optim = optim_of(plan, about, plan->first_tensor + i);
+			if (is_packed(plan, vector)) {
+				add_slot(plan, optim, tensor, vector - 1);
+				continue;
+			}
 			if (!group_has(plan, plan->group_of[i], vector))
 				continue;
 			struct safetensors_tensor *piece =
@@ -225,28 +270,54 @@ static bool segment_has(const struct plan *plan, const struct layout *layout, ui
 	return group_has(plan, plan->group_of[piece], vector);
 }
 
-/* Where each block's part of each vector begins; returns where the last one ends. */
-static uint64_t find_places(struct plan *plan, const struct layout *layout)
+/* Elements that a segment has of a vector. */
+static uint64_t segment_elements(const struct plan *plan, const struct checkpoint *about, uint32_t segment,
+                                 uint32_t vector)
+{
+	const struct layout_segment *s = layout_segment(about->layout, segment);
+
+	if (is_packed(plan, vector))
+		return whole_slot(optim_of(plan, about, s->tensor), about->layout, segment, vector - 1);
+	return segment_has(plan, about->layout, segment, vector) ? s->count : 0;
+}
+
+/* Where each block's part of each vector begins, and behind them where the last one ends. */
+static uint64_t find_places(struct plan *plan, const struct checkpoint *about)
 {
 	uint64_t place = 0;
+	size_t at = 0;
 
 	for (uint32_t vector = 0; vector <= plan_state_count(plan); vector++) {
 		for (uint32_t i = 0; i < plan->owned.count; i++) {
-			struct plan_stretch stretch;
-			plan->places[(size_t)vector * plan->owned.count + i] = place;
-			stretch = plan_begin(plan, layout, plan->owned.first + i, vector);
-			while (plan_next(plan, layout, plan->owned.first + i, vector, &stretch))
-				place += stretch.count * sizeof(float);
+			const struct layout_block *b = layout_block(about->layout, plan->owned.first + i);
+			plan->places[at++] = place;
+			for (uint32_t j = 0; j < b->segment_count; j++)
+				place += segment_elements(plan, about, b->first_segment + j, vector) * sizeof(float);
 		}
 	}
+	plan->places[at] = place;
 	return place;
+}
+
+static size_t place_number(const struct plan *plan, uint32_t block, uint32_t vector)
+{
+	return (size_t)vector * plan->owned.count + (block - plan->owned.first);
+}
+
+uint64_t plan_distance(const struct plan *plan, const struct layout *layout, uint32_t from, uint32_t block,
+                       uint32_t vector)
+{
+	if (is_packed(plan, vector))
+		return (plan->places[place_number(plan, block, vector)] -
+		        plan->places[place_number(plan, from, vector)]) / sizeof(float);
+	return layout_block(layout, block)->begin - layout_block(layout, from)->begin;
 }
 
 struct plan_stretch plan_begin(const struct plan *plan, const struct layout *layout, uint32_t block,
                                uint32_t vector)
 {
 	return (struct plan_stretch){
-		.place = plan->places[(size_t)vector * plan->owned.count + (block - plan->owned.first)],
+		.place = plan->places[place_number(plan, block, vector)],
 		.next = layout_block(layout, block)->first_segment,
 	};
 }
@@ -259,6 +330,13 @@ bool plan_next(const struct plan *plan, const struct layout *layout, uint32_t bl
 
 	stretch->place += stretch->count * sizeof(float);
 	stretch->count = 0;
+	if (is_packed(plan, vector)) {
+		size_t number = place_number(plan, block, vector);
+		if (stretch->next != end)
+			stretch->count = (plan->places[number + 1] - plan->places[number]) / sizeof(float);
+		stretch->next = end;
+		return stretch->count > 0;
+	}
 	while (stretch->next < end && !segment_has(plan, layout, stretch->next, vector))
 		stretch->next++;
 	if (stretch->next == end)
@@ -280,11 +358,11 @@ static void add_matrix(struct plan *plan, const char *name, enum safetensors_dty
 	keep_number(plan, columns);
 }
 
-static void add_tables(struct plan *plan, const struct layout *layout, uint64_t shapes_bytes)
+static void add_tables(struct plan *plan, const struct checkpoint *about, uint64_t shapes_bytes)
 {
 	uint32_t carriers = plan->carry_count > 0 ? plan->segment_count : 0;
 
-	plan->numbers_at = find_places(plan, layout);
+	plan->numbers_at = find_places(plan, about);
 	plan->shapes = plan->numbers_at + plan->number_count * sizeof(float);
 	plan->padding = plan->shapes + shapes_bytes;
 	add_list(plan, "optd.layout", SAFETENSORS_U8, shapes_bytes);
@@ -316,7 +394,8 @@ static void count_entries(const struct plan *plan, const struct optim *optim, ui
 		if (!group_has(plan, group, vector))
 			continue;
 		++*entries;
-		*names += strlen("state.") + 1 + strlen(vector_name(plan, optim, vector));
+		/* Those of a vector are longer by one than what a matrix has in their place. */
+		*names += strlen("state.") + 1 + strlen(vector_name(plan, optim, vector)) + plan->packed;
 	}
 }
 
@@ -347,15 +426,19 @@ uint64_t checkpoint_head_bytes(const struct checkpoint *about)
 /* Memory for the tensors and their names. */
 static int reserve(struct plan *plan, const struct layout *layout)
 {
-	uint64_t copies = vector_count(plan), bytes = 1;
+	uint64_t copies = vector_count(plan), bytes = 1, dimensions = 1;
 
+	for (uint32_t i = 0; i < plan->piece_count && plan->packed; i++)
+		dimensions += (uint64_t)layout_tensor(layout, plan->first_tensor + i)->rank * plan->slot_count;
 	for (uint32_t i = 0; i < plan->piece_count; i++)
 		bytes += (strlen(layout_tensor(layout, plan->first_tensor + i)->name) + NAME_EXTRA_BYTES) * copies;
 	plan->names = malloc(bytes);
 	plan->tensors = calloc(plan->piece_count * copies + 9, sizeof *plan->tensors);
 	plan->group_of = calloc(plan->piece_count + 1u, 1);
 	plan->places = calloc((size_t)plan->owned.count * (1 + plan_state_count(plan)) + 1, sizeof *plan->places);
-	return plan->names && plan->tensors && plan->group_of && plan->places ? OPTD_OK : OPTD_NO_MEMORY;
+	plan->shapes_of_slots = calloc(dimensions, sizeof *plan->shapes_of_slots);
+	return plan->names && plan->tensors && plan->group_of && plan->places && plan->shapes_of_slots ?
+	               OPTD_OK : OPTD_NO_MEMORY;
 }
 
 int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan **out)
@@ -372,7 +455,7 @@ int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan 
 		goto out;
 	find_groups(plan, about);
 	add_pieces(plan, about);
-	add_tables(plan, about->layout, shapes_bytes);
+	add_tables(plan, about, shapes_bytes);
 	rc = safetensors_place(plan->tensors, plan->tensor_count, &end);
 	if (rc < 0)
 		goto out;
@@ -392,6 +475,7 @@ void plan_free(struct plan *plan)
 	free(plan->names);
 	free(plan->group_of);
 	free(plan->places);
+	free(plan->shapes_of_slots);
 	free(plan);
 }
 

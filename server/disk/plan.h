@@ -30,11 +30,13 @@ struct plan {
 	struct layout_run owned;
 	uint32_t slot_count, carry_count, seats; /* the most of any group */
 	uint32_t average_count; /* 1 where one is kept, else 0 */
+	bool packed; /* slots lie in memory as in the file: server/core/whole.h */
 	struct plan_group groups[LIMIT_GROUPS + 1];
 	uint8_t *group_of; /* [piece_count] number of the tensor's group */
 	/* Places in the data, in bytes.  Vector 0 are the weights, 1 + i is slot i, and behind the
 	 * slots comes the average. */
-	uint64_t *places; /* [1 + plan_state_count][blocks] where a block's part of a vector begins */
+	/* [1 + plan_state_count][blocks] where a block's part of a vector begins; one more: the end. */
+	uint64_t *places;
 	uint64_t number_count;
 	uint64_t numbers_at, shapes, padding, versions, updates, carries, seen, checksums, seal, end;
 	struct safetensors_tensor *tensors; /* placed */
@@ -42,6 +44,8 @@ struct plan {
 	/* Memory behind tensors. */
 	char *names;
 	size_t names_used;
+	uint64_t *shapes_of_slots; /* where they are not the tensor's */
+	size_t shapes_used;
 	uint64_t numbers[16];
 	uint32_t numbers_used;
 };
@@ -58,9 +62,11 @@ int plan_new(const struct checkpoint *about, uint64_t shapes_bytes, struct plan 
 void plan_free(struct plan *plan);
 
 /* A stretch of a block that lies together in memory and in the file: of weights and
- * average all of it, of a slot tensors that have it and follow one another. */
+ * average all of it, of a slot tensors that have it and follow one another, or, packed, all
+ * of it, which may be more than a block's elements: a tensor's state is with its first
+ * block. */
 struct plan_stretch {
-	uint32_t offset, count; /* elements, from the block's begin */
+	uint64_t offset, count; /* elements, from the block's begin */
 	uint64_t place;         /* bytes, in the data */
 	uint32_t next;          /* segment to go on with */
 };
@@ -71,6 +77,10 @@ struct plan_stretch plan_begin(const struct plan *plan, const struct layout *lay
 /* Moves on to the next; false when there is none. */
 bool plan_next(const struct plan *plan, const struct layout *layout, uint32_t block, uint32_t vector,
                struct plan_stretch *stretch);
+
+/* Elements in memory from where block `from` begins in a vector to where `block` does. */
+uint64_t plan_distance(const struct plan *plan, const struct layout *layout, uint32_t from, uint32_t block,
+                       uint32_t vector);
 
 /* Fills the numbers that PyTorch keeps for a tensor, number_count in all: first the step
  * of each piece that has one, then the first carry of each, and so on.  A tensor's are

@@ -334,6 +334,7 @@ static void *lane_main(void *argument)
 	uv_close((uv_handle_t *)&lane->cut_idle, NULL);
 	uv_close((uv_handle_t *)&lane->kept_check, NULL);
 	uv_close((uv_handle_t *)&lane->kept_idle, NULL);
+	uv_close((uv_handle_t *)&lane->work_idle, NULL);
 	uv_run(&lane->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&lane->loop);
 	return NULL;
@@ -350,7 +351,8 @@ int lane_run(struct lane *lane)
 	uv_idle_init(&lane->loop, &lane->cut_idle);
 	uv_check_init(&lane->loop, &lane->kept_check);
 	uv_idle_init(&lane->loop, &lane->kept_idle);
-	lane->timer.data = lane->cut_idle.data = lane->kept_check.data = lane;
+	uv_idle_init(&lane->loop, &lane->work_idle);
+	lane->timer.data = lane->cut_idle.data = lane->kept_check.data = lane->work_idle.data = lane;
 	uv_timer_start(&lane->timer, on_timer, TICK_MS, TICK_MS);
 	if (zsock_open(&lane->zsock, &lane->loop, lane->socket, dispatch_turn, lane) < 0)
 		return OPTD_INTERNAL;

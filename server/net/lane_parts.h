@@ -64,6 +64,7 @@ struct lane {
 	bool beyond_is_known;
 	uv_check_t kept_check; /* while there are answers that wait for room */
 	uv_idle_t kept_idle;   /* and while they are taken */
+	uv_idle_t work_idle;   /* while whole tensors are to be updated */
 };
 
 /* One turn of the socket: receives within a budget, handles, sends. */
@@ -72,6 +73,8 @@ void dispatch_turn(void *lane);
 void send_queued(struct lane *lane);
 /* Answers pulls that waited in the next turns of the loop, as ZeroMQ takes them. */
 void send_kept_soon(struct lane *lane);
+/* Updates whole tensors in the next turns of the loop, if there are any to be. */
+void work_soon(struct lane *lane);
 /* Forgets a peer whose connection is gone. */
 void lane_peer_gone(struct lane *lane, uint32_t number);
 /* Sends to all peers, at most once a second, which forgets those that are gone. */

@@ -209,6 +209,7 @@ void lane_send(struct lane *lane, struct outbox *out)
 	while ((message = outbox_take_told(out)) != NULL)
 		hearing_tell(&lane->options.lanes[message->to]->hearing, message);
 	send_kept_soon(lane);
+	work_soon(lane);
 }
 
 static void on_idle(uv_idle_t *idle)

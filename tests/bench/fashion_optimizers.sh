@@ -13,8 +13,19 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/optd-fashion.XXXXXX")
 daemon=
 trap '[ -z "$daemon" ] || kill -9 "$daemon" 2>/dev/null; wait; rm -rf "$dir"' EXIT
 
+# muon takes matrices only; the example has no words for groups.
+cat >"$dir/optd.yaml" <<'END'
+models:
+- name: muon
+  optimizer:
+    name: muon
+    lr: 0.02
+    weight_decay: 0
+    groups:
+    - {tensors: "*.bias", name: adamw, lr: 0.001}
+END
 mkfifo "$dir/said"
-"$bin/optd" --listen tcp://127.0.0.1:0 --data-dir "$dir/state" >"$dir/said" 2>"$dir/log" &
+"$bin/optd" --config "$dir/optd.yaml" --listen tcp://127.0.0.1:0 --data-dir "$dir/state" >"$dir/said" 2>"$dir/log" &
 daemon=$!
 server=
 while read -r word rest; do
@@ -41,6 +52,10 @@ runs() {
 	lion lr=0.0002 weight_decay=0.01
 	yogi lr=0.003
 	ftrl lr=0.1
+	lars lr=1 momentum=0.9
+	lamb lr=0.003
+	adafactor lr=0.01
+	muon lr=0.02 weight_decay=0
 	END
 }
 
@@ -54,7 +69,9 @@ while read -r name settings; do
 	for setting in $settings; do
 		words+=(--set "$setting")
 	done
-	line=$("$bin/examples/fashion_mnist" --server "$server" --model "run$number" --epochs "$epochs" \
+	model=run$number
+	[ "$name" != muon ] || { model=muon; settings+=" *.bias:adamw lr=0.001"; }
+	line=$("$bin/examples/fashion_mnist" --server "$server" --model "$model" --epochs "$epochs" \
 		--optimizer "$name" "${words[@]}" 2>>"$dir/log" | grep "^epoch $epochs/") || { cat "$dir/log" >&2; exit 1; }
 	accuracy=$(sed -n 's/.*test accuracy \([0-9.]*\) %.*/\1/p' <<<"$line")
 	echo "| $name | ${settings// /, } | $accuracy % |"

@@ -48,7 +48,7 @@ static void share(struct world *w, uint32_t lanes)
 	w->lane_count = lanes;
 	for (uint32_t i = 0; i < lanes; i++)
 		w->lanes[i] = (struct route_lane){
-			.blocks = layout_owned(layout_block_count(w->layout), 0, 1, i, lanes),
+			.blocks = layout_owned(w->layout, 0, 1, i, lanes),
 			.message_bytes = LIMIT_MESSAGE_BYTES,
 			.window_bytes = LIMIT_WINDOW_BYTES,
 		};

@@ -23,7 +23,7 @@ static void test_engines_equal_the_reference_bit_for_bit(void **state)
 
 	printf("# OPTD_SEED=%llu OPTD_RUNS=%u\n", (unsigned long long)seed, runs);
 	for (uint32_t i = 0; i < runs; i++) {
-		run_init(&run, seed + i);
+		run_init(&run, seed + i, MSG_MODE_UNSET);
 		run_start(&run);
 		uint32_t steps = 2 + rng_below(&run.rng, 4) + (run.changing ? 3 : 0);
 		for (uint32_t step = 0; step < steps; step++)

@@ -41,14 +41,8 @@ static void replay_runs(enum msg_mode mode)
 
 	printf("# OPTD_SEED=%llu OPTD_RUNS=%u\n", (unsigned long long)seed, runs);
 	for (uint32_t i = 0; i < runs; i++) {
-		run_init(&run, seed + i);
+		run_init(&run, seed + i, mode);
 		run.record = true;
-		/* What answers each worker by itself waits for none. */
-		if (mode == MSG_SYNC && groups_answering(&run.settings.groups, &run.settings.optim) != NULL)
-			run.settings.workers = run.preset.settings.workers = 1;
-		if (mode == MSG_ASYNC)
-			run.settings.clip = run.preset.settings.clip = (struct msg_clip){0};
-		run_set_mode(&run, mode);
 		run_start(&run);
 		for (uint32_t step = 0; step < 3; step++)
 			run_step(&run);

@@ -1,5 +1,5 @@
 /*
- * Every elementwise optimizer through a daemon: trained, stopped, and trained on by
+ * Every optimizer through a daemon: trained, stopped, and trained on by
  * another daemon with other lanes from what the first one has left, it gives the bits
  * of plain arithmetic.
  */
@@ -75,7 +75,8 @@ static void go_on_after_a_restart(struct fixture *fixture, const char *optimizer
 #define ALL(DO) \
 	DO(momentum) DO(adagrad) DO(rmsprop) DO(adamw) DO(nadam) DO(radam) DO(adamax) DO(adadelta) \
 	DO(asgd) DO(rprop) DO(lion) DO(yogi) DO(ftrl) DO(fedavgm) DO(fedadagrad) DO(fedadam) \
-	DO(fedyogi) DO(diloco) DO(assign) DO(average) DO(ema) DO(swa)
+	DO(fedyogi) DO(diloco) DO(assign) DO(average) DO(ema) DO(swa) \
+	DO(lars) DO(lamb) DO(adafactor) DO(adafactor_paper)
 
 ALL(TEST)
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "optim/optim.h"
+#include "optim/tensor.h"
 #include "tests/support/half.h"
 
 static const struct tensor {
@@ -241,6 +241,32 @@ static void set_schedule(struct schedule *schedule)
 	}
 }
 
+/* A rule that looks at whole tensors, one after the other. */
+static void step_tensors(const struct optim *optim, const struct optim_scalars *scalars, float *weights,
+                         float *const *slots, const float *gradient)
+{
+	uint64_t at = 0;
+
+	for (size_t i = 0; i < TENSORS; i++) {
+		struct tensor_shape shape = tensor_shape_of(tensors[i].shape, tensors[i].rank);
+		float *own[OPTIM_SLOTS_MAX] = { NULL }, *scratch;
+		if (tensor_elements(&shape) == 0)
+			continue;
+		for (uint32_t s = 0; s < optim_slot_count(optim); s++)
+			own[s] = slots[s] + at;
+		scratch = malloc((tensor_scratch(optim, &shape) + 1) * sizeof(float));
+		assert_non_null(scratch);
+		struct tensor_update update = { .optim = optim, .isa = optim_isa_best(), .scalars = scalars,
+			                        .shape = shape, .w = weights + at, .slots = own,
+			                        .g = { gradient + at, 1.0f, DTYPE_F32 }, .scratch = scratch };
+		tensor_begin(&update);
+		while (!tensor_run(&update, UINT64_MAX))
+			continue;
+		free(scratch);
+		at += tensor_elements(&shape);
+	}
+}
+
 /* One step of all ranks: the mean in rank order, then the rule. */
 static void reference_step(const struct optim *optim, const struct plan *plan, uint64_t step,
                            struct optim_carry *carry, float *weights, float *const *slots, float *sum,
@@ -262,7 +288,10 @@ static void reference_step(const struct optim *optim, const struct plan *plan, u
 	}
 	trainer_clip(sum, plan);
 	optim_scalars(optim, step + 1, carry, &scalars);
-	optim_step(optim, OPTIM_ISA_BASE, &scalars, weights, slots, sum, elements);
+	if (optim_rule_class(optim->rule) == OPTIM_TENSOR)
+		step_tensors(optim, &scalars, weights, slots, sum);
+	else
+		optim_step(optim, OPTIM_ISA_BASE, &scalars, weights, slots, sum, elements);
 }
 
 void trainer_assert_exact(const float *weights, const struct plan *plan, uint64_t steps)

@@ -79,7 +79,7 @@ int trainer_step(struct trainer *trainer);
 void trainer_run(struct trainer *trainer, uint64_t step);
 
 /* Fails the test unless weights are those after so many steps of the plan, computed
- * by optim_step in this process. */
+ * by optim/ in this process. */
 void trainer_assert_exact(const float *weights, const struct plan *plan, uint64_t steps);
 
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "proto/safetensors.h"
+#include "server/core/whole.h"
 #include "server/disk/checkpoint.h"
 #include "server/disk/digest.h"
 
@@ -130,10 +131,12 @@ static void add_groups(struct checkpoint *about)
 }
 
 /* A checkpoint to begin with: a few tensors, an optimizer by number, zeros; the last third
- * with groups, some with a limit on a norm, a policy, a loss scale, or an average. */
+ * with groups, some with a limit on a norm, a policy, a loss scale, or an average.  Two look at
+ * whole tensors. */
 static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 {
-	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam", "nadam", "asgd" };
+	static const char *const optimizers[] = { "sgd", "momentum", "adagrad", "rmsprop", "adam", "nadam", "asgd",
+		                                 "lars", "adafactor" };
 	static const float zeros[32];
 	static const uint64_t counts[8];
 	static const struct optim_carry carries[8];
@@ -148,11 +151,12 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
 	must(layout && mkdtemp(dir) != NULL);
 	must(layout_add(layout, "w", 1, (uint64_t[]){ 2, 3 }, 2, 0) == 0);
 	must(layout_add(layout, "b", 1, NULL, 0, 1) == 0);
-	must(layout_cut(layout, NULL) == 0);
 	about.layout = layout;
-	must(optim_init(&about.optim, optim_find(optimizers[number % 7]), OPTIM_TORCH2, why, sizeof why) == 0);
-	if (number >= 14)
+	must(optim_init(&about.optim, optim_find(optimizers[number % 9]), OPTIM_TORCH2, why, sizeof why) == 0);
+	if (number >= 18)
 		add_groups(&about);
+	must(whole_cut(&about.groups, &about.optim, layout) == 0);
+	part.block_count = layout_block_count(layout);
 	if (number % 6 == 1)
 		about.clip = (struct msg_clip){ .norm = 0.5, .norm_type = number % 4 == 1 ? 2 : INFINITY };
 	if (number % 4 == 2)
@@ -182,9 +186,9 @@ static size_t write_sample(uint8_t *out, size_t room, unsigned number)
  * changed, which keeps more of the grammar than any random byte. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
-	static uint8_t samples[21][8000];
-	static size_t sizes[21];
-	unsigned number = seed % 21;
+	static uint8_t samples[27][8000];
+	static size_t sizes[27];
+	unsigned number = seed % 27;
 
 	if (seed % 64 == 0 && max_size > sizeof samples[0]) {
 		if (sizes[number] == 0)

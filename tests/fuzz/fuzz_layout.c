@@ -58,6 +58,20 @@ static void check_block(const struct layout *layout, const struct layout_block *
 	must(at == block->count);
 }
 
+/* Runs follow one another, the first is never empty, and none has part of a whole tensor. */
+static void check_shares(const struct layout *layout)
+{
+	uint32_t next = 0;
+
+	for (uint32_t owner = 0; owner < 15; owner++) {
+		struct layout_run run = layout_owned(layout, owner / 5, 3, owner % 5, 5);
+		must(run.first == next && (owner > 0 || run.count > 0));
+		next += run.count;
+		must(run.count == 0 || layout_unit(layout, run.first).first == run.first);
+	}
+	must(next == layout_block_count(layout));
+}
+
 static void check_cut(const struct layout *layout)
 {
 	uint64_t at = 0;
@@ -71,7 +85,7 @@ static void check_cut(const struct layout *layout)
 		segments += block->segment_count;
 	}
 	must(at == layout_elements(layout) && segments == layout_segment_count(layout));
-	must(layout_owned(layout_block_count(layout), 0, 3, 0, 5).count > 0);
+	check_shares(layout);
 }
 
 static struct layout *encode_again(struct wire_arena *arena, const struct layout *layout)

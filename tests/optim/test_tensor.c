@@ -48,14 +48,14 @@ static void data_fill(struct data *data, struct rng *rng)
 }
 
 /* One update, in slices of random budgets unless rng is NULL. */
-static void update(const struct optim *optim, enum optim_isa isa, const struct tensor_shape *shape,
-                   uint64_t t, struct data *data, struct rng *rng)
+static void update_by(const struct optim *optim, enum optim_isa isa, const struct tensor_shape *shape,
+                      uint64_t t, struct data *data, struct rng *rng, float factor)
 {
 	float *slots[OPTIM_SLOTS_MAX];
 	struct optim_scalars scalars;
 	struct optim_carry carry;
 	struct tensor_update u = { .optim = optim, .isa = isa, .scalars = &scalars, .shape = *shape,
-		                   .w = data->w, .slots = slots, .g = data->g };
+		                   .w = data->w, .slots = slots, .g = { data->g, factor, DTYPE_F32 } };
 
 	for (size_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = data->slots[i];
@@ -68,6 +68,12 @@ static void update(const struct optim *optim, enum optim_isa isa, const struct t
 	while (!tensor_run(&u, rng != NULL ? 1 + rng_below(rng, 5000) : UINT64_MAX))
 		continue;
 	free(u.scratch);
+}
+
+static void update(const struct optim *optim, enum optim_isa isa, const struct tensor_shape *shape,
+                   uint64_t t, struct data *data, struct rng *rng)
+{
+	update_by(optim, isa, shape, t, data, rng, 1.0f);
 }
 
 static struct tensor_shape draw_shape(const struct optim *optim, struct rng *rng)
@@ -117,6 +123,31 @@ static void test_every_instruction_set_and_slicing_gives_the_same_bits(void **st
 			update(&optim, (enum optim_isa)isa, &shape, t, &other, &rng);
 			assert_same(&base, &other, rules[round % (int)RULES], &shape);
 		}
+	}
+}
+
+/* As if the gradient had been multiplied before. */
+static void test_a_factor_of_the_gradient_counts_in_every_pass(void **state)
+{
+	static struct data start, factored, scaled;
+	uint64_t seed = rng_seed();
+	struct rng rng = rng_new(seed);
+
+	(void)state;
+	print_message("# OPTD_SEED=%llu\n", (unsigned long long)seed);
+	for (int round = 0; round < 50; round++) {
+		struct optim optim = make(rules[round % (int)RULES]);
+		struct tensor_shape shape = draw_shape(&optim, &rng);
+		float factor = rng_float(&rng);
+
+		data_fill(&start, &rng);
+		factored = scaled = start;
+		for (size_t i = 0; i < ROOM + GUARD; i++)
+			scaled.g[i] = factor * start.g[i];
+		update_by(&optim, optim_isa_best(), &shape, 1, &factored, &rng, factor);
+		update(&optim, OPTIM_ISA_BASE, &shape, 1, &scaled, NULL);
+		memcpy(factored.g, scaled.g, sizeof(scaled.g));
+		assert_same(&factored, &scaled, rules[round % (int)RULES], &shape);
 	}
 }
 
@@ -271,6 +302,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_instruction_set_and_slicing_gives_the_same_bits),
+		cmocka_unit_test(test_a_factor_of_the_gradient_counts_in_every_pass),
 		cmocka_unit_test(test_update_leaves_neighbours_alone),
 		cmocka_unit_test(test_shapes_are_matrices_of_their_last_two_dimensions),
 		cmocka_unit_test(test_muon_takes_matrices_only),

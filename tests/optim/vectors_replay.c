@@ -329,7 +329,7 @@ static void update_tensor(struct replay *replay, const struct optim_scalars *sca
 		                        .shape = replay->shape,
 		                        .w = replay->w,
 		                        .slots = replay->slots,
-		                        .g = g,
+		                        .g = { g, 1.0f, DTYPE_F32 },
 		                        .scratch = replay->scratch };
 
 	tensor_begin(&update);

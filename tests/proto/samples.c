@@ -101,7 +101,8 @@ static const struct msg_group *sample_groups(void)
 	                               .hypers = hypers,
 	                               .schedule_count = 1,
 	                               .schedule = schedule};
-	groups[1] = (struct msg_group){.tensors = text("bn?.*"), .optimizer = text("adam"), .match = text("torch1")};
+	groups[1] = (struct msg_group){.tensors = text("bn?.*"), .optimizer = text("adam"), .match = text("torch1"),
+	                               .whole = true};
 	groups[2] = (struct msg_group){.tensors = text("x"), .frozen = true};
 	return groups;
 }
@@ -179,6 +180,7 @@ static void fill_opened(struct msg *msg)
 	msg->rule = (struct msg_rule){
 	        .name = text("adam"),
 	        .match = text("torch1"),
+	        .whole = true,
 	        .hyper_count = 2,
 	        .hypers = {{.name = text("lr"), .values = {0.1}, .count = 1},
 	                   {.name = text("betas"), .values = {0.8, 0.99}, .count = 2}},

@@ -377,7 +377,7 @@ static void test_the_hash_is_the_same_in_every_build(void **state)
 	assert_true(hash_of("w", (uint64_t[]){4, 6}, 2, 0, NULL) == UINT64_C(0x0cf896842e0ca7ec));
 }
 
-static void test_name_shape_group_and_cut_change_the_hash(void **state)
+static void test_name_shape_and_group_change_the_hash(void **state)
 {
 	(void)state;
 	uint64_t hash = hash_of("w", (uint64_t[]){4, 6}, 2, 0, NULL);
@@ -385,7 +385,34 @@ static void test_name_shape_group_and_cut_change_the_hash(void **state)
 	assert_true(hash != hash_of("w", (uint64_t[]){6, 4}, 2, 0, NULL));
 	assert_true(hash != hash_of("w", (uint64_t[]){24}, 1, 0, NULL));
 	assert_true(hash != hash_of("w", (uint64_t[]){4, 6}, 2, 1, NULL));
-	assert_true(hash != hash_of("w", (uint64_t[]){4, 6}, 2, 0, (uint8_t[]){1, 0}));
+}
+
+static void test_the_hash_is_known_before_the_cut_and_not_changed_by_whole_tensors(void **state)
+{
+	(void)state;
+	struct layout *layout = of((uint64_t[]){5, 2 * LIMIT_BLOCK_ELEMENTS}, 2);
+	struct layout *plain = of((uint64_t[]){5, 2 * LIMIT_BLOCK_ELEMENTS}, 2);
+	uint64_t hash = layout_hash(layout);
+
+	assert_int_equal(layout_cut(layout, (uint8_t[]){0, 1}), 0);
+	assert_int_equal(layout_cut(plain, NULL), 0);
+	assert_true(layout_hash(layout) == hash && layout_hash(plain) == hash);
+	layout_free(layout);
+	layout_free(plain);
+}
+
+static void test_whole_tensors_change_the_id(void **state)
+{
+	(void)state;
+	/* Cut into the same blocks, but owned in another way. */
+	struct layout *layout = of((uint64_t[]){2 * LIMIT_BLOCK_ELEMENTS}, 1);
+	struct layout *plain = of((uint64_t[]){2 * LIMIT_BLOCK_ELEMENTS}, 1);
+
+	assert_int_equal(layout_cut(layout, (uint8_t[]){1}), 0);
+	assert_int_equal(layout_cut(plain, (uint8_t[]){0}), 0);
+	assert_true(layout_id(layout, 0, 1, 1) != layout_id(plain, 0, 1, 1));
+	layout_free(layout);
+	layout_free(plain);
 }
 
 static void test_place_and_lanes_change_the_id(void **state)
@@ -424,7 +451,9 @@ int main(void)
 	        cmocka_unit_test(test_random_layouts_are_cut_as_the_naive_way_does),
 	        cmocka_unit_test(test_equal_layouts_have_equal_hashes),
 	        cmocka_unit_test(test_the_hash_is_the_same_in_every_build),
-	        cmocka_unit_test(test_name_shape_group_and_cut_change_the_hash),
+	        cmocka_unit_test(test_name_shape_and_group_change_the_hash),
+	        cmocka_unit_test(test_the_hash_is_known_before_the_cut_and_not_changed_by_whole_tensors),
+	        cmocka_unit_test(test_whole_tensors_change_the_id),
 	        cmocka_unit_test(test_place_and_lanes_change_the_id),
 	};
 

@@ -242,6 +242,7 @@ static void test_opened_has_the_optimizer_as_open_takes_it(void **state)
 	const struct msg_rule *a = &msg.rule, *b = &out.rule;
 	same_text(a->name, b->name);
 	same_text(a->match, b->match);
+	SAME(whole);
 	SAME(hyper_count);
 	for (uint32_t i = 0; i < a->hyper_count; i++) {
 		same_text(a->hypers[i].name, b->hypers[i].name);

@@ -72,6 +72,7 @@ static void same_groups(const struct msg_group *a, const struct msg_group *b, ui
 		same_text(a->optimizer, b->optimizer);
 		same_text(a->match, b->match);
 		assert_int_equal(a->frozen, b->frozen);
+		assert_int_equal(a->whole, b->whole);
 		assert_true(a->lr_factor == b->lr_factor);
 		assert_int_equal(a->hyper_count, b->hyper_count);
 		for (uint32_t j = 0; j < a->hyper_count; j++)

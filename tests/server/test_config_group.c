@@ -119,7 +119,6 @@ static void test_bad_groups_are_refused_with_their_line(void **state)
 		{ MODEL("[{tensors: a, weight_decy: 0}]"), "the nearest is 'weight_decay'" },
 		{ MODEL("[{tensors: a, lr: -1}]"), "lr=-1 is out of range" },
 		{ MODEL("[{tensors: a, name: adamx}]"), "no optimizer 'adamx'; the nearest is 'adam" },
-		{ MODEL("[{tensors: a, name: lamb}]"), "lamb looks at whole tensors" },
 		{ MODEL("[{tensors: a, match: torch3}]"), "it may be torch2, torch1 or numpy" },
 		{ MODEL("[{tensors: a, name: sgd, nesterov: true}]"), "nesterov" },
 		{ MODEL("[{tensors: a, frozen: maybe}]"), "frozen is true or false" },

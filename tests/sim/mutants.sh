@@ -44,9 +44,9 @@ mutants() {
 	factor-rounded-early|core/test_reference|server/core/gate_fold.c|s/share = (b->weighted ? c->weight : 1.0) \/ whole_weight;/share = (float)(b->weighted ? c->weight : 1.0) * (1.0f \/ (float)whole_weight);/
 	counters-shared-by-a-run|core/test_reference|server/core/model.c|s/model->updates\[first + end\] == model->updates\[first + i\] &&$/true \&\&/
 	groups-share-scalars|core/test_reference|server/core/model.c|s/ && scalars\[i\].group == group / /
-	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/group_of(model, first + end) == group_of(model, first + i) &&$/true \&\&/
+	groups-share-a-kernel-call|core/test_reference|server/core/model.c|s/model_group(model, first + end) == model_group(model, first + i) &&$/true \&\&/
 	change-a-version-late|sim/test_cluster|server/core/change.c|s/changes->list\[i\].from <= version; i++/changes->list[i].from < version; i++/
-	change-holds-nobody|sim/test_cluster|server/core/verb_push.c|s/return shard->setting \&\& model_version/return false \&\& model_version/
+	change-holds-nobody|sim/test_cluster|server/core/committing.c|s/return shard->setting \&\& model_version/return false \&\& model_version/
 	held-by-a-change-for-ever|core/test_set|server/core/set.c|/^void engine_set_end/,/^}/s/shard_run_all(engine, shard);/(void)engine;/
 	frozen-counts|sim/test_cluster|server/core/model.c|s/	if (optim == NULL)$/	for (uint32_t e = index; optim == NULL \&\& e < index + run; e++) model->updates[e]++;\n&/
 	half-taken-for-float|core/test_reference|server/core/gate_fold.c|s/dtype_at(values.values, values.type, s->count)/dtype_at(values.values, DTYPE_F32, s->count)/
@@ -70,7 +70,17 @@ mutants() {
 	scale-changes-with-every-block|sim/test_cluster|server/core/model.c|s/ && commit->version > model->scaler.steps)/)/
 	scale-rounded-early|core/test_reference|server/core/gate_fold.c|s/(float)(share \/ c->loss_scale)/(float)share \/ (float)c->loss_scale/
 	zeroed-before-it-is-due|core/test_verdict|server/core/verb_push.c|s/	switch (gate_standing(gate, push->block, push->rank, push->step)) {/	push->wait->zeroed += verdict_zero(call, push);\n&/
-	init-not-recorded|core/test_replay|server/core/verb_push.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
+	init-not-recorded|core/test_replay|server/core/committing.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
+	tensor-without-its-last-block|core/test_reference|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/
+	tensor-without-its-last-block-in-the-sim|sim/test_cluster|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/
+	tensor-read-in-the-middle|core/test_work|server/core/work.c|s/if (!model->update.running)$/if (true)/
+	tensor-saved-in-the-middle|core/test_work|server/core/cut.c|s/if (!busy && (/if ((/
+	held-tensor-commits|core/test_work|server/core/gate_tensor.c|s/if (held(gate, run))$/if (false)/
+	old-sums-for-parts-not-given|core/test_work|server/core/gate_tensor.c|/^static void fill_folded/,/^}/s/== TOUCHED_NONE)$/== TOUCHED_SOME)/
+	tensors-blocks-count-apart|core/test_reference|server/core/model_tensor.c|s/model->updates\[index + i\]++;/model->updates[index]++;/
+	tensor-forgets-its-factor|core/test_reference|server/core/model_tensor.c|s/u->commit.factors != NULL/false/
+	tensor-before-the-decision|core/test_reference|server/core/gate_tensor.c|s/!gate_decide_allows(gate, block))$/false)/
+	next-async-push-forgotten|core/test_reference|server/core/work.c|s/	gate_due(shard->gate, run.first);$//
 	average-of-the-weights-before-the-update|sim/test_cluster|server/core/model.c|/^static void apply_run/,/^}/{ /^\toptim_step_from(/d; s/^\tfor (uint32_t end = index + run/\toptim_step_from(optim, isa, \&scalars->scalars, model->weights + base, slots, g, n);\n&/ }
 	average-moved-twice|core/test_reference|server/core/model.c|s/^\tif (model->average != NULL) .* while they are in the cache .*$/\tfor (int i = 0; model->average != NULL \&\& i < 2; i++)/
 	average-begins-late|core/test_reference|server/core/average.c|s/updates <= average->start/updates <= average->start + 1/

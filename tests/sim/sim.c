@@ -72,8 +72,10 @@ static void turn(struct sim *sim)
 			net_send_down(sim, i);
 		}
 	}
-	for (uint32_t i = 0; i < sim->daemons * sim->lanes; i++)
+	for (uint32_t i = 0; i < sim->daemons * sim->lanes; i++) {
+		net_work(sim, i);
 		net_send_kept(sim, i);
+	}
 	set_turn(sim);
 	if (sim->now_ms < FAULTS_MS && rng_one_in(&sim->rng, sim->fault_every_ms))
 		net_fault(sim);

@@ -165,6 +165,8 @@ void net_send_up(struct sim *sim, uint32_t link, const struct msg *msg, const vo
  * in a later turn. */
 void net_send_down(struct sim *sim, uint32_t engine);
 void net_send_kept(struct sim *sim, uint32_t engine);
+/* A slice of the updates of whole tensors, of a random size. */
+void net_work(struct sim *sim, uint32_t engine);
 void net_cut(struct sim *sim, uint32_t link, bool client_learns);
 void net_turn(struct sim *sim);
 void net_fault(struct sim *sim);

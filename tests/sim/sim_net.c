@@ -200,6 +200,13 @@ void net_send_kept(struct sim *sim, uint32_t engine)
 		send_entries(sim);
 }
 
+void net_work(struct sim *sim, uint32_t engine)
+{
+	if (engine_has_work(sim->engines[engine]))
+		engine_work(sim->engines[engine], 1 + rng_below(&sim->rng, 300000));
+	net_send_down(sim, engine);
+}
+
 static void deliver_up(struct sim *sim, uint32_t index, struct packet *packet)
 {
 	struct link *link = &sim->links[index];

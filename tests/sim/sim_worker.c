@@ -15,7 +15,7 @@ static uint32_t engine_count(const struct sim *sim)
 
 static struct layout_run run_of(const struct sim *sim, uint32_t engine)
 {
-	return layout_owned(layout_block_count(sim->layout), engine / sim->lanes, sim->daemons,
+	return layout_owned(sim->layout, engine / sim->lanes, sim->daemons,
 	                    engine % sim->lanes, sim->lanes);
 }
 

@@ -41,9 +41,12 @@ void reference_init(struct reference *reference, const struct optim *optim,
 	reference->sets = zeros(tensor_count, sizeof(*reference->sets));
 	reference->carries = zeros(tensor_count, sizeof(*reference->carries));
 	reference->optims = zeros(tensor_count, sizeof(struct optim *));
+	reference->shapes = zeros(tensor_count, sizeof(*reference->shapes));
 	reference->gave = zeros(tensor_count, sizeof(bool));
-	for (uint32_t i = 0; i < tensor_count; i++)
+	for (uint32_t i = 0; i < tensor_count; i++) {
 		reference->begin[i + 1] = reference->begin[i] + counts[i];
+		reference->shapes[i] = tensor_shape_of(&counts[i], 1);
+	}
 	reference->elements = reference->begin[tensor_count];
 	reference->weights = zeros(reference->elements, sizeof(float));
 	reference->sum = zeros(reference->elements, sizeof(float));
@@ -56,6 +59,11 @@ void reference_init(struct reference *reference, const struct optim *optim,
 		reference->slots[i] = zeros(reference->elements, sizeof(float));
 	for (uint32_t i = 0; i < tensor_count; i++)
 		reference_group(reference, i, &reference->optim);
+}
+
+void reference_shape(struct reference *reference, uint32_t tensor, const uint64_t *shape, uint32_t rank)
+{
+	reference->shapes[tensor] = tensor_shape_of(shape, rank);
 }
 
 void reference_deinit(struct reference *reference)
@@ -73,9 +81,30 @@ void reference_deinit(struct reference *reference)
 	free(reference->averages);
 	free(reference->averaged);
 	free(reference->optims);
+	free(reference->shapes);
 	free(reference->gave);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		free(reference->slots[i]);
+}
+
+/* All of it at once. */
+static void update_whole(const struct optim *optim, const struct optim_scalars *scalars,
+                         const struct tensor_shape *shape, float *w, float **slots, const float *g)
+{
+	float *scratch = zeros(tensor_scratch(optim, shape), sizeof(float));
+	struct tensor_update whole = {.optim = optim,
+	                              .isa = OPTIM_ISA_BASE,
+	                              .scalars = scalars,
+	                              .shape = *shape,
+	                              .w = w,
+	                              .slots = slots,
+	                              .g = {g, 1.0f, DTYPE_F32},
+	                              .scratch = scratch};
+
+	tensor_begin(&whole);
+	while (!tensor_run(&whole, UINT64_MAX))
+		continue;
+	free(scratch);
 }
 
 /* easgd is the one that there is. */
@@ -185,8 +214,12 @@ static void update(struct reference *reference, uint32_t tensor, const float *gr
 		reference_answer(reference, tensor, gradient, reference->answers + begin);
 	for (uint32_t i = 0; i < OPTIM_SLOTS_MAX; i++)
 		slots[i] = reference->slots[i] + begin;
-	optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots,
-	           gradient, reference->begin[tensor + 1] - begin);
+	if (optim_rule_class(optim->rule) == OPTIM_TENSOR)
+		update_whole(optim, &scalars, &reference->shapes[tensor], reference->weights + begin, slots,
+		             gradient);
+	else
+		optim_step(optim, OPTIM_ISA_BASE, &scalars, reference->weights + begin, slots, gradient,
+		           reference->begin[tensor + 1] - begin);
 	average(reference, tensor);
 }
 

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "optim/optim.h"
+#include "optim/tensor.h"
 #include "proto/layout.h"
 #include "proto/msg.h"
 #include "server/core/average.h"
@@ -36,9 +37,11 @@ struct reference {
 	uint64_t *offers;  /* [tensor_count] steps, or pushes, that had it or not */
 	struct reference_sets *sets; /* [tensor_count] */
 	struct optim_carry *carries; /* [tensor_count] */
+	struct tensor_shape *shapes; /* [tensor_count] a row each, unless given */
 	uint64_t elements;
 	float *weights;
-	float *slots[OPTIM_SLOTS_MAX]; /* zeros where a tensor has none */
+	/* Zeros where a tensor has none; what is shorter than the tensor is at its begin. */
+	float *slots[OPTIM_SLOTS_MAX];
 	bool *gave; /* [tensor_count] some rank has something for it in this step */
 	struct msg_clip clip;
 	const struct layout *layout; /* with clip: a norm is added up by its segments */
@@ -72,6 +75,8 @@ void reference_init(struct reference *reference, const struct optim *optim,
                     const uint64_t *counts, uint32_t tensor_count, const float *weights);
 /* Before any step: this tensor's optimizer, which is kept, or NULL: it is frozen. */
 void reference_group(struct reference *reference, uint32_t tensor, const struct optim *optim);
+/* Before any step: this tensor's shape, for rules that look at whole tensors. */
+void reference_shape(struct reference *reference, uint32_t tensor, const uint64_t *shape, uint32_t rank);
 /* Before any step: what a norm is held to, and the segments, kept, in whose order it is
  * added up. */
 void reference_clip(struct reference *reference, const struct msg_clip *clip, const struct layout *layout);

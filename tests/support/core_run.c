@@ -1,4 +1,4 @@
-/* What is random, the engines, and the comparison; core_run_push.c does the steps. */
+/* What is random, and the engines; core_run_push.c does the steps, core_run_compare.c the rest. */
 #include "tests/support/core_run.h"
 
 #include <fnmatch.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "server/core/settings.h"
+#include "server/core/whole.h"
 #include "tests/support/core_world.h"
 
 static const char *const ENDPOINTS[LIMIT_LANES] = {"a", "b", "c", "d", "e", "f", "g"};
@@ -30,32 +31,67 @@ static uint64_t choose_count(struct rng *rng, bool big)
 	return 1 + rng_below(rng, rng_one_in(rng, 4) ? 3000 : 20);
 }
 
+/* Some are matrices, the large ones narrow: muon's products are as long as the shorter side
+ * squared. */
+static void choose_shape(struct rng *rng, uint64_t count, bool scalar, struct run_shape *shape)
+{
+	uint64_t rows = 1 + rng_below(rng, count > 5000 ? 3 : 30);
+
+	*shape = (struct run_shape){scalar ? 0 : 1, {count, 1}};
+	if (scalar || !rng_one_in(rng, 3))
+		return;
+	shape->rank = 2;
+	shape->sizes[0] = rows;
+	shape->sizes[1] = count / rows;
+	if (rng_one_in(rng, 2)) {
+		shape->sizes[0] = count / rows;
+		shape->sizes[1] = rows;
+	}
+}
+
+static void add_tensor(struct run *run, uint32_t number)
+{
+	const struct run_shape *shape = &run->shapes[number];
+	char name[16];
+	/* So that a pattern can tell matrices. */
+	int bytes = snprintf(name, sizeof(name), shape->rank == 2 ? "t%um" : "t%u", number);
+
+	run->counts[number] = 1;
+	for (uint32_t d = 0; d < shape->rank; d++)
+		run->counts[number] *= shape->sizes[d];
+	assert_int_equal(layout_add(run->layout, name, (size_t)bytes, shape->sizes, shape->rank, 0), 0);
+}
+
 static void choose_layout(struct run *run)
 {
 	struct rng *rng = &run->rng;
 	static const uint32_t sizes[] = {1, 6, 6, 40, 300, LIMIT_BLOCK_SEGMENTS + 900};
 	uint32_t size = sizes[rng_below(rng, 6)];
 	bool big = size <= 6 && rng_one_in(rng, 2);
-	char name[16];
 
 	run->tensor_count = size == 1 ? 1 : size / 2 + rng_below(rng, size);
 	run->counts = new_array(run->tensor_count, sizeof(uint64_t));
-	run->scalar = new_array(run->tensor_count, sizeof(bool));
+	run->shapes = new_array(run->tensor_count, sizeof(*run->shapes));
 	run->layout = layout_new();
 	for (uint32_t i = 0; i < run->tensor_count; i++) {
-		run->scalar[i] = rng_one_in(rng, 5) || (i == 0 && size == 1);
-		run->counts[i] = run->scalar[i] ? 1 : choose_count(rng, big);
+		bool scalar = rng_one_in(rng, 5) || (i == 0 && size == 1);
+		uint64_t count = choose_count(rng, big);
 		if (size > 300)
-			run->counts[i] = run->counts[i] % 8;
-		if (i == 0 && run->counts[i] == 0)
-			run->counts[i] = 5;
-		int bytes = snprintf(name, sizeof(name), "t%u", i);
-		assert_int_equal(layout_add(run->layout, name, (size_t)bytes, &run->counts[i],
-		                            run->scalar[i] ? 0 : 1, 0),
-		                 0);
+			count = count % 8;
+		if (i == 0 && count == 0)
+			count = 5;
+		choose_shape(rng, count, scalar, &run->shapes[i]);
+		if (i == 0 && run->shapes[i].rank == 2)
+			run->shapes[i] = (struct run_shape){2, {3, 2}};
+		add_tensor(run, i);
 	}
-	assert_int_equal(layout_cut(run->layout, NULL), 0);
+}
+
+static void cut_layout(struct run *run)
+{
 	uint32_t last = UINT32_MAX;
+
+	assert_int_equal(whole_cut(&run->settings.groups, &run->settings.optim, run->layout), 0);
 	for (uint32_t i = 0; i < layout_segment_count(run->layout); i++) {
 		run->spans |= layout_segment(run->layout, i)->tensor == last;
 		last = layout_segment(run->layout, i)->tensor;
@@ -70,17 +106,25 @@ static void choose_hypers(struct rng *rng, struct optim *optim)
 
 	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
 		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
-		double pair[2] = {values[rng_below(rng, 7)], values[rng_below(rng, 7)]};
+		double some[OPTIM_VALUES_MAX];
+		for (uint32_t j = 0; j < OPTIM_VALUES_MAX; j++)
+			some[j] = values[rng_below(rng, 7)];
 		if (hyper->kind == OPTIM_FLAG)
-			pair[0] = rng_one_in(rng, 2);
+			some[0] = rng_one_in(rng, 2);
 		if (rng_one_in(rng, 2))
-			optim_set(optim, hyper->name, pair, hyper->count, why, sizeof(why));
+			optim_set(optim, hyper->name, some, hyper->count, why, sizeof(why));
 	}
+}
+
+static bool is_rule(const struct optim *optim, const char *name)
+{
+	return strcmp(optim_rule_name(optim->rule), name) == 0;
 }
 
 static void choose_optim(struct rng *rng, struct optim *optim)
 {
 	char why[256];
+	bool whole = rng_one_in(rng, 3);
 
 	for (;;) {
 		/* One that answers each worker by itself is not like the others. */
@@ -89,7 +133,7 @@ static void choose_optim(struct rng *rng, struct optim *optim)
 		                                        : optim_rule(rng_below(rng, optim_rule_count()));
 		enum optim_match match = (enum optim_match)rng_below(rng, OPTIM_MATCH_COUNT);
 		if (optim_init(optim, rule, match, why, sizeof(why)) < 0 ||
-		    settings_served(optim, why, sizeof(why)) < 0)
+		    (whole && optim_rule_class(rule) != OPTIM_TENSOR))
 			continue;
 		choose_hypers(rng, optim);
 		if (optim_check(optim, why, sizeof(why)) == 0)
@@ -110,12 +154,12 @@ const struct group *run_group(const struct run *run, uint32_t tensor)
 
 static void choose_pattern(struct rng *rng, uint32_t tensor_count, char *pattern, size_t bytes)
 {
-	static const char *const some[] = {"t*5", "t?", "*[0-4]", "t[!1]*", "t??", "t*[!02468]", "*1*", "t[2-37]?"};
+	static const char *const some[] = {"t*5", "t?", "*[0-4]", "t[!1]*", "t??", "t*[!02468]", "*1*", "t[2-37]?", "*m"};
 
 	if (rng_one_in(rng, 3))
 		snprintf(pattern, bytes, "t%u", rng_below(rng, tensor_count));
 	else
-		snprintf(pattern, bytes, "%s", some[rng_below(rng, 8)]);
+		snprintf(pattern, bytes, "%s", some[rng_below(rng, 9)]);
 }
 
 /* Those of up to five that have a tensor. */
@@ -123,14 +167,21 @@ static void choose_groups(struct run *run)
 {
 	struct groups *groups = &run->settings.groups;
 	struct rng *rng = &run->rng;
+	bool muon = is_rule(&run->settings.optim, "muon");
 
-	for (uint32_t tries = rng_one_in(rng, 2) ? 0 : 1 + rng_below(rng, 5); tries > 0; tries--) {
+	groups->count = 0;
+	for (uint32_t tries = rng_one_in(rng, 2) ? muon : 1 + rng_below(rng, 5); tries > 0; tries--) {
 		struct group *group = &groups->list[groups->count];
 		bool has = false;
 		memset(group, 0, sizeof(*group));
 		choose_pattern(rng, run->tensor_count, group->tensors, sizeof(group->tensors));
 		group->frozen = rng_one_in(rng, 4);
 		choose_optim(rng, &group->optim);
+		/* As people do: it takes matrices, and others have another. */
+		if (muon && tries == 1)
+			snprintf(group->tensors, sizeof(group->tensors), "*[0-9]");
+		else if (is_rule(&group->optim, "muon"))
+			snprintf(group->tensors, sizeof(group->tensors), "*m");
 		groups->count++;
 		for (uint32_t i = 0; i < run->tensor_count; i++)
 			has |= run_group(run, i) == group;
@@ -185,21 +236,27 @@ static void choose_average(struct rng *rng, struct average *average)
 	assert_int_equal(average_set(average, "decay", &decay, 1, why, sizeof(why)), 0);
 }
 
-static void choose_settings(struct run *run)
+static void choose_settings(struct run *run, enum msg_mode mode)
 {
 	struct rng *rng = &run->rng;
+	char why[LIMIT_TEXT_BYTES];
+	bool answering;
 
-	choose_optim(rng, &run->settings.optim);
-	choose_groups(run);
+	do {
+		choose_optim(rng, &run->settings.optim);
+		choose_groups(run);
+		run->settings.mode = mode != MSG_MODE_UNSET  ? mode :
+		                     rng_one_in(rng, 3) ? MSG_ASYNC :
+		                                           MSG_SYNC;
+		/* Who is answered by himself is not waited for. */
+		answering = run->settings.mode == MSG_SYNC &&
+		            groups_answering(&run->settings.groups, &run->settings.optim) != NULL;
+	} while (whole_check(&run->settings.groups, &run->settings.optim, run->settings.mode, run->layout,
+	                     why, sizeof(why)) < 0 ||
+	         (answering && whole_any(&run->settings.groups, &run->settings.optim)));
 	choose_average(rng, &run->settings.average);
-	run->settings.mode = rng_one_in(rng, 3) ? MSG_ASYNC : MSG_SYNC;
 	run->settings.reduce = rng_one_in(rng, 3) ? MSG_SUM : MSG_MEAN;
-	run->settings.workers = 1 + rng_below(rng, RUN_WORKERS);
-	/* Who is answered by himself is not waited for. */
-	if (groups_answering(&run->settings.groups, &run->settings.optim) != NULL && rng_one_in(rng, 3))
-		run->settings.workers = 1;
-	else if (groups_answering(&run->settings.groups, &run->settings.optim) != NULL)
-		run->settings.mode = MSG_ASYNC;
+	run->settings.workers = answering ? 1 : 1 + rng_below(rng, RUN_WORKERS);
 	run->settings.step_timeout_ms = 1000;
 	run->weighted = rng_one_in(rng, 3);
 	choose_policy(run, rng_one_in(rng, 3));
@@ -212,13 +269,14 @@ static void choose_settings(struct run *run)
 	run->preset = (struct engine_preset){"m", true, run->settings};
 }
 
-void run_init(struct run *run, uint64_t seed)
+void run_init(struct run *run, uint64_t seed, enum msg_mode mode)
 {
 	memset(run, 0, sizeof(*run));
 	run->seed = seed;
 	run->rng = rng_new(seed);
 	choose_layout(run);
-	choose_settings(run);
+	choose_settings(run, mode);
+	cut_layout(run);
 	uint64_t elements = layout_elements(run->layout);
 	run->weights = new_array(elements, sizeof(float));
 	for (uint64_t i = 0; i < elements; i++)
@@ -233,6 +291,7 @@ void run_init(struct run *run, uint64_t seed)
 	run->reference.average = run->settings.average;
 	for (uint32_t i = 0; i < run->tensor_count; i++) {
 		const struct group *group = run_group(run, i);
+		reference_shape(&run->reference, i, run->shapes[i].sizes, run->shapes[i].rank);
 		if (group != NULL)
 			reference_group(&run->reference, i, group->frozen ? NULL : &group->optim);
 	}
@@ -277,8 +336,10 @@ static size_t value_count(const struct model *model, const struct commit *commit
 	const struct layout_block *b = layout_block(model->layout, commit->block);
 	size_t count = 0;
 
-	if (commit->empty || !commit->packed)
-		return commit->empty ? 0 : b->count;
+	if (commit->empty)
+		return 0;
+	if (!commit->packed)
+		return layout_run_elements(model->layout, (struct layout_run){commit->block, commit->more + 1});
 	for (uint32_t i = 0; i < b->segment_count; i++) {
 		if (commit_has(commit->present, i))
 			count += layout_segment(model->layout, b->first_segment + i)->count;
@@ -411,13 +472,6 @@ static void give_weights(struct run *run, uint32_t index, uint64_t token)
 	}
 }
 
-void run_set_mode(struct run *run, enum msg_mode mode)
-{
-	run->settings.mode = mode;
-	choose_policy(run, run->settings.nonfinite == MSG_ZERO);
-	run->preset.settings = run->settings;
-}
-
 void run_start(struct run *run)
 {
 	if (run->settings.loss_scale.given)
@@ -443,7 +497,7 @@ struct model *run_model_new(const struct run *run, uint32_t engine)
 	struct layout *layout = layout_copy(run);
 	struct model_place place = {engine / run->lanes, run->daemons, engine % run->lanes, run->lanes};
 
-	assert_int_equal(layout_cut(layout, NULL), 0);
+	assert_int_equal(whole_cut(&run->settings.groups, &run->settings.optim, layout), 0);
 	struct model *model = model_new("m", &run->settings, &layout, place);
 	assert_non_null(model);
 	return model;
@@ -472,90 +526,7 @@ void run_deinit(struct run *run)
 	}
 	free(run->weights);
 	free(run->counts);
-	free(run->scalar);
+	free(run->shapes);
 	layout_free(run->layout);
 	reference_deinit(&run->reference);
-}
-
-/* ---- comparison --------------------------------------------------------- */
-
-static uint32_t bits_of(float value)
-{
-	uint32_t bits;
-	memcpy(&bits, &value, sizeof(bits));
-	return bits;
-}
-
-static void compare_vector(const struct run *run, const char *what, const float *has,
-                           const float *wants, uint64_t count, uint64_t begin)
-{
-	char text[800];
-
-	if (memcmp(has, wants, count * sizeof(float)) == 0)
-		return;
-	uint64_t i = 0;
-	while (bits_of(has[i]) == bits_of(wants[i]))
-		i++;
-	run_text(run, text, sizeof(text));
-	fail_msg("%s[%llu] is %.9g (%a), the reference has %.9g (%a)\n%s", what,
-	         (unsigned long long)(begin + i), (double)has[i], (double)has[i], (double)wants[i],
-	         (double)wants[i], text);
-}
-
-static void compare_engine(const struct run *run, uint32_t index)
-{
-	const struct model *model = run_model(run, index);
-	const struct reference *reference = &run->reference;
-	char text[800], slot[24];
-
-	if (model->elements > 0)
-		compare_vector(run, "weight", model->weights, reference->weights + model->begin,
-		               model->elements, model->begin);
-	for (uint32_t i = 0; i < model->slot_count && model->elements > 0; i++) {
-		snprintf(slot, sizeof(slot), "slot %u ", i);
-		compare_vector(run, slot, model->slots[i], reference->slots[i] + model->begin,
-		               model->elements, model->begin);
-	}
-	assert_int_equal(model->average != NULL, average_is_kept(&run->settings.average) && model->elements > 0);
-	if (model->average != NULL)
-		compare_vector(run, "average", model->average, reference->averages + model->begin,
-		               model->elements, model->begin);
-	for (uint32_t i = 0; i < model->segment_count; i++) {
-		const struct layout_segment *s = layout_segment(run->layout, model->first_segment + i);
-		if (model->updates[i] == reference->updates[s->tensor])
-			continue;
-		run_text(run, text, sizeof(text));
-		fail_msg("tensor %u has seen %llu updates, in the reference %llu\n%s", s->tensor,
-		         (unsigned long long)model->updates[i],
-		         (unsigned long long)reference->updates[s->tensor], text);
-	}
-	if (model->owned.count > 0 &&
-	    (model->scaler.scale != reference->scale || model->scaler.tracker != reference->tracker))
-		fail_msg("OPTD_SEED=%llu: the loss scale is %g after %u steps, in the reference %g after %u",
-		         (unsigned long long)run->seed, (double)model->scaler.scale, model->scaler.tracker,
-		         (double)reference->scale, reference->tracker);
-	if (model->owned.count > 0)
-		assert_int_equal(model->skips.count, run->skipped);
-	uint64_t version = run->steps;
-	if (run->settings.mode == MSG_ASYNC)
-		version *= run->settings.workers;
-	for (uint32_t i = 0; i < model->owned.count; i++)
-		assert_int_equal(model->versions[i], version);
-	const struct shard *shard = engine_find(run->engines[index], "m");
-	/* One without blocks takes no part. */
-	if (shard->lead == NULL || model->owned.count == 0)
-		return;
-	assert_int_equal(shard->counts.clipped, reference->clipped);
-	assert_int_equal(shard->counts.overflowed, reference->overflowed);
-}
-
-void run_compare(const struct run *run)
-{
-	uint64_t zeroed = 0;
-
-	for (uint32_t i = 0; i < run->daemons * run->lanes; i++) {
-		compare_engine(run, i);
-		zeroed += engine_find(run->engines[i], "m")->counts.zeroed;
-	}
-	assert_int_equal(zeroed, run->zeroed);
 }

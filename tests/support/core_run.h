@@ -1,13 +1,14 @@
 /*
  * Run: a random training run on real engines.
  *
- * From one seed come a layout (from a few scalars to tensors of several blocks,
- * with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
+ * From one seed come a layout (from a few scalars to vectors and matrices of several
+ * blocks, with empty ones between), a rule with settings, parameter groups, an average, a mode, daemons and lanes (each
  * lane an engine), workers, a policy for what is not finite, loss scales, and for each step
  * and rank the tensors it has gradients for, in float32 or in one of the shorter types; in sync
- * perhaps a limit on the norm, and now and then a change of settings.  Pushes are cut into messages at
- * random, arrive in a random order between ranks, and now and then twice; what lanes tell
- * each other arrives in a random order as well.  The reference sees the same steps.
+ * perhaps a limit on the norm, and now and then a change of settings.  Pushes are cut into
+ * messages at random, arrive in a random order between ranks, and now and then twice; updates
+ * of whole tensors are done in slices of random sizes between them, and what lanes tell each
+ * other arrives in a random order as well.  The reference sees the same steps.
  */
 #ifndef OPTD_TEST_CORE_RUN_H
 #define OPTD_TEST_CORE_RUN_H
@@ -30,7 +31,10 @@ struct run {
 	uint64_t seed;
 	struct rng rng;
 	uint64_t *counts; /* [tensor_count] elements */
-	bool *scalar;
+	struct run_shape {
+		uint32_t rank;
+		uint64_t sizes[2];
+	} *shapes;
 	uint32_t tensor_count;
 	bool spans; /* a tensor lies in several blocks */
 	struct layout *layout;
@@ -70,9 +74,8 @@ struct run {
 	struct run_tap *taps;
 };
 
-void run_init(struct run *run, uint64_t seed);
-/* Another mode than the seed's, before run_start. */
-void run_set_mode(struct run *run, enum msg_mode mode);
+/* mode: MSG_MODE_UNSET for one at random. */
+void run_init(struct run *run, uint64_t seed, enum msg_mode mode);
 void run_start(struct run *run);
 /* One step of every rank, in the engines and in the reference. */
 void run_step(struct run *run);
@@ -82,6 +85,8 @@ void run_deinit(struct run *run);
 
 /* Reads what an engine has to say. */
 void run_answers(struct run *run, uint32_t engine);
+/* Does all updates of whole tensors that the engine has to do. */
+void run_work(struct run *run, uint32_t engine);
 /* Between two messages: now and then takes a change of settings a bit further.  ahead: the
  * reference takes messages before the engines do, so it must know at once. */
 void run_set_turn(struct run *run, bool ahead);

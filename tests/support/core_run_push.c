@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "server/core/lane_message.h"
+#include "server/core/whole.h"
 #include "tests/support/core_run.h"
 #include "tests/support/core_world.h"
 #include "tests/support/half.h"
@@ -218,10 +219,11 @@ static void expect_answer(const struct run *run, const struct asked *asked, cons
 	assert_int_equal((const char *)got - (const char *)entry->payload->data, entry->head.payload_bytes);
 }
 
-/* While settings change, pushes may be held back, and what they meet is known only then. */
+/* While settings change, pushes may be held back, and what they meet is known only then; and
+ * those of whole tensors come into a queue. */
 static bool is_direct(const struct run *run)
 {
-	if (run->changing)
+	if (run->changing || whole_any(&run->settings.groups, &run->settings.optim))
 		return false;
 	return run->settings.mode == MSG_ASYNC || (run->settings.workers == 1 && run->reference.layout == NULL);
 }
@@ -265,7 +267,8 @@ static void read_answers(struct run *run, uint32_t engine, const struct asked *a
 
 	do
 		read_some(run, asked);
-	while (engine_answer(run->engines[engine], NULL, &run->out));
+	while (engine_answer(run->engines[engine], NULL, &run->out) ||
+	       engine_answer_kept(run->engines[engine], NULL, &run->out));
 	while ((told = outbox_take_told(&run->out)) != NULL) {
 		/* One for each shard. */
 		assert_true(run->told_count < RUN_ENGINES);
@@ -276,6 +279,24 @@ static void read_answers(struct run *run, uint32_t engine, const struct asked *a
 void run_answers(struct run *run, uint32_t engine)
 {
 	read_answers(run, engine, NULL);
+}
+
+/* Slices of whole tensors' updates: some, or all there are. */
+static void work(struct run *run, uint32_t engine, bool all)
+{
+	uint32_t slices = rng_below(&run->rng, 5);
+
+	for (uint32_t i = 0; all || i < slices; i++) {
+		uint64_t budget = 1 + rng_below(&run->rng, rng_one_in(&run->rng, 2) ? 10 : 1000000);
+		if (engine_work(run->engines[engine], budget) == ENGINE_IDLE)
+			break;
+		run_answers(run, engine);
+	}
+}
+
+void run_work(struct run *run, uint32_t engine)
+{
+	work(run, engine, true);
 }
 
 /* One of those on their way between lanes arrives. */
@@ -308,6 +329,7 @@ static void deliver(struct run *run, uint32_t engine, uint32_t rank, const struc
 	              &run->out);
 	buf_drop(payload);
 	read_answers(run, engine, &asked);
+	work(run, engine, false);
 }
 
 /* In async the reference takes each block's tensors when they arrive. */
@@ -504,6 +526,8 @@ void run_step(struct run *run)
 		if (run->changing)
 			reference_finish(&run->reference);
 	}
+	for (uint32_t e = 0; e < run->daemons * run->lanes; e++)
+		run_work(run, e);
 	run->steps++;
 	assert_int_equal(run->answered - before, run->requests - sent);
 	for (uint32_t e = 0; e < RUN_ENGINES; e++) {

@@ -52,7 +52,11 @@ static uint64_t highest(const struct run *run)
 
 	for (uint32_t e = 0; e < engine_count(run); e++) {
 		uint64_t low, high;
-		model_versions(run_model(run, e), &low, &high);
+		const struct model *model = run_model(run, e);
+		model_versions(model, &low, &high);
+		/* An update that is under way has its settings. */
+		if (model->update.running && model->update.commit.version > high)
+			high = model->update.commit.version;
 		most = high > most ? high : most;
 	}
 	return most;
@@ -151,6 +155,9 @@ void run_set_turn(struct run *run, bool ahead)
 {
 	if (!run->changing || (run->setting == RUN_SET_NONE && !rng_one_in(&run->rng, 4)))
 		return;
+	/* The reference has applied what waits for its turn. */
+	for (uint32_t e = 0; ahead && run->setting == RUN_SET_NONE && e < engine_count(run); e++)
+		run_work(run, e);
 	if (run->setting == RUN_SET_NONE)
 		begin(run);
 	else if (run->setting == RUN_SET_AGREED && rng_one_in(&run->rng, 2))

@@ -9,6 +9,11 @@ static const uint64_t USUAL_TENSORS[] = {4, 3, CORE_SCALAR};
 static const char *const ENDPOINTS[LIMIT_LANES] = {"tcp://lane0", "tcp://lane1", "tcp://lane2",
                                                    "tcp://lane3"};
 
+static void copy_text(char *to, size_t room, struct msg_text text)
+{
+	snprintf(to, room, "%.*s", (int)text.size, text.size > 0 ? text.bytes : "");
+}
+
 static struct msg_text text_of(const char *s)
 {
 	return (struct msg_text){s, (uint32_t)strlen(s)};
@@ -88,18 +93,18 @@ struct layout *core_world_layout(const struct core_world *world)
 	assert_non_null(layout);
 	for (uint32_t i = 0; i < world->tensor_count; i++) {
 		int bytes = snprintf(name, sizeof(name), "t%u", i);
-		uint32_t rank = world->tensors[i] == CORE_SCALAR ? 0 : 1;
-		assert_int_equal(layout_add(layout, name, (size_t)bytes, &world->tensors[i], rank, 0), 0);
+		uint64_t count = world->tensors[i], columns = world->columns;
+		uint64_t matrix[2] = {columns > 0 ? count / columns : 0, columns};
+		if (count != CORE_SCALAR && columns > 0 && count > columns && count % columns == 0)
+			assert_int_equal(layout_add(layout, name, (size_t)bytes, matrix, 2, 0), 0);
+		else
+			assert_int_equal(layout_add(layout, name, (size_t)bytes, &count,
+			                            count == CORE_SCALAR ? 0 : 1, 0), 0);
 	}
 	return layout;
 }
 
 /* ---- answers ------------------------------------------------------------ */
-
-static void copy_text(char *to, size_t room, struct msg_text text)
-{
-	snprintf(to, room, "%.*s", (int)text.size, text.size > 0 ? text.bytes : "");
-}
 
 static void keep_answer(struct core_world *world, const struct outbox_entry *entry)
 {
@@ -124,15 +129,20 @@ static void keep_answer(struct core_world *world, const struct outbox_entry *ent
 	}
 }
 
+static bool answer_some(struct core_world *world)
+{
+	return engine_answer(world->engine, world->room, &world->out) ||
+	       (!world->kept_stay && engine_answer_kept(world->engine, world->room, &world->out)) ||
+	       (!world->work_stays && engine_work(world->engine, UINT64_MAX) != ENGINE_IDLE);
+}
+
 void core_collect(struct core_world *world)
 {
 	do {
 		for (uint32_t i = 0; i < world->out.count; i++)
 			keep_answer(world, &world->out.entries[i]);
 		outbox_clear(&world->out);
-	} while (engine_answer(world->engine, world->room, &world->out) ||
-	         (!world->kept_stay &&
-	          engine_answer_kept(world->engine, world->room, &world->out)));
+	} while (answer_some(world));
 }
 
 void core_tick(struct core_world *world, uint64_t after_ms)
@@ -145,7 +155,11 @@ void core_tick(struct core_world *world, uint64_t after_ms)
 
 struct shard *core_shard(const struct core_world *world)
 {
-	struct shard *shard = engine_find(world->engine, "m");
+	char name[LIMIT_NAME_BYTES];
+	copy_text(name, sizeof(name), world->open.model);
+	struct shard *shard = engine_find(world->engine, name);
+	if (shard == NULL)
+		shard = engine_find(world->engine, "m");
 	assert_non_null(shard);
 	return shard;
 }
@@ -309,13 +323,13 @@ const struct core_answer *core_hello(struct core_client *client)
 	return core_answer(client->world, core_send(client, &msg, NULL, 0));
 }
 
-/* The hash a client would send; a giant layout is never cut here. */
+/* The hash a client would send; it is not formed of a giant layout. */
 static uint64_t hash_of(const struct core_world *world)
 {
 	struct layout *layout = core_world_layout(world);
 	uint64_t hash = 1;
 
-	if (layout_elements(layout) < (UINT64_C(1) << 32) && layout_cut(layout, NULL) == 0)
+	if (layout_elements(layout) < (UINT64_C(1) << 32))
 		hash = layout_hash(layout);
 	layout_free(layout);
 	return hash;

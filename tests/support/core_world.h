@@ -46,11 +46,13 @@ struct core_world {
 	struct core_answer *answers;
 	uint32_t answer_count, answer_room;
 	bool kept_stay; /* those that waited are answered by the test itself */
+	bool work_stays; /* updates of whole tensors are done by the test itself */
 	const struct engine_room *room; /* who has it, or NULL: all */
 	uint32_t payloads; /* buffers given to the engine that it still holds */
 	/* The model that clients of this world open. */
 	const uint64_t *tensors; /* elements of each; CORE_SCALAR for one without dimensions */
 	uint32_t tensor_count;
+	uint64_t columns; /* with it, larger tensors that are a multiple are matrices */
 	struct msg_open open;
 };
 
@@ -81,6 +83,7 @@ void core_tick(struct core_world *world, uint64_t after_ms);
 void core_collect(struct core_world *world);
 /* The model's state as one number. */
 uint64_t core_hash(const struct core_world *world);
+/* Of the model that clients open, or of "m" where that is not there. */
 struct shard *core_shard(const struct core_world *world);
 
 struct core_client core_client_of(struct core_world *world, uint32_t peer, int32_t rank);
