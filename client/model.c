@@ -256,12 +256,23 @@ static void take_rule(optd_model *model, const struct msg_rule *told)
 	                   !keep_groups(keep, &rule->groups, rule->group_count);
 }
 
+/* Of a text that did not fit: ends it with "...", and in no character's middle. */
+static void mark_cut(char *text, size_t bytes)
+{
+	size_t end = bytes - sizeof("...");
+	while (end > 0 && ((unsigned char)text[end] & 0xc0) == 0x80)
+		end--;
+	memcpy(text + end, "...", sizeof("..."));
+}
+
 /* What only the reply has: texts, and the layout for a reader. */
 static void take_lead(optd_model *model, const struct msg *reply)
 {
 	char why[256];
 	optd_model_info *info = &model->info;
 	text_copy(reply->opened.optimizer, info->optimizer, sizeof(info->optimizer));
+	if (reply->opened.optimizer.size >= sizeof(info->optimizer))
+		mark_cut(info->optimizer, sizeof(info->optimizer));
 	text_copy(reply->text, info->attached, sizeof(info->attached));
 	take_rule(model, &reply->rule);
 	average_describe(&model->rule.average, info->average, sizeof(info->average));

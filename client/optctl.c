@@ -305,6 +305,8 @@ static int parse_options(int argc, char **argv, struct optctl *ctl)
 			ctl->yes = 1;
 			break;
 		case 'g':
+			if (!*optarg)
+				return misused("--group takes a pattern, or is left out for the model's own optimizer; not", "''");
 			ctl->group = optarg;
 			break;
 		case 'f':

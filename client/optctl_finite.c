@@ -32,9 +32,9 @@ static void print_policy(const optd_status_row *row)
 {
 	printf("  not finite  %s", policy_name(row));
 	if (row->nonfinite == OPTD_ZERO)
-		printf(": %" PRIu64 " elements counted as 0", row->zeroed);
+		printf(": %" PRIu64 " element%s counted as 0", row->zeroed, row->zeroed == 1 ? "" : "s");
 	if (row->skipped > 0) {
-		printf(": %" PRIu64 " step%s skipped, the last %" PRIu64 ", ", row->skipped,
+		printf(": %" PRIu64 " step%s skipped, the last was step %" PRIu64 ", ", row->skipped,
 		       row->skipped == 1 ? "" : "s", row->skipped_step);
 		if (row->skipped_rank == OPTD_NO_WORKER)
 			fputs("whose norm was not finite", stdout);

@@ -262,7 +262,7 @@ int optctl_rules(const struct optctl *ctl, const char *name)
 	if (name && !rule) {
 		fprintf(stderr, "optctl: there is no optimizer '");
 		optctl_text(stderr, name);
-		fprintf(stderr, "'; the nearest is '%s'\n", optim_nearest(name));
+		fprintf(stderr, "'; the nearest is '%s'; optctl rules lists all\n", optim_nearest(name));
 		return EXIT_FAILED;
 	}
 	if (rule)

@@ -217,9 +217,9 @@ static void print_clipping(const optd_status_row *row)
 {
 	if (row->last_norm == 0 && row->last_factor == 0)
 		return;
-	printf("  clipping    last norm %g, times %g; %" PRIu64 " steps clipped, %" PRIu64
+	printf("  clipping    last norm %g, times %g; %" PRIu64 " step%s clipped, %" PRIu64
 	       " not finite and skipped\n",
-	       row->last_norm, row->last_factor, row->clipped, row->overflowed);
+	       row->last_norm, row->last_factor, row->clipped, row->clipped == 1 ? "" : "s", row->overflowed);
 }
 
 static void print_model(const optd_status_row *row)

@@ -20,9 +20,10 @@
  *     optd_close(&client);
  *
  * Results.  Every function that can fail returns OPTD_OK (0) or a negative
- * optd_status (a push also OPTD_SKIPPED, which is positive), and leaves a sentence about it in optd_error(): which server,
- * which model, both values, what to do (optd_layout_add alone leaves none).  Outputs are written on success only;
- * weights that were being pulled when a call failed may be partly new.
+ * optd_status (a push also OPTD_SKIPPED, which is positive), and leaves a sentence about it
+ * in optd_error(): which server, which model, both values, what to do (optd_layout_add alone
+ * leaves none).  Outputs are written on success only; weights that were being pulled when a
+ * call failed may be partly new.
  *
  * Time.  Each blocking call returns within the client's timeout (90 s unless
  * set).  Inside it, a lost connection is made again (optd_connect says when) and what
@@ -257,9 +258,9 @@ typedef struct optd_open_options {
 	/* Limits on the norm of a step's reduced gradient, in sync and with one server: of all
 	 * tensors together, as torch.nn.utils.clip_grad_norm_, or of each by itself, as Keras'
 	 * clipnorm; one of them, above 0; 0: none.  Frozen tensors, and those whose optimizer takes
-	 * weights, have no part.  A step whose norm is not finite is skipped for
-	 * every worker (OPTD_SKIPPED).  In async, or
-	 * with several servers: OPTD_HYPER, OPTD_UNSUPPORTED; there clip before you push. */
+	 * weights, have no part.  A step whose norm is not finite is skipped for every worker
+	 * (OPTD_SKIPPED).  In async: OPTD_HYPER, with several servers: OPTD_UNSUPPORTED; there
+	 * clip before you push. */
 	double clip_norm;
 	double clip_norm_type; /* 1 or more, or INFINITY for the largest element; 0: 2 */
 	double clip_tensor_norm;
@@ -270,7 +271,7 @@ typedef struct optd_open_options {
 
 typedef struct optd_model_info {
 	uint64_t run_id;    /* of the model; stays over restarts */
-	uint64_t step;      /* the step this worker pushes next */
+	uint64_t step;      /* the step this worker pushes next; the first is 0 */
 	uint64_t elements;
 	uint32_t tensors;
 	uint32_t workers;
@@ -279,7 +280,8 @@ typedef struct optd_model_info {
 	int restored;       /* it came from a checkpoint */
 	uint64_t age_s;     /* since it was created, or since that checkpoint */
 	int ready;          /* it has weights: as of opening it, or of a pull since */
-	char optimizer[256]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam" */
+	char optimizer[256]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam"; ends
+	                        with "..." where it is longer */
 	/* "exists at step 9380, run ab12, 14 h old" where optd_open found what an earlier
 	 * run has left, from a checkpoint or not; "" where it made the model or joined
 	 * workers that are at it. */
@@ -497,12 +499,12 @@ OPTD_API int optd_drop(optd_client *client, const char *name);
 /* Changes hyper-parameters of a model that runs, on all daemons from the same version on,
  * and of all its blocks alike: updates that take a block from version v to v + 1 with
  * v >= *from use the new values.  tensors: the pattern of a parameter group, as the model
- * was made with it; NULL: the model's own optimizer, which other groups do not follow.
+ * was made with it; NULL: the model's own optimizer, of the tensors that are in no group; groups do not follow it.
  * *from: in, the version, or OPTD_FROM_NOW for the lowest that no block has passed; out,
  * the version.  Under a schedule lr is the schedule's base.
  *
  * It holds until it is changed again, and is in checkpoints that are written from then on
- * (optd_save).  All or nothing: OPTD_HYPER (a name that the rule does not have, with the
+ * (optd_save).  All or nothing: OPTD_HYPER (a name that the optimizer does not have, with the
  * nearest, a value out of range, other optimizer state than the model has, lr under onecycle, a
  * pattern that is no group's, a frozen group), OPTD_INVALID with both where a block is past
  * *from, OPTD_NOT_READY for a model without weights, OPTD_TOO_LARGE where so many are set

@@ -13,7 +13,7 @@ static int not_finite(optd_model *model, uint32_t tensor, uint64_t index, const 
 	const struct layout_tensor *t = layout_tensor(model->layout, tensor);
 	return client_fail(model->client, OPTD_NOT_FINITE,
 	                   "model '%s' on %s: the gradient of tensor '%s' is %s at index %llu of %llu; "
-	                   "nothing was sent",
+	                   "nothing was sent (nonfinite is reject): push this step again with a finite one",
 	                   model->name, model_endpoint(model), t->name, value,
 	                   (unsigned long long)index, (unsigned long long)t->count);
 }

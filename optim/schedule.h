@@ -64,6 +64,9 @@ const char *schedule_name(enum schedule_kind kind);
 int schedule_find(const char *name);
 /* The name most like the given word. */
 const char *schedule_nearest(const char *name);
+/* All of them, for errors. */
+#define SCHEDULE_NAMES "constant, constantlr, linear_warmup, step, multistep, exponential, cosine, " \
+	"cosine_restarts, polynomial, onecycle, wsd"
 const struct schedule_param *schedule_params(enum schedule_kind kind, uint32_t *count);
 
 /* A part with its defaults; required parameters are NaN until they are set. */

@@ -77,13 +77,12 @@ static int begin_part(struct reader *reader, const yaml_node_t *node, const yaml
 
 	if (name == NULL || name->type != YAML_SCALAR_NODE)
 		return reader_refuse(reader, reader_line(node),
-		                     "models.optimizer: schedule: needs a name; allowed: one of constant, "
-		                     "constantlr, linear_warmup, step, multistep, exponential, cosine, "
-		                     "cosine_restarts, polynomial, onecycle, wsd");
+		                     "models.optimizer: schedule: needs a name; allowed: one of " SCHEDULE_NAMES);
 	kind = schedule_find(node_text(name));
 	if (kind < 0)
 		return reader_refuse(reader, reader_line(name),
-		                     "models.optimizer: schedule: \"%.64s\" is not known; the nearest is \"%s\"",
+		                     "models.optimizer: schedule: \"%.64s\" is not known; the nearest is \"%s\"; "
+		                     "allowed: one of " SCHEDULE_NAMES,
 		                     node_text(name), schedule_nearest(node_text(name)));
 	schedule_part_init(part, (enum schedule_kind)kind);
 	return 0;

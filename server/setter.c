@@ -158,18 +158,22 @@ static void end_on_lane(void *user, void *argument)
 static void lane_made(void *user, void *argument)
 {
 	struct setter *setter = user;
-	const char *text = "";
+	const char *text = "", *group = "";
 
 	(void)argument;
 	if (!lanes_all_done(setter))
 		return;
 	gather_failures(setter);
-	for (uint32_t i = setter->lane_count; i-- > 0;)
-		text = setter->parts[i].text[0] != '\0' ? setter->parts[i].text : text;
+	for (uint32_t i = setter->lane_count; i-- > 0;) {
+		if (setter->parts[i].text[0] == '\0')
+			continue;
+		text = setter->parts[i].text;
+		group = setter->parts[i].group;
+	}
 	let_go(setter, setter->failed == OPTD_OK);
 	if (setter->failed == OPTD_OK)
 		log_event(setter->log, LOG_INFO, "set", log_str("model", setter->model), log_u64("from", setter->from),
-		          log_str("settings", text));
+		          log_str("group", group), log_str("settings", text));
 	if (setter->asked != NULL && setter->failed == OPTD_OK) {
 		setter->asked->version = setter->asked->version_max = setter->from;
 		set_answer(setter->asked, OPTD_OK, "model '%s' has %s from version %" PRIu64 " on", setter->model,
@@ -192,6 +196,8 @@ static void make_on_lane(void *user, void *argument)
 		const struct model_settings *settings = &shard->model->settings;
 		change_text(&shard->set, groups_optim(&settings->groups, &settings->optim, shard->set.group)->rule,
 		            part->text, sizeof(part->text));
+		snprintf(part->group, sizeof(part->group), "%s",
+		         shard->set.group > 0 ? settings->groups.list[shard->set.group - 1].tensors : "");
 		engine_set_make(lane_engine(user), shard);
 		lane_send(user, lane_outbox(user));
 	} else if (part->blocks > 0) {

@@ -39,6 +39,7 @@ struct set_part {
 	int status;
 	char why[LIMIT_TEXT_BYTES];
 	char text[LIMIT_TEXT_BYTES]; /* of the change */
+	char group[LIMIT_PATTERN_BYTES]; /* whose it is, by its pattern; "": the model's own */
 };
 
 enum set_state { SET_NONE, SET_PREPARED, SET_PROMISED };

@@ -36,7 +36,8 @@ static int read_schedule_part(const struct msg_schedule_part *given, struct sche
 	settings_name(given->name, name, sizeof(name));
 	int kind = schedule_find(name);
 	if (kind < 0) {
-		snprintf(why, why_bytes, "no schedule '%s'; the nearest is '%s'", name, schedule_nearest(name));
+		snprintf(why, why_bytes, "no schedule '%s'; the nearest is '%s'; there are " SCHEDULE_NAMES, name,
+		         schedule_nearest(name));
 		return OPTD_HYPER;
 	}
 	schedule_part_init(part, (enum schedule_kind)kind);
@@ -144,6 +145,13 @@ static int compare_rule(const struct msg_open *open, const struct optim *has, ch
 	return OPTD_OK;
 }
 
+static int conflict_setting(char *why, size_t why_bytes, const char *detail)
+{
+	snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s; say the same, leave it out, or name "
+	         "another model", detail);
+	return OPTD_CONFLICT;
+}
+
 static int compare_schedule(const struct msg_open *open, const struct optim *has, char *why,
                             size_t why_bytes)
 {
@@ -157,8 +165,7 @@ static int compare_schedule(const struct msg_open *open, const struct optim *has
 		rc = optim_check(&merged, why, why_bytes);
 	if (rc < 0 || optim_compare(&merged, has, detail, sizeof(detail)) == 0)
 		return rc;
-	snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s", detail);
-	return OPTD_CONFLICT;
+	return conflict_setting(why, why_bytes, detail);
 }
 
 /* Only what the worker named is compared: the rest it takes from the model. */
@@ -176,8 +183,7 @@ static int compare_optim(const struct msg_open *open, const struct optim *has, c
 		rc = optim_set(&merged, name, h->values, h->count, why, why_bytes);
 		if (rc < 0 || optim_compare(&merged, has, detail, sizeof(detail)) == 0)
 			continue;
-		snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s", detail);
-		rc = OPTD_CONFLICT;
+		rc = conflict_setting(why, why_bytes, detail);
 	}
 	return rc == OPTD_OK ? compare_schedule(open, has, why, why_bytes) : rc;
 }

@@ -105,8 +105,8 @@ static int compare_group(const struct group *given, const struct group *has, uin
 		         has->frozen ? "yes" : "no");
 	else if (has->frozen || optim_compare(&given->optim, &has->optim, detail, sizeof(detail)) == 0)
 		return OPTD_OK;
-	snprintf(why, why_bytes, "group %u ('%.64s') (this worker's, the model's): %s", number, has->tensors,
-	         detail);
+	snprintf(why, why_bytes, "group %u ('%.64s') (this worker's, the model's): %s; say the same, leave the groups "
+	         "out, or name another model", number, has->tensors, detail);
 	return OPTD_CONFLICT;
 }
 

@@ -191,7 +191,7 @@ static void test_setting_that_differs_is_refused_with_both_values(void **state)
 	start(&world);
 	core_join(&world, 0, 0);
 	world.open.hypers[0].values[0] = 0.25;
-	assert_refused(&world, OPTD_CONFLICT, "'m'|lr|0.25|1");
+	assert_refused(&world, OPTD_CONFLICT, "'m'|lr|0.25|1|leave it out");
 	core_world_end(&world);
 }
 

@@ -40,7 +40,7 @@ each_has_a_page() {
 
 another_name_is_refused() {
 	"$OPTCTL_BIN" rules adan 2>"$dir/error" >"$dir/output"
-	[ $? -eq 1 ] && [ ! -s "$dir/output" ] && grep -q "no optimizer 'adan'; the nearest is 'adam'" "$dir/error"
+	[ $? -eq 1 ] && [ ! -s "$dir/output" ] && grep -q "no optimizer 'adan'; the nearest is 'adam'; optctl rules lists all" "$dir/error"
 }
 
 echo "1..3"

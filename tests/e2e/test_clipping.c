@@ -209,8 +209,8 @@ static void test_a_norm_that_is_not_finite_updates_nothing_and_is_told(void **st
 	free(before);
 	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
 	assert_non_null(strstr(out, "step        2\n"));
-	assert_non_null(strstr(out, "last norm 4, times 0.5; 1 steps clipped, 1 not finite and skipped"));
-	assert_non_null(strstr(out, "1 step skipped, the last 0, whose norm was not finite"));
+	assert_non_null(strstr(out, "last norm 4, times 0.5; 1 step clipped, 1 not finite and skipped"));
+	assert_non_null(strstr(out, "1 step skipped, the last was step 0, whose norm was not finite"));
 	assert_non_null(strstr(out, "; clip_norm=2 clip_norm_type=40"));
 	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status --json", fixture->daemon.endpoints[0]), 0);
 	assert_non_null(strstr(out, "\"last_norm\": 4.0"));

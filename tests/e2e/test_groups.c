@@ -292,9 +292,41 @@ static void test_other_groups_than_the_models_are_a_conflict(void **state)
 	assert_int_equal(open_as(fixture, 0, &how), OPTD_CONFLICT);
 	assert_non_null(strstr(optd_error(fixture->client), "group 1 ('*.bias')"));
 	assert_non_null(strstr(optd_error(fixture->client), "lr"));
+	assert_non_null(strstr(optd_error(fixture->client), "leave the groups out"));
 	how.group_count = 3;
 	assert_int_equal(open_as(fixture, 0, &how), OPTD_CONFLICT);
 	assert_non_null(strstr(optd_error(fixture->client), "the model has 4 ('*.bias', "));
+}
+
+static void test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots(void **state)
+{
+	struct fixture *fixture = *state;
+	char pattern[256];
+	const optd_group wordy = { .tensors = pattern, .frozen = 1 };
+	const optd_open_options how = { .groups = &wordy, .group_count = 1 };
+	optd_model_info info;
+
+	memset(pattern, '*', sizeof(pattern));
+	snprintf(pattern + 200, sizeof(pattern) - 200, "%s", ".bias");
+	daemon_start_tcp(&fixture->daemon, 1);
+	must_open(fixture, &how);
+	optd_model_get_info(fixture->model, &info);
+	assert_int_equal(strlen(info.optimizer), sizeof(info.optimizer) - 1);
+	assert_string_equal(info.optimizer + sizeof(info.optimizer) - 5, "*...");
+}
+
+static void test_the_log_says_which_groups_settings_were_changed(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t from = OPTD_FROM_NOW;
+
+	daemon_start_tcp(&fixture->daemon, 2);
+	must_open(fixture, &all_given);
+	train(fixture, 0, 1);
+	assert_int_equal(optd_set_hypers(fixture->client, "m", "*.bias", rate, 1, &from), OPTD_OK);
+	assert_true(daemon_wait_log(&fixture->daemon, "from=1 group=*.bias settings=", 1));
+	assert_int_equal(optd_set_hypers(fixture->client, "m", NULL, rate, 1, &from), OPTD_OK);
+	assert_true(daemon_wait_log(&fixture->daemon, "from=1 group=\"\" settings=", 1));
 }
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -307,6 +339,8 @@ int main(void)
 		TEST(test_groups_of_the_config_are_exact_and_told),
 		TEST(test_a_pattern_without_a_tensor_makes_no_model),
 		TEST(test_other_groups_than_the_models_are_a_conflict),
+		TEST(test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots),
+		TEST(test_the_log_says_which_groups_settings_were_changed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

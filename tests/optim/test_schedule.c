@@ -153,6 +153,18 @@ static void test_nearest_name_forgives_a_typo(void **state)
 	assert_non_null(schedule_nearest(""));
 }
 
+static void test_the_list_for_errors_has_each_name_once_and_in_order(void **state)
+{
+	char all[256] = "";
+
+	(void)state;
+	for (int i = 0; i < SCHEDULE_KIND_COUNT; i++) {
+		strcat(all, i > 0 ? ", " : "");
+		strcat(all, schedule_name((enum schedule_kind)i));
+	}
+	assert_string_equal(all, SCHEDULE_NAMES);
+}
+
 static void test_every_parameter_has_its_range(void **state)
 {
 	(void)state;
@@ -236,6 +248,7 @@ int main(void)
 		cmocka_unit_test(test_every_recorded_value_is_met),
 		cmocka_unit_test(test_all_zeros_is_a_constant_rate),
 		cmocka_unit_test(test_names_read_back),
+		cmocka_unit_test(test_the_list_for_errors_has_each_name_once_and_in_order),
 		cmocka_unit_test(test_nearest_name_forgives_a_typo),
 		cmocka_unit_test(test_every_parameter_has_its_range),
 		cmocka_unit_test(test_what_is_required_is_asked_for),
