@@ -146,19 +146,6 @@ static void put_average(struct manifest *manifest, const struct average *average
 	}
 }
 
-/* "3:100,7:2500": in epoch 3 it was restored at version 100. */
-static void put_history(struct manifest *manifest, const struct history *history)
-{
-	char *value = manifest->values[manifest->count];
-	size_t used = 0;
-
-	value[0] = '\0';
-	for (uint32_t i = 0; i < history->count; i++)
-		used += (size_t)snprintf(value + used, sizeof manifest->values[0] - used, "%s%" PRIu64 ":%" PRIu64,
-		                         i > 0 ? "," : "", history->marks[i].epoch, history->marks[i].version);
-	put_text(manifest, "restores", value);
-}
-
 static uint32_t count_whole(const struct layout *layout)
 {
 	uint32_t count = 0;
@@ -202,7 +189,8 @@ void manifest_encode(const struct checkpoint *about, struct manifest *manifest)
 	put(manifest, "layout_hash", "%016" PRIx64, layout_hash(about->layout));
 	if (layout_has_whole(about->layout))
 		put(manifest, "whole", "%" PRIu32, count_whole(about->layout));
-	put_history(manifest, &about->history);
+	manifest_history_write(&about->history, manifest->values[manifest->count]);
+	put_text(manifest, "restores", manifest->values[manifest->count]);
 	put(manifest, "epoch", "%" PRIu64, about->epoch);
 	put(manifest, "final", "%d", about->final);
 	put(manifest, "created_s", "%" PRId64, about->created_s);
@@ -503,38 +491,6 @@ static void get_average(struct reader *reader, struct average *average)
 		get_average_setting(reader, average_setting(average, i)->name, average);
 }
 
-static uint64_t take_digits(const char **at)
-{
-	size_t digits = strspn(*at, "0123456789");
-	uint64_t value = digits > 0 && digits <= 19 ? strtoull(*at, NULL, 10) : 0;
-
-	*at += digits;
-	return value;
-}
-
-/* Of epochs up to the one that wrote it. */
-static void get_history(struct reader *reader, struct history *history, uint64_t epoch)
-{
-	const char *at = get(reader, "restores");
-
-	while (*at != '\0' && reader->rc == OPTD_OK) {
-		struct history_mark mark;
-		mark.epoch = take_digits(&at);
-		bool whole = *at == ':';
-		at += whole;
-		mark.version = take_digits(&at);
-		const struct history_mark *last = history->count > 0 ? &history->marks[history->count - 1] : NULL;
-		if (!whole || mark.epoch == 0 || mark.epoch > epoch || (*at != '\0' && *at != ',') || history->count == HISTORY_MARKS ||
-		    (last && (mark.epoch <= last->epoch || mark.version <= last->version))) {
-			refuse(reader, "'restores' is not a list of at most %u epochs and versions that rise, up to "
-			       "epoch %" PRIu64, HISTORY_MARKS, epoch);
-			return;
-		}
-		history->marks[history->count++] = mark;
-		at += *at == ',';
-	}
-}
-
 int manifest_decode(const struct safetensors *head, struct checkpoint *about, char *why, size_t why_bytes)
 {
 	struct reader reader = { .head = head, .why = why, .why_bytes = why_bytes };
@@ -567,7 +523,9 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
 	about->daemon = get_u32(&reader, "daemon", 0, about->daemons - 1);
 	about->epoch = get_number(&reader, "epoch", 10, 0, INT64_MAX);
 	about->final = get_number(&reader, "final", 10, 0, 1) != 0;
-	get_history(&reader, &about->history, about->epoch);
+	if (!manifest_history_read(get(&reader, "restores"), about->epoch, &about->history))
+		refuse(&reader, "'restores' is not a list of at most %u epochs and versions that rise, up to "
+		       "epoch %" PRIu64, HISTORY_MARKS, about->epoch);
 	about->created_s = (int64_t)get_number(&reader, "created_s", 10, 0, INT64_MAX);
 	about->saved_s = (int64_t)get_number(&reader, "saved_s", 10, 0, INT64_MAX);
 	if (keys) {

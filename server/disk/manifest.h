@@ -8,6 +8,7 @@
 #ifndef OPTD_DISK_MANIFEST_H
 #define OPTD_DISK_MANIFEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,11 @@ int manifest_decode(const struct safetensors *head, struct checkpoint *about, ch
  * layout by now.  OPTD_UNSUPPORTED and the first that is not. */
 int manifest_check_keys(const struct safetensors *head, const struct checkpoint *about, char *why,
                         size_t why_bytes);
+
+/* The history of restores as a text, "3:100,7:2500": in epoch 3 at version 100; and back: false
+ * for one that is none, up to this epoch, which wrote it. */
+void manifest_history_write(const struct history *history, char text[static MANIFEST_VALUE_BYTES]);
+bool manifest_history_read(const char *text, uint64_t epoch, struct history *history);
 
 /* A change as a text, "from=120 group=0 lr=0.01 betas=0.9,0.98", and back: OPTD_CORRUPT and
  * what makes no sense of it.  Of about, optimizer and groups are looked at. */
