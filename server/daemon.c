@@ -15,6 +15,7 @@
 #include <uv.h>
 #include <zmq.h>
 
+#include "server/core/settings.h"
 #include "server/descriptors.h"
 #include "server/disk/checkpoint.h"
 #include "server/disk/datadir.h"
@@ -241,6 +242,21 @@ static void warn_of_averages(const struct daemon *daemon)
 	}
 }
 
+static void warn_of_settings(const struct daemon *daemon)
+{
+	char why[CONFIG_WHY_BYTES];
+
+	for (uint32_t i = 0; i < daemon->config->model_count; i++) {
+		const struct engine_preset *preset = &daemon->presets[i];
+		const struct shard *shard = find_shard(daemon, preset->model);
+		if (shard == NULL || settings_compare_preset(preset, shard->model, why, sizeof(why)) == OPTD_OK)
+			continue;
+		log_event(&daemon->log, LOG_WARN, "settings", log_str("model", preset->model), log_str("why", why),
+		          log_str("text", "a model from a checkpoint keeps what it was made with, not what the config "
+		                          "says: optctl set changes hyper-parameters"));
+	}
+}
+
 static int restore(struct daemon *daemon)
 {
 	char why[CONFIG_WHY_BYTES + CONFIG_PATH_BYTES];
@@ -255,6 +271,7 @@ static int restore(struct daemon *daemon)
 	if (rc < 0)
 		return complain(daemon, "restore", why, exit_code(rc));
 	warn_of_averages(daemon);
+	warn_of_settings(daemon);
 	for (uint32_t i = 0; i < daemon->config->lanes; i++)
 		lane_begin_epoch(daemon->lanes[i], datadir_epoch(daemon->data));
 	return 0;

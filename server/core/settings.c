@@ -116,7 +116,7 @@ static void append(char *why, size_t why_bytes, const char *text)
 
 int settings_conflict(char *why, size_t why_bytes, const char *what, const char *given, const char *has)
 {
-	snprintf(why, why_bytes, "%s: this worker says %s, the model has %s; say the same, leave it out, or name another model",
+	snprintf(why, why_bytes, "%s: %s is asked for, the model has %s; say the same, leave it out, or name another model",
 	         what, given, has);
 	return OPTD_CONFLICT;
 }
@@ -147,7 +147,7 @@ static int compare_rule(const struct msg_open *open, const struct optim *has, ch
 
 static int conflict_setting(char *why, size_t why_bytes, const char *detail)
 {
-	snprintf(why, why_bytes, "optimizer setting (this worker's, the model's): %s; say the same, leave it out, or name "
+	snprintf(why, why_bytes, "optimizer setting (asked for, the model's): %s; say the same, leave it out, or name "
 	         "another model", detail);
 	return OPTD_CONFLICT;
 }

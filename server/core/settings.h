@@ -43,6 +43,10 @@ int settings_fit(const struct model_settings *settings, char *why, size_t why_by
 int settings_compare_changed(const struct msg_open *open, const struct model *model,
                              const struct change *pending, char *why, size_t why_bytes);
 
+/* The same of a config's settings, as far as it gives any, but for an average. */
+int settings_compare_preset(const struct engine_preset *preset, const struct model *model, char *why,
+                            size_t why_bytes);
+
 /* The settings of an update of a block at this version: as they were made, with the changes
  * over them, and with one more as if it was made (or NULL). */
 void settings_at(const struct model_settings *made, const struct changes *changes, const struct change *also,

@@ -55,7 +55,7 @@ int settings_compare_average(const struct msg_open *open, const struct model_set
 	average_text(&given, mine, sizeof(mine));
 	average_text(&has->average, theirs, sizeof(theirs));
 	snprintf(why, why_bytes,
-	         "average: this worker says %s, the model has %s; say the same, leave it out, or name another "
+	         "average: %s is asked for, the model has %s; say the same, leave it out, or name another "
 	         "model", mine, theirs);
 	return OPTD_CONFLICT;
 }

@@ -40,7 +40,7 @@ static int compare(const char *name, double given, double has, bool whole, char 
 		return OPTD_OK;
 	value_text(given, a);
 	value_text(has, b);
-	snprintf(why, why_bytes, "%s: this worker says %s, the model has %s; say the same, leave it out, or name "
+	snprintf(why, why_bytes, "%s: %s is asked for, the model has %s; say the same, leave it out, or name "
 	         "another model", name, a, b);
 	return OPTD_CONFLICT;
 }

@@ -1,4 +1,6 @@
 /* A worker's settings against those of a model that has changed. */
+#include <string.h>
+
 #include "server/core/settings.h"
 
 /* Whether it agrees with what a model has at one of the versions from which a change holds. */
@@ -31,4 +33,33 @@ int settings_compare_changed(const struct msg_open *open, const struct model *mo
 	model_versions(model, &lowest, &highest);
 	settings_at(&model->settings, &model->changes, NULL, lowest, &is);
 	return settings_compare(open, &is, why, why_bytes);
+}
+
+int settings_compare_preset(const struct engine_preset *preset, const struct model *model, char *why,
+                            size_t why_bytes)
+{
+	const struct model_settings *settings = &preset->settings;
+	struct settings_told told;
+	struct msg_rule rule = {.group_count = 0};
+	struct msg_open open = {.mode = settings->mode,
+	                        .reduce = settings->reduce,
+	                        .workers = settings->workers,
+	                        .step_timeout_ms = settings->step_timeout_ms,
+	                        .nonfinite = settings->nonfinite,
+	                        .loss_scale = settings->loss_scale,
+	                        .clip = settings->clip};
+
+	if (preset->optim_given) {
+		settings_tell(settings, &rule);
+		settings_tell_groups(settings, &told);
+		open.optimizer = rule.name;
+		open.match = rule.match;
+		open.hyper_count = rule.hyper_count;
+		memcpy(open.hypers, rule.hypers, sizeof(open.hypers));
+		open.schedule_count = rule.schedule_count;
+		memcpy(open.schedule, rule.schedule, sizeof(open.schedule));
+		open.group_count = settings->groups.count;
+		open.groups = told.groups;
+	}
+	return settings_compare_changed(&open, model, NULL, why, why_bytes);
 }

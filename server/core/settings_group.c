@@ -90,7 +90,7 @@ static int conflict(const struct groups *given, const struct groups *has, char *
 
 	list_text(given, a, sizeof(a));
 	list_text(has, b, sizeof(b));
-	snprintf(why, why_bytes, "groups: this worker says %s, the model has %s; say the same, leave them out, or "
+	snprintf(why, why_bytes, "groups: %s is asked for, the model has %s; say the same, leave them out, or "
 	         "name another model", a, b);
 	return OPTD_CONFLICT;
 }
@@ -105,7 +105,7 @@ static int compare_group(const struct group *given, const struct group *has, uin
 		         has->frozen ? "yes" : "no");
 	else if (has->frozen || optim_compare(&given->optim, &has->optim, detail, sizeof(detail)) == 0)
 		return OPTD_OK;
-	snprintf(why, why_bytes, "group %u ('%.64s') (this worker's, the model's): %s; say the same, leave the groups "
+	snprintf(why, why_bytes, "group %u ('%.64s') (asked for, the model's): %s; say the same, leave the groups "
 	         "out, or name another model", number, has->tensors, detail);
 	return OPTD_CONFLICT;
 }

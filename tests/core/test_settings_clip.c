@@ -66,11 +66,11 @@ static void test_another_limit_than_the_models_is_a_conflict_with_both_values(vo
 {
 	(void)state;
 	const struct msg_clip has = {.norm = 0.1};
-	conflicts(&(struct msg_open){.clip = {.norm = 2}}, has, OPTD_CONFLICT, "clip_norm|says 2|has 0.1");
-	conflicts(&(struct msg_open){.clip = {.tensor_norm = 2}}, has, OPTD_CONFLICT, "clip_tensor_norm|says 2|has none");
-	conflicts(&(struct msg_open){.clip = {.norm_type = INFINITY}}, has, OPTD_CONFLICT, "clip_norm_type|says inf|has 2");
+	conflicts(&(struct msg_open){.clip = {.norm = 2}}, has, OPTD_CONFLICT, "clip_norm|2 is asked for|has 0.1");
+	conflicts(&(struct msg_open){.clip = {.tensor_norm = 2}}, has, OPTD_CONFLICT, "clip_tensor_norm|2 is asked for|has none");
+	conflicts(&(struct msg_open){.clip = {.norm_type = INFINITY}}, has, OPTD_CONFLICT, "clip_norm_type|inf is asked for|has 2");
 	conflicts(&(struct msg_open){.clip = {.norm = 0.1, .norm_type = 2}}, has, OPTD_OK, "");
-	conflicts(&(struct msg_open){.clip = {.norm = 20}}, (struct msg_clip){0}, OPTD_CONFLICT, "says 20,|has none");
+	conflicts(&(struct msg_open){.clip = {.norm = 20}}, (struct msg_clip){0}, OPTD_CONFLICT, "20 is asked for|has none");
 }
 
 static void test_who_leaves_it_out_takes_the_models_unless_it_says_all(void **state)
@@ -78,7 +78,7 @@ static void test_who_leaves_it_out_takes_the_models_unless_it_says_all(void **st
 	(void)state;
 	conflicts(&(struct msg_open){.workers = 0}, (struct msg_clip){.norm = 1}, OPTD_OK, "");
 	conflicts(&(struct msg_open){.whole_settings = true}, (struct msg_clip){.norm = 1}, OPTD_CONFLICT,
-	          "clip_norm|says none|has 1");
+	          "clip_norm|none is asked for|has 1");
 	conflicts(&(struct msg_open){.whole_settings = true, .clip = {.tensor_norm = 1, .norm_type = 2}},
 	          (struct msg_clip){.tensor_norm = 1}, OPTD_OK, "");
 }
@@ -94,7 +94,7 @@ static void test_the_configs_limit_is_not_the_workers_to_change(void **state)
 	assert_int_equal(make(&preset, (struct msg_clip){.norm_type = 1}, MSG_SYNC, &settings), OPTD_OK);
 	assert_true(settings.clip.norm_type == 1);
 	assert_int_equal(make(&preset, (struct msg_clip){.tensor_norm = 1}, MSG_SYNC, &settings), OPTD_CONFLICT);
-	core_assert_text(&said, "clip_tensor_norm|says 1|has none|config");
+	core_assert_text(&said, "clip_tensor_norm|1 is asked for|has none|config");
 	assert_int_equal(make(&preset, (struct msg_clip){0}, MSG_ASYNC, &settings), OPTD_HYPER);
 }
 

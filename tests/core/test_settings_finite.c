@@ -80,7 +80,7 @@ static void test_another_policy_than_the_models_is_a_conflict(void **state)
 	struct core_world world;
 	start(&world);
 	conflict(&world, &(struct msg_open){.nonfinite = MSG_ZERO}, OPTD_CONFLICT,
-	         "nonfinite: this worker says zero, the model has skip_step");
+	         "nonfinite: zero is asked for, the model has skip_step");
 }
 
 static void test_what_is_left_out_is_the_models(void **state)
@@ -106,7 +106,7 @@ static void test_another_loss_scale_than_the_models_is_a_conflict(void **state)
 	         "init_scale=16|the model has init_scale=8 growth_factor=2");
 	start(&world);
 	conflict(&world, &(struct msg_open){.loss_scale = {.given = true}}, OPTD_CONFLICT,
-	         "this worker says init_scale=65536|the model has none");
+	         "init_scale=65536|the model has none");
 }
 
 static void test_whole_settings_without_a_loss_scale_say_that_there_is_none(void **state)
@@ -116,7 +116,7 @@ static void test_whole_settings_without_a_loss_scale_say_that_there_is_none(void
 	start(&world);
 	world.open.loss_scale.given = true;
 	conflict(&world, &(struct msg_open){.whole_settings = true}, OPTD_CONFLICT,
-	         "this worker says none, the model has init_scale=65536");
+	         "none is asked for, the model has init_scale=65536");
 }
 
 static void test_config_decides_before_the_worker(void **state)
@@ -135,7 +135,7 @@ static void test_config_decides_before_the_worker(void **state)
 	world.options.preset_count = 1;
 	world.open.nonfinite = MSG_ZERO;
 	core_world_start(&world);
-	refused(&world, OPTD_CONFLICT, "this worker says zero, the model has reject|the server's config says so");
+	refused(&world, OPTD_CONFLICT, "zero is asked for, the model has reject|the server's config says so");
 }
 
 int main(void)

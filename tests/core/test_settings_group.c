@@ -135,8 +135,8 @@ static void test_groups_that_differ_are_a_conflict_with_both(void **state)
 	(void)state;
 	struct msg_group groups[] = {TWO[0], TWO[1]};
 	conflicts(TWO, 2, OPTD_OK, "");
-	conflicts(NULL, 0, OPTD_CONFLICT, "this worker says none|the model has 2 ('*.bias', 'bn.*')");
-	conflicts(TWO, 1, OPTD_CONFLICT, "this worker says 1 ('*.bias')|2 ('*.bias', 'bn.*')");
+	conflicts(NULL, 0, OPTD_CONFLICT, "none is asked for|the model has 2 ('*.bias', 'bn.*')");
+	conflicts(TWO, 1, OPTD_CONFLICT, "1 ('*.bias') is asked for|2 ('*.bias', 'bn.*')");
 	groups[1].tensors = text_of("bn?.*");
 	conflicts(groups, 2, OPTD_CONFLICT, "2 ('*.bias', 'bn?.*')|2 ('*.bias', 'bn.*')");
 	groups[1] = TWO[1];

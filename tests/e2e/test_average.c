@@ -418,7 +418,7 @@ static void test_another_average_than_the_models_is_a_conflict(void **state)
 	how.average_hyper_count = 1;
 	daemon_start_tcp(&fixture->daemon, 2);
 	join(fixture, &how);
-	conflicts(fixture, "swa", NULL, 0, "this worker says swa start=0 every=1", "the model has ema decay=0.75");
+	conflicts(fixture, "swa", NULL, 0, "swa start=0 every=1 is asked for", "the model has ema decay=0.75");
 	conflicts(fixture, "ema", (const optd_hyper[]){ { "decay", { 0.5 }, 1 } }, 1, "ema decay=0.5", "decay=0.75");
 	/* Who names none goes on with the model's. */
 	if (open_as(fixture, 0, &plain, &fixture->clients[0], &fixture->models[0]) < 0)
@@ -529,6 +529,7 @@ static void test_a_model_from_a_checkpoint_keeps_the_average_it_was_made_with(vo
 	assert_true(daemon_wait_log(&fixture->daemon, "event=average", 1));
 	char *log = daemon_log_text(&fixture->daemon);
 	assert_non_null(strstr(log, "model=m has=none config=\"ema decay=0.999 num_updates=0 start=0 every=1\""));
+	assert_null(strstr(log, "event=settings"));
 	free(log);
 }
 

@@ -273,7 +273,7 @@ static void test_the_configs_limit_holds_for_a_worker_that_names_none(void **sta
 	trainer_assert_exact(fixture->trainer.weights, &plan, STEPS);
 	plan.clip_norm = 0.75;
 	refused(fixture, &plan, fixture->daemon.endpoints[0], OPTD_CONFLICT,
-	        "clip_norm: this worker says 0.75, the model has 0.5");
+	        "clip_norm: 0.75 is asked for, the model has 0.5");
 }
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)

@@ -14,6 +14,7 @@
 #include "server/disk/checkpoint.h"
 #include "tests/e2e/blocks.h"
 #include "tests/support/daemon_process.h"
+#include "tests/support/optctl_process.h"
 
 #include "client/optd.h"
 
@@ -101,6 +102,42 @@ static void test_models_beyond_the_memory_together_are_refused(void **state)
 	train(fixture, "b");
 	assert_refused(fixture, "memory: 2MiB", "/models/b.safetensors: model 'b' ", "are left of 2097152");
 	assert_true(start_limited(fixture, "memory: 7MiB"));
+}
+
+/* ---- another config ----------------------------------------------------- */
+
+/* Starts with settings for model "a", and stops; how often the log of all starts has the
+ * words. */
+static uint32_t warnings_of(struct fixture *fixture, const char *settings, const char *words)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "memory: 7MiB}\nmodels:\n- name: a\n  %s\n#{", settings);
+	assert_true(start_limited(fixture, text));
+	uint32_t count = daemon_log_count(&fixture->daemon, words);
+	assert_int_equal(daemon_stop(&fixture->daemon), 0);
+	return count;
+}
+
+static void test_a_config_that_a_restored_model_does_not_follow_is_warned_of(void **state)
+{
+	struct fixture *fixture = *state;
+	char out[1024];
+
+	train(fixture, "a"); /* async, sgd with its defaults */
+	assert_int_equal(warnings_of(fixture, "mode: async", "event=settings"), 0);
+	assert_int_equal(warnings_of(fixture, "optimizer: {name: sgd, lr: 0.001}", "event=settings"), 0);
+	assert_int_equal(warnings_of(fixture, "mode: sync",
+	                             "event=settings model=a why=\"mode: sync is asked for, the model has async"),
+	                 1);
+	assert_int_equal(warnings_of(fixture, "nonfinite: zero", "why=\"nonfinite: zero is asked for"), 1);
+	assert_int_equal(warnings_of(fixture, "optimizer: {name: sgd, lr: 0.25}",
+	                             "lr: here 0.25, the model has 0.001; say the same"),
+	                 1);
+	assert_true(start_limited(fixture, "memory: 7MiB"));
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s set a lr=0.25", fixture->daemon.endpoints[0]), 0);
+	assert_int_equal(daemon_stop(&fixture->daemon), 0);
+	assert_int_equal(warnings_of(fixture, "optimizer: {name: sgd, lr: 0.25}", "event=settings"), 3); /* of before */
 }
 
 /* ---- other lanes -------------------------------------------------------- */
@@ -244,6 +281,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_model_beyond_the_memory_is_refused_with_both_sizes),
 		TEST(test_models_beyond_the_memory_together_are_refused),
+		TEST(test_a_config_that_a_restored_model_does_not_follow_is_warned_of),
 		TEST(test_a_model_that_was_served_comes_back_with_more_lanes),
 		TEST(test_the_limit_holds_for_what_the_model_is_whatever_the_lanes),
 		TEST(test_ranks_of_an_async_model_come_back_with_more_lanes),
