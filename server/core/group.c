@@ -75,6 +75,7 @@ int group_begin(struct group *group, const char *tensors, const struct optim *ow
 int group_scale(struct group *group, double factor, char *why, size_t why_bytes)
 {
 	struct optim *optim = &group->optim;
+	char reason[256];
 	uint32_t i = 0, count = optim_hyper_count(optim->rule);
 
 	while (i < count && strcmp(optim_hyper(optim->rule, i)->name, "lr") != 0)
@@ -89,7 +90,10 @@ int group_scale(struct group *group, double factor, char *why, size_t why_bytes)
 		return OPTD_HYPER;
 	}
 	double lr = optim->values[i][0] * factor;
-	return optim_set(optim, "lr", &lr, 1, why, why_bytes);
+	int rc = optim_set(optim, "lr", &lr, 1, reason, sizeof(reason));
+	if (rc < 0)
+		snprintf(why, why_bytes, "lr_factor=%g: %s", factor, reason);
+	return rc;
 }
 
 /* ---- looking ------------------------------------------------------------ */

@@ -101,7 +101,7 @@ static void test_factor_multiplies_the_groups_rate(void **state)
 	assert_int_equal(group_scale(&group, 0.25, why, sizeof(why)), 0);
 	assert_true(lr_of(&group) == 0.125);
 	assert_int_equal(group_scale(&group, -1, why, sizeof(why)), OPTD_HYPER);
-	assert_non_null(strstr(why, "lr=-0.125 is out of range"));
+	assert_non_null(strstr(why, "lr_factor=-1: adamw: lr=-0.125 is out of range"));
 }
 
 static void test_factor_without_effect_is_refused(void **state)

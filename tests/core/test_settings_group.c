@@ -116,7 +116,8 @@ static void test_what_is_no_group_is_refused_by_its_number_and_pattern(void **st
 	refuses((struct msg_group){.tensors = text_of("a"), .match = text_of("torch3")}, OPTD_HYPER, "'torch3'");
 	refuses((struct msg_group){.tensors = text_of("a"), .hyper_count = 1, .hypers = &bad}, OPTD_HYPER,
 	        "'lrr'|nearest is 'lr'");
-	refuses((struct msg_group){.tensors = text_of("a"), .lr_factor = -1}, OPTD_HYPER, "lr=-0.5");
+	refuses((struct msg_group){.tensors = text_of("a"), .lr_factor = -1}, OPTD_HYPER,
+	        "lr_factor=-1|lr=-0.5");
 	refuses((struct msg_group){.tensors = text_of("a"), .frozen = true, .lr_factor = 1}, OPTD_HYPER,
 	        "a frozen group is not updated");
 }

@@ -124,7 +124,7 @@ static void test_bad_groups_are_refused_with_their_line(void **state)
 		{ MODEL("[{tensors: a, frozen: maybe}]"), "frozen is true or false" },
 		{ MODEL("[{tensors: a, frozen: true, lr: 1}]"), "so it has no \"lr\"" },
 		{ MODEL("[{tensors: a, lr_factor: x}]"), "lr_factor is not a number" },
-		{ MODEL("[{tensors: a, lr_factor: -1}]"), "lr=-0.5 is out of range" },
+		{ MODEL("[{tensors: a, lr_factor: -1}]"), "lr_factor=-1: adamw: lr=-0.5 is out of range" },
 		{ MODEL("[{tensors: a, name: ema, lr_factor: 1}]"), "which ema does not have" },
 		{ MODEL("[{tensors: a, schedule: cosin}]"), "\"cosin\" is not known; the nearest is \"cosine\"" },
 		{ MODEL("[{tensors: a}, {tensors: a}, {tensors: a}, {tensors: a}, {tensors: a}, {tensors: a}, "
