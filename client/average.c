@@ -12,8 +12,8 @@ int average_check(optd_client *client, const char *model, const optd_open_option
 	uint32_t count = options->average_hyper_count;
 	if (!options->average && count > 0)
 		return client_fail(client, OPTD_INVALID,
-		                   "model '%s': %u settings of an average, but average is NULL; name ema or swa",
-		                   model, count);
+		                   "model '%s': %u setting%s of an average, but average is NULL; name ema or swa",
+		                   model, count, count == 1 ? "" : "s");
 	if (!options->average)
 		return 0;
 	if (!*options->average || strlen(options->average) >= LIMIT_NAME_BYTES)

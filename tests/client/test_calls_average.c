@@ -14,6 +14,22 @@ static int open_with(struct world *w, const char *average)
 	return rc;
 }
 
+static void test_settings_without_an_average_are_counted(void **state)
+{
+	struct world *w = *state;
+	optd_layout *layout = calls_layout();
+	const optd_hyper hypers[] = {{.name = "decay", .values = {0.5}, .count = 1}, {.name = "every", .values = {2}, .count = 1}};
+	optd_open_options options = {.average_hypers = hypers, .average_hyper_count = 1};
+	optd_model *model;
+
+	assert_int_equal(optd_open(w->client, "n", layout, &options, &model), OPTD_INVALID);
+	assert_non_null(strstr(optd_error(w->client), ": 1 setting of an average, but"));
+	options.average_hyper_count = 2;
+	assert_int_equal(optd_open(w->client, "n", layout, &options, &model), OPTD_INVALID);
+	assert_non_null(strstr(optd_error(w->client), ": 2 settings of an average, but"));
+	optd_layout_free(layout);
+}
+
 /* It passes over what it does not know. */
 static void test_server_that_does_not_know_averages_is_told_apart_by_open(void **state)
 {
@@ -72,6 +88,7 @@ static void test_average_needs_an_array(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        CASE(test_settings_without_an_average_are_counted),
 	        CASE(test_server_that_does_not_know_averages_is_told_apart_by_open),
 	        CASE(test_weights_are_not_taken_for_an_average),
 	        CASE(test_gradient_is_computed_on_weights_not_on_an_average),
