@@ -205,7 +205,7 @@ static int command_drop(struct optctl *ctl, char **arguments)
 
 static int command_set(struct optctl *ctl, char **arguments)
 {
-	return optctl_set(ctl, arguments, model_failed);
+	return optctl_set(ctl, arguments[0], model_failed);
 }
 
 static int command_rules(struct optctl *ctl, char **arguments)
@@ -218,13 +218,14 @@ static const struct command {
 	int least, most; /* arguments */
 	uint32_t timeout_ms; /* 0: it asks no server */
 	int (*run)(struct optctl *ctl, char **arguments);
+	int (*parse)(struct optctl *ctl, char **arguments); /* before a server is asked; NULL: nothing to */
 } commands[] = {
-	{"status", 0, 0, QUICK_MS, command_status},
-	{"export", 2, 2, LONG_MS, command_export},
-	{"save", 0, 1, LONG_MS, command_save},
-	{"set", 2, 33, QUICK_MS, command_set},
-	{"drop", 1, 1, QUICK_MS, command_drop},
-	{"rules", 0, 1, 0, command_rules},
+	{"status", 0, 0, QUICK_MS, command_status, NULL},
+	{"export", 2, 2, LONG_MS, command_export, NULL},
+	{"save", 0, 1, LONG_MS, command_save, NULL},
+	{"set", 2, 33, QUICK_MS, command_set, optctl_set_parse},
+	{"drop", 1, 1, QUICK_MS, command_drop, NULL},
+	{"rules", 0, 1, 0, command_rules, NULL},
 };
 
 static const struct command *find_command(const char *name)
@@ -418,5 +419,7 @@ int main(int argc, char **argv)
 		return misused("--average is for export, not for", command->name);
 	if ((ctl.group || ctl.has_from) && command->run != command_set)
 		return misused("--group and --from are for set, not for", command->name);
-	return run(&ctl, command, &argv[optind + 1]);
+	char **arguments = &argv[optind + 1];
+	code = command->parse ? command->parse(&ctl, arguments) : EXIT_DONE;
+	return code == EXIT_DONE ? run(&ctl, command, arguments) : code;
 }

@@ -22,6 +22,9 @@ enum {
 	EXIT_NO_SERVER = 69,
 };
 
+/* As many as a message may have. */
+#define OPTCTL_HYPERS 32
+
 struct optctl {
 	const char *server;
 	uint32_t timeout_ms;
@@ -32,14 +35,18 @@ struct optctl {
 	const char *group; /* set; NULL: the model's own optimizer */
 	int has_from;      /* set */
 	uint64_t from;
+	optd_hyper hypers[OPTCTL_HYPERS]; /* set */
+	uint32_t hyper_count;
 	optd_client *client;
 };
 
 int optctl_status(const struct optctl *ctl);
 /* Without a server.  name may be NULL: all. */
 int optctl_rules(const struct optctl *ctl, const char *name);
-/* arguments: the model and NAME=VALUEs, which are cut up; failed says so of a model. */
-int optctl_set(const struct optctl *ctl, char **arguments,
+/* Before any server is asked: the model and NAME=VALUEs, which are cut up, into ctl. */
+int optctl_set_parse(struct optctl *ctl, char **arguments);
+/* What was parsed; failed says so of a model. */
+int optctl_set(const struct optctl *ctl, const char *model,
                int (*failed)(const struct optctl *ctl, int status, const char *model));
 /* The changes of a row, for programs; and printed for people. */
 json_t *optctl_changes(const optd_status_row *row);

@@ -11,9 +11,6 @@
 
 #include "client/optctl.h"
 
-/* As many as a message may have. */
-#define HYPERS_MAX 32
-
 /* ---- set ------------------------------------------------------------------- */
 
 static int parse_value(const char *text, size_t size, double *out)
@@ -69,25 +66,28 @@ static void print_made(const char *model, const char *tensors, uint64_t from)
 	printf("': set from version %" PRIu64 " on\n", from);
 }
 
-int optctl_set(const struct optctl *ctl, char **arguments, int (*failed)(const struct optctl *, int, const char *))
+int optctl_set_parse(struct optctl *ctl, char **arguments)
 {
-	optd_hyper hypers[HYPERS_MAX];
-	uint32_t count = 0;
-	uint64_t from = ctl->has_from ? ctl->from : OPTD_FROM_NOW;
 	for (char **argument = &arguments[1]; *argument; argument++) {
 		char given[80];
 		snprintf(given, sizeof(given), "%s", *argument);
-		if (count < HYPERS_MAX && parse_hyper(*argument, &hypers[count++]) == 0)
+		if (ctl->hyper_count < OPTCTL_HYPERS && parse_hyper(*argument, &ctl->hypers[ctl->hyper_count++]) == 0)
 			continue;
 		fprintf(stderr, "optctl: set takes NAME=VALUE, with 1 to 3 numbers and commas between them, not '");
 		optctl_text(stderr, given);
 		fprintf(stderr, "'; try optctl --help\n");
 		return EXIT_BAD_USAGE;
 	}
-	int rc = optd_set_hypers(ctl->client, arguments[0], ctl->group, hypers, count, &from);
+	return EXIT_DONE;
+}
+
+int optctl_set(const struct optctl *ctl, const char *model, int (*failed)(const struct optctl *, int, const char *))
+{
+	uint64_t from = ctl->has_from ? ctl->from : OPTD_FROM_NOW;
+	int rc = optd_set_hypers(ctl->client, model, ctl->group, ctl->hypers, ctl->hyper_count, &from);
 	if (rc < 0)
-		return failed(ctl, rc, arguments[0]);
-	print_made(arguments[0], ctl->group, from);
+		return failed(ctl, rc, model);
+	print_made(model, ctl->group, from);
 	return EXIT_DONE;
 }
 

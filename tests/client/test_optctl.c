@@ -44,7 +44,7 @@ static void test_what_is_misused_is_told_once_with_code_64(void **state)
 {
 	static const char *const misused[] = {
 		"--server foo status", "status --yes", "save --json", "-z", "--bogus", "status -s", "export m",
-		"set m lr=0.1 --group ''",
+		"set m lr=0.1 --group ''", "-s tcp://127.0.0.1:1 set m lr=abc", "-s tcp://127.0.0.1:1 set m lr",
 	};
 	char out[2048];
 	(void)state;
