@@ -81,6 +81,35 @@ int optctl_set_parse(struct optctl *ctl, char **arguments)
 	return EXIT_DONE;
 }
 
+/* How many groups a model has. */
+struct groups_of {
+	const char *model;
+	unsigned count;
+};
+
+/* "adamw lr=0.001 ...; 2 groups: ...": no pattern stands before that. */
+static void find_groups(void *user, const optd_status_row *row)
+{
+	struct groups_of *of = user;
+	if (strcmp(row->model, of->model) != 0)
+		return;
+	for (const char *at = row->optimizer; of->count == 0 && (at = strstr(at, "; ")) != NULL; at += 2) {
+		int end = 0;
+		if (sscanf(at, "; %u group%n", &of->count, &end) != 1 || end == 0)
+			of->count = 0;
+	}
+}
+
+/* Who set the model's own lr may have meant all of it. */
+static void print_groups(const struct optctl *ctl, const char *model)
+{
+	struct groups_of of = {.model = model};
+	if (optd_get_status(ctl->client, find_groups, &of) < 0 || of.count == 0)
+		return;
+	printf("its %u group%s settings: --group PATTERN changes one, optctl status shows them\n", of.count,
+	       of.count == 1 ? " keeps its" : "s keep their");
+}
+
 int optctl_set(const struct optctl *ctl, const char *model, int (*failed)(const struct optctl *, int, const char *))
 {
 	uint64_t from = ctl->has_from ? ctl->from : OPTD_FROM_NOW;
@@ -88,6 +117,8 @@ int optctl_set(const struct optctl *ctl, const char *model, int (*failed)(const 
 	if (rc < 0)
 		return failed(ctl, rc, model);
 	print_made(model, ctl->group, from);
+	if (!ctl->group)
+		print_groups(ctl, model);
 	return EXIT_DONE;
 }
 

@@ -15,6 +15,7 @@
 #include "optim/optim.h"
 #include "tests/e2e/trainer.h"
 #include "tests/support/daemon_process.h"
+#include "tests/support/optctl_process.h"
 
 #define STEPS 4
 
@@ -263,6 +264,23 @@ static void test_groups_of_the_config_are_exact_and_told(void **state)
 	must_open(fixture, &all_given);
 }
 
+static void test_setting_the_models_own_optimizer_tells_that_groups_keep_theirs(void **state)
+{
+	struct fixture *fixture = *state;
+	const char *server;
+	char out[4096];
+
+	daemon_start_tcp(&fixture->daemon, 2);
+	must_open(fixture, &all_given);
+	train(fixture, 0, 1);
+	server = fixture->daemon.endpoints[0];
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s set m lr=0.5", server), 0);
+	assert_string_equal(out, "model 'm': set from version 1 on\nits 4 groups keep their settings: "
+	                         "--group PATTERN changes one, optctl status shows them\n");
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s set m lr=0.5 --group '*.bias'", server), 0);
+	assert_string_equal(out, "model 'm', group '*.bias': set from version 1 on\n");
+}
+
 static void test_a_pattern_without_a_tensor_makes_no_model(void **state)
 {
 	struct fixture *fixture = *state;
@@ -337,6 +355,7 @@ int main(void)
 		TEST(test_groups_of_a_worker_are_exact_over_a_restart_with_other_lanes),
 		TEST(test_a_worker_that_names_nothing_goes_on_with_the_groups),
 		TEST(test_groups_of_the_config_are_exact_and_told),
+		TEST(test_setting_the_models_own_optimizer_tells_that_groups_keep_theirs),
 		TEST(test_a_pattern_without_a_tensor_makes_no_model),
 		TEST(test_other_groups_than_the_models_are_a_conflict),
 		TEST(test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots),
