@@ -126,6 +126,9 @@ int optim_check(const struct optim *optim, char *why, size_t why_bytes);
 /* "adam match=torch2 lr=0.001 betas=[0.9,0.999] ..." with every hyper-parameter,
  * each number with the fewest digits that read back the same. */
 void optim_text(const struct optim *optim, char *text, size_t text_bytes);
+/* "adamw lr=0.01": what it has other than `own`, or, of another rule, than that rule's
+ * defaults.  Returns its length, as snprintf also of what does not fit. */
+size_t optim_text_over(const struct optim *optim, const struct optim *own, char *text, size_t text_bytes);
 
 /* "betas=[0.9,0.999]": hyper-parameter `index` of a rule with these values. */
 void optim_hyper_text(const struct optim_rule *rule, uint32_t index, const double *values, char *text,

@@ -99,6 +99,32 @@ const char *optim_nearest(const char *name)
 	return nearest;
 }
 
+static void add_hyper(struct text *line, const struct optim *optim, uint32_t index)
+{
+	const struct optim_hyper *hyper = optim_hyper(optim->rule, index);
+	char values[TEXT_VALUES_BYTES];
+
+	text_values(optim->values[index], hyper->count, values, sizeof(values));
+	text_add(line, " %s=%s", hyper->name, values);
+}
+
+static void add_schedule(struct text *line, const struct schedule *schedule)
+{
+	char text[TEXT_SCHEDULE_BYTES];
+
+	schedule_text(schedule, text, sizeof(text));
+	text_add(line, " schedule=%s", text[0] != '\0' ? text : "none");
+}
+
+static bool values_equal(const double *a, const double *b, uint32_t count)
+{
+	uint32_t i = 0;
+
+	while (i < count && a[i] == b[i])
+		i++;
+	return i == count;
+}
+
 void optim_text(const struct optim *optim, char *text, size_t text_bytes)
 {
 	struct text line = text_open(text, text_bytes);
@@ -107,21 +133,34 @@ void optim_text(const struct optim *optim, char *text, size_t text_bytes)
 	if (rule_row(optim->rule)->matches != 0)
 		text_add(&line, " match=%s", optim_match_name(optim->match));
 	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
-		const struct optim_hyper *hyper = optim_hyper(optim->rule, i);
-		char values[TEXT_VALUES_BYTES];
-
 		/* What is common to all rules is said where it is used. */
-		if (i >= rule_row(optim->rule)->hyper_count && optim->values[i][0] == 0)
-			continue;
-		text_values(optim->values[i], hyper->count, values, sizeof(values));
-		text_add(&line, " %s=%s", hyper->name, values);
+		if (i < rule_row(optim->rule)->hyper_count || optim->values[i][0] != 0)
+			add_hyper(&line, optim, i);
 	}
-	if (optim->schedule.part_count > 0) {
-		char schedule[TEXT_SCHEDULE_BYTES];
+	if (optim->schedule.part_count > 0)
+		add_schedule(&line, &optim->schedule);
+}
 
-		schedule_text(&optim->schedule, schedule, sizeof(schedule));
-		text_add(&line, " schedule=%s", schedule);
+size_t optim_text_over(const struct optim *optim, const struct optim *own, char *text, size_t text_bytes)
+{
+	struct text line = text_open(text, text_bytes);
+	struct optim base = *own;
+
+	if (own->rule != optim->rule) {
+		/* That it has the match is known: it is there. */
+		optim_init(&base, optim->rule, optim->match, NULL, 0);
+		base.match = OPTIM_TORCH2;
 	}
+	text_add(&line, "%s", optim_rule_name(optim->rule));
+	if (optim->match != base.match)
+		text_add(&line, " match=%s", optim_match_name(optim->match));
+	for (uint32_t i = 0; i < optim_hyper_count(optim->rule); i++) {
+		if (!values_equal(optim->values[i], base.values[i], optim_hyper(optim->rule, i)->count))
+			add_hyper(&line, optim, i);
+	}
+	if (!schedule_equal(&optim->schedule, &base.schedule))
+		add_schedule(&line, &optim->schedule);
+	return line.used;
 }
 
 void optim_hyper_text(const struct optim_rule *rule, uint32_t index, const double *values, char *text,
@@ -146,15 +185,6 @@ static int compare_schedules(const struct schedule *a, const struct schedule *b,
 	snprintf(why, why_bytes, "schedule: here %s, the model has %s", here[0] != '\0' ? here : "none",
 	         there[0] != '\0' ? there : "none");
 	return -1;
-}
-
-static bool values_equal(const double *a, const double *b, uint32_t count)
-{
-	uint32_t i = 0;
-
-	while (i < count && a[i] == b[i])
-		i++;
-	return i == count;
 }
 
 int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)

@@ -220,22 +220,31 @@ int groups_fit(const struct groups *groups, const struct layout *layout, char *w
 	return OPTD_OK;
 }
 
+/* As snprintf: what it takes, also of what does not fit. */
+static size_t group_text(const struct group *group, const struct optim *own, char *text, size_t text_bytes)
+{
+	size_t used = (size_t)snprintf(text, text_bytes, " '%s' %s", group->tensors, group->frozen ? "frozen" : "");
+
+	if (group->frozen || used >= text_bytes)
+		return used;
+	return used + optim_text_over(&group->optim, own, text + used, text_bytes - used);
+}
+
 void groups_text(const struct groups *groups, const struct optim *own, char *text, size_t text_bytes)
 {
 	static const char dots[] = "...";
 	size_t used;
 
 	optim_text(own, text, text_bytes);
-	for (uint32_t i = 1; i <= groups->count; i++) {
-		const struct optim *optim = groups_optim(groups, own, i);
+	for (uint32_t i = 0; i < groups->count; i++) {
 		used = strlen(text);
-		if (i == 1)
+		if (i == 0)
 			used += (size_t)snprintf(text + used, text_bytes - used, "; %u group%s:", groups->count,
 			                         groups->count == 1 ? "" : "s");
+		else
+			used += (size_t)snprintf(text + used, text_bytes - used, ",");
 		if (used < text_bytes)
-			used += (size_t)snprintf(text + used, text_bytes - used, "%s '%s' %s", i == 1 ? "" : ",",
-			                         groups->list[i - 1].tensors,
-			                         optim != NULL ? optim_rule_name(optim->rule) : "frozen");
+			used += group_text(&groups->list[i], own, text + used, text_bytes - used);
 		if (used < text_bytes)
 			continue;
 		used = utf8_prefix(text, text_bytes - sizeof(dots));

@@ -55,8 +55,8 @@ const struct optim *groups_answering(const struct groups *groups, const struct o
  * has none, with the names nearest to its pattern. */
 int groups_fit(const struct groups *groups, const struct layout *layout, char *why, size_t why_bytes);
 
-/* "adamw match=torch2 lr=0.001 ...; 2 groups: '*.bias' adamw, 'frozen.*' frozen": for
- * people.  Cut with "..." where it does not fit. */
+/* "adamw match=torch2 lr=0.001 ...; 2 groups: '*.bias' adamw lr=0.01, 'frozen.*' frozen",
+ * of each group what optim_text_over says: for people.  Cut with "..." where it does not fit. */
 void groups_text(const struct groups *groups, const struct optim *own, char *text, size_t text_bytes);
 
 /* ---- which tensor has which ---- */

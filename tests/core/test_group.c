@@ -172,17 +172,42 @@ static void test_counts_are_the_most_that_any_group_needs(void **state)
 	assert_int_equal(groups_slot_count(&groups, &own), 0);
 }
 
+static void test_text_tells_what_groups_have_other_than_the_model(void **state)
+{
+	(void)state;
+	struct optim own = optim_of("adamw", "lr", 0.5);
+	struct groups groups = {.count = 5};
+	char text[600];
+	own.schedule.part_count = 1;
+	schedule_part_init(&own.schedule.parts[0], SCHEDULE_CONSTANT_LR);
+	const double decay = 0, limit = 2;
+	groups.list[0] = group_of("a", &own, NULL);
+	groups.list[1] = group_of("b", &own, NULL);
+	assert_int_equal(group_scale(&groups.list[1], 0.5, why, sizeof(why)), 0);
+	assert_int_equal(optim_set(&groups.list[1].optim, "weight_decay", &decay, 1, why, sizeof(why)), 0);
+	groups.list[2] = group_of("c", &own, NULL);
+	groups.list[2].optim.schedule.part_count = 0;
+	assert_int_equal(optim_set(&groups.list[2].optim, "clip_value", &limit, 1, why, sizeof(why)), 0);
+	assert_int_equal(group_begin(&groups.list[3], "d", &own, "sgd", "numpy", why, sizeof(why)), 0);
+	groups.list[4] = group_of("e", &own, "ema");
+	groups_text(&groups, &own, text, sizeof(text));
+	assert_string_equal(strchr(text, ';'), "; 5 groups: 'a' adamw, 'b' adamw lr=0.25 weight_decay=0, "
+	                                       "'c' adamw clip_value=2 schedule=none, 'd' sgd match=numpy, 'e' ema");
+}
+
 static void test_text_tells_groups_and_is_cut_between_characters(void **state)
 {
 	(void)state;
 	struct optim own = optim_of("sgd", NULL, 0);
-	struct groups groups = {.count = 2};
+	struct groups groups = {.count = 3};
 	char text[300], all[300];
 	groups.list[0] = group_of("bn?.*", &own, "average");
 	groups.list[1] = group_of("\xc3\xa9.*", &own, NULL);
 	groups.list[1].frozen = true;
+	groups.list[2] = group_of("\xc3\xa9", &own, NULL);
+	groups.list[2].optim.values[0][0] = 0.25;
 	groups_text(&groups, &own, all, sizeof(all));
-	assert_non_null(strstr(all, "; 2 groups: 'bn?.*' average, '\xc3\xa9.*' frozen"));
+	assert_non_null(strstr(all, "; 3 groups: 'bn?.*' average, '\xc3\xa9.*' frozen, '\xc3\xa9' sgd lr=0.25"));
 	for (size_t room = 8; room <= strlen(all); room++) {
 		groups_text(&groups, &own, text, room);
 		size_t kept = strlen(text) - 3;
@@ -208,6 +233,7 @@ int main(void)
 	        cmocka_unit_test(test_pattern_that_matches_nothing_names_the_nearest_tensors),
 	        cmocka_unit_test(test_group_whose_tensors_all_are_in_one_before_it_is_refused),
 	        cmocka_unit_test(test_counts_are_the_most_that_any_group_needs),
+	        cmocka_unit_test(test_text_tells_what_groups_have_other_than_the_model),
 	        cmocka_unit_test(test_text_tells_groups_and_is_cut_between_characters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

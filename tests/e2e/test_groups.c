@@ -259,7 +259,7 @@ static void test_groups_of_the_config_are_exact_and_told(void **state)
 	train(fixture, 0, STEPS);
 	assert_exact(fixture, STEPS);
 	optd_model_get_info(fixture->model, &info);
-	assert_non_null(strstr(info.optimizer, "; 4 groups: '*.bias' adam, 'fc.*' nadam, 'scal?' frozen"));
+	assert_non_null(strstr(info.optimizer, "; 4 groups: '*.bias' adam lr=0.0015 weight_decay=0.1, 'fc.*' nadam "));
 	/* What the file says, a worker may say. */
 	must_open(fixture, &all_given);
 }
@@ -333,6 +333,25 @@ static void test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots(void *
 	assert_string_equal(info.optimizer + sizeof(info.optimizer) - 5, "*...");
 }
 
+static void test_status_has_room_for_long_patterns(void **state)
+{
+	static const char *const ends[] = { ".bias", ".weight", "scal?" };
+	struct fixture *fixture = *state;
+	char patterns[3][256], out[4096];
+	optd_group wordy[3];
+	const optd_open_options how = { .groups = wordy, .group_count = 3 };
+
+	for (int i = 0; i < 3; i++) {
+		memset(patterns[i], '*', sizeof(patterns[i]));
+		snprintf(patterns[i] + 200, sizeof(patterns[i]) - 200, "%s", ends[i]);
+		wordy[i] = (optd_group){ .tensors = patterns[i], .hypers = rate, .hyper_count = 1 };
+	}
+	daemon_start_tcp(&fixture->daemon, 1);
+	must_open(fixture, &how);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
+	assert_non_null(strstr(out, "*scal?' sgd lr=0.003\n"));
+}
+
 static void test_the_log_says_which_groups_settings_were_changed(void **state)
 {
 	struct fixture *fixture = *state;
@@ -359,6 +378,7 @@ int main(void)
 		TEST(test_a_pattern_without_a_tensor_makes_no_model),
 		TEST(test_other_groups_than_the_models_are_a_conflict),
 		TEST(test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots),
+		TEST(test_status_has_room_for_long_patterns),
 		TEST(test_the_log_says_which_groups_settings_were_changed),
 	};
 
