@@ -262,7 +262,10 @@ int optctl_rules(const struct optctl *ctl, const char *name)
 	if (name && !rule) {
 		fprintf(stderr, "optctl: there is no optimizer '");
 		optctl_text(stderr, name);
-		fprintf(stderr, "'; the nearest is '%s'; optctl rules lists all\n", optim_nearest(name));
+		fprintf(stderr, "'; ");
+		if (optim_nearest(name))
+			fprintf(stderr, "the nearest is '%s'; ", optim_nearest(name));
+		fprintf(stderr, "optctl rules lists all\n");
 		return EXIT_FAILED;
 	}
 	if (rule)

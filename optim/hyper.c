@@ -118,8 +118,10 @@ static int refuse_name(const struct rule_row *row, const char *name, char *why, 
 		if (text_distance(name, other) < text_distance(name, nearest))
 			nearest = other;
 	}
-	text_add(&text, "%s has no hyper-parameter '%.64s'; the nearest is '%s'; it has", row->name,
-	         name, nearest);
+	text_add(&text, "%s has no hyper-parameter '%.64s'; ", row->name, name);
+	if (text_near(name, nearest))
+		text_add(&text, "the nearest is '%s'; ", nearest);
+	text_add(&text, "it has");
 	for (uint32_t i = 0; i < rule_hyper_count(row); i++)
 		text_add(&text, " %s", rule_hyper(row, i)->name);
 	return OPTD_HYPER;

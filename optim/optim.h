@@ -91,8 +91,10 @@ uint32_t optim_rule_count(void);
 const struct optim_rule *optim_rule(uint32_t index);
 /* The rule with this name, or NULL. */
 const struct optim_rule *optim_find(const char *name);
-/* The name of the rule most like `name`, for error texts. */
+/* The name of the rule most like `name`, for error texts; NULL where none is like it. */
 const char *optim_nearest(const char *name);
+/* The sentence about a name that no rule has. */
+void optim_unknown(const char *name, char *why, size_t why_bytes);
 const char *optim_rule_name(const struct optim_rule *rule);
 enum optim_class optim_rule_class(const struct optim_rule *rule);
 enum optim_push optim_rule_push(const struct optim_rule *rule);

@@ -136,7 +136,7 @@ const char *schedule_nearest(const char *name)
 		if (text_distance(name, kinds[i].name) < text_distance(name, nearest))
 			nearest = kinds[i].name;
 	}
-	return nearest;
+	return text_near(name, nearest) ? nearest : NULL;
 }
 
 const struct schedule_param *schedule_params(enum schedule_kind kind, uint32_t *count)

@@ -62,7 +62,7 @@ struct schedule {
 /* "cosine"; and back, -1 for another word. */
 const char *schedule_name(enum schedule_kind kind);
 int schedule_find(const char *name);
-/* The name most like the given word. */
+/* The name most like the given word; NULL where none is like it. */
 const char *schedule_nearest(const char *name);
 /* All of them, for errors. */
 #define SCHEDULE_NAMES "constant, constantlr, linear_warmup, step, multistep, exponential, cosine, " \

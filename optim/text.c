@@ -59,9 +59,11 @@ void text_values(const double *values, uint32_t count, char *out, size_t out_byt
 		text_add(&text, "]");
 }
 
+/* More of a name is not looked at. */
+enum { LETTERS = 63 };
+
 uint32_t text_distance(const char *a, const char *b)
 {
-	enum { LETTERS = 63 };
 	size_t a_length = strnlen(a, LETTERS), b_length = strnlen(b, LETTERS);
 	uint32_t row[LETTERS + 1];
 
@@ -86,6 +88,13 @@ uint32_t text_distance(const char *a, const char *b)
 	return row[b_length];
 }
 
+bool text_near(const char *a, const char *b)
+{
+	size_t a_length = strnlen(a, LETTERS), b_length = strnlen(b, LETTERS);
+
+	return 2 * text_distance(a, b) <= (a_length > b_length ? a_length : b_length);
+}
+
 const char *optim_nearest(const char *name)
 {
 	const char *nearest = optim_rule_name(optim_rule(0));
@@ -96,7 +105,18 @@ const char *optim_nearest(const char *name)
 		if (text_distance(name, other) < text_distance(name, nearest))
 			nearest = other;
 	}
-	return nearest;
+	return text_near(name, nearest) ? nearest : NULL;
+}
+
+void optim_unknown(const char *name, char *why, size_t why_bytes)
+{
+	struct text text = text_open(why, why_bytes);
+	const char *nearest = optim_nearest(name);
+
+	text_add(&text, "no optimizer '%.64s'; ", name);
+	if (nearest != NULL)
+		text_add(&text, "the nearest is '%s'; ", nearest);
+	text_add(&text, "optctl rules lists all");
 }
 
 static void add_hyper(struct text *line, const struct optim *optim, uint32_t index)

@@ -40,11 +40,10 @@ static int begin_optimizer(struct reader *reader, struct optim *optim, const yam
 		return reader_refuse(reader, reader_line(name),
 		                     "models.optimizer: the name must be a word");
 	rule = optim_find(node_text(name));
-	if (!rule)
-		return reader_refuse(
-			reader, reader_line(name),
-			"models.optimizer: \"%.64s\" is not known; the nearest is \"%s\"",
-			node_text(name), optim_nearest(node_text(name)));
+	if (!rule) {
+		optim_unknown(node_text(name), reason, sizeof(reason));
+		return reader_refuse(reader, reader_line(name), "models.optimizer: %s", reason);
+	}
 	if (match)
 		which = node_word(match) ? optim_match_find(node_text(match)) : -1;
 	if (which < 0)

@@ -73,17 +73,20 @@ static int read_until(struct reader *reader, const yaml_node_t *key, const yaml_
 static int begin_part(struct reader *reader, const yaml_node_t *node, const yaml_node_t *name,
                       struct schedule_part *part)
 {
+	const char *nearest;
 	int kind;
 
 	if (name == NULL || name->type != YAML_SCALAR_NODE)
 		return reader_refuse(reader, reader_line(node),
 		                     "models.optimizer: schedule: needs a name; allowed: one of " SCHEDULE_NAMES);
 	kind = schedule_find(node_text(name));
+	nearest = kind < 0 ? schedule_nearest(node_text(name)) : NULL;
 	if (kind < 0)
 		return reader_refuse(reader, reader_line(name),
-		                     "models.optimizer: schedule: \"%.64s\" is not known; the nearest is \"%s\"; "
+		                     "models.optimizer: schedule: \"%.64s\" is not known; %s%s%s"
 		                     "allowed: one of " SCHEDULE_NAMES,
-		                     node_text(name), schedule_nearest(node_text(name)));
+		                     node_text(name), nearest ? "the nearest is \"" : "", nearest ? nearest : "",
+		                     nearest ? "\"; " : "");
 	schedule_part_init(part, (enum schedule_kind)kind);
 	return 0;
 }

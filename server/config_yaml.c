@@ -102,6 +102,14 @@ static uint32_t knob_distance(const char *key, const char *path, const char *sec
 	return 2 * best + !here;
 }
 
+/* Whether one may have been meant by the other: at most half of the longer differs. */
+static bool is_near(const char *a, const char *b)
+{
+	size_t a_length = strlen(a), b_length = strlen(b);
+
+	return 2 * config_distance(a, b) <= (a_length > b_length ? a_length : b_length);
+}
+
 int reader_unknown(struct reader *reader, const yaml_node_t *key, const char *section)
 {
 	const char *text = node_text(key), *nearest = NULL, *word;
@@ -123,11 +131,14 @@ int reader_unknown(struct reader *reader, const yaml_node_t *key, const char *se
 			continue;
 		snprintf(name, sizeof(name), "%.*s", (int)strcspn(config_knob(i)->path, "."),
 		         config_knob(i)->path);
-		if (2 * config_distance(text, name) < least)
+		if (2 * config_distance(text, name) < least && is_near(text, name))
 			return reader_refuse(reader, reader_line(key),
 			                     "unknown key \"%.64s\"; the nearest is \"%s\"", text,
 			                     name);
 	}
+	if (!is_near(text, leaf(nearest)) && !is_near(text, nearest))
+		return reader_refuse(reader, reader_line(key),
+		                     "unknown key \"%.64s\"; none is like it: optd.yaml(5) lists all", text);
 	word = strncmp(nearest, "models.", 7) == 0 ? "an entry of" : "section";
 	if (!strchr(nearest, '.'))
 		return reader_refuse(reader, reader_line(key),

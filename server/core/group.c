@@ -65,7 +65,7 @@ int group_begin(struct group *group, const char *tensors, const struct optim *ow
 		return take_own(group, own, match, why, why_bytes);
 	const struct optim_rule *rule = optim_find(name);
 	if (rule == NULL) {
-		snprintf(why, why_bytes, "no optimizer '%.64s'; the nearest is '%s'", name, optim_nearest(name));
+		optim_unknown(name, why, why_bytes);
 		return OPTD_HYPER;
 	}
 	rc = find_match(match, &which, why, why_bytes);

@@ -36,8 +36,10 @@ static int read_schedule_part(const struct msg_schedule_part *given, struct sche
 	settings_name(given->name, name, sizeof(name));
 	int kind = schedule_find(name);
 	if (kind < 0) {
-		snprintf(why, why_bytes, "no schedule '%s'; the nearest is '%s'; there are " SCHEDULE_NAMES, name,
-		         schedule_nearest(name));
+		const char *nearest = schedule_nearest(name);
+		snprintf(why, why_bytes, "no schedule '%s'; %s%s%sthere are " SCHEDULE_NAMES, name,
+		         nearest != NULL ? "the nearest is '" : "", nearest != NULL ? nearest : "",
+		         nearest != NULL ? "'; " : "");
 		return OPTD_HYPER;
 	}
 	schedule_part_init(part, (enum schedule_kind)kind);
@@ -92,8 +94,7 @@ static int read_optim(const struct msg_open *open, struct optim *optim, char *wh
 	const struct optim_rule *rule = optim_find(open->optimizer.size == 0 ? "sgd" : name);
 	int m = open->match.size == 0 ? (int)OPTIM_TORCH2 : optim_match_find(match);
 	if (rule == NULL) {
-		snprintf(why, why_bytes, "no optimizer '%s'; the nearest is '%s'", name,
-		         optim_nearest(name));
+		optim_unknown(name, why, why_bytes);
 		return rc;
 	}
 	if (m < 0) {

@@ -201,6 +201,8 @@ static void test_schedule_that_is_not_one_is_refused(void **state)
 	struct msg_open open = open_of("sgd", NULL, 0);
 	schedule_of(&open, "cosin", "T_max", 40);
 	assert_make(NULL, &open, OPTD_HYPER, "no schedule 'cosin'; the nearest is 'cosine'; there are constant, ");
+	schedule_of(&open, "triangular2", "T_max", 40);
+	assert_make(NULL, &open, OPTD_HYPER, "no schedule 'triangular2'; there are constant, ");
 	schedule_of(&open, "cosine", "T_max", -1);
 	assert_make(NULL, &open, OPTD_HYPER, "T_max=-1");
 	schedule_of(&open, "cosine", "eta_min", 0);

@@ -113,6 +113,8 @@ static void test_what_is_no_group_is_refused_by_its_number_and_pattern(void **st
 	refuses((struct msg_group){.tensors = text_of("a[")}, OPTD_HYPER, "group 1 ('a[')|'[' without");
 	refuses((struct msg_group){.tensors = text_of("a"), .optimizer = text_of("adma")}, OPTD_HYPER,
 	        "group 1 ('a')|'adma'; the nearest is 'adam'");
+	refuses((struct msg_group){.tensors = text_of("a"), .optimizer = text_of("levenberg")}, OPTD_HYPER,
+	        "'levenberg'; optctl rules lists all");
 	refuses((struct msg_group){.tensors = text_of("a"), .match = text_of("torch3")}, OPTD_HYPER, "'torch3'");
 	refuses((struct msg_group){.tensors = text_of("a"), .hyper_count = 1, .hypers = &bad}, OPTD_HYPER,
 	        "'lrr'|nearest is 'lr'");

@@ -40,7 +40,10 @@ each_has_a_page() {
 
 another_name_is_refused() {
 	"$OPTCTL_BIN" rules adan 2>"$dir/error" >"$dir/output"
-	[ $? -eq 1 ] && [ ! -s "$dir/output" ] && grep -q "no optimizer 'adan'; the nearest is 'adam'; optctl rules lists all" "$dir/error"
+	[ $? -eq 1 ] && [ ! -s "$dir/output" ] &&
+		grep -q "no optimizer 'adan'; the nearest is 'adam'; optctl rules lists all" "$dir/error" || return
+	"$OPTCTL_BIN" rules levenberg 2>"$dir/error"
+	[ $? -eq 1 ] && grep -q "no optimizer 'levenberg'; optctl rules lists all" "$dir/error"
 }
 
 echo "1..3"

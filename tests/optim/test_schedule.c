@@ -150,7 +150,8 @@ static void test_nearest_name_forgives_a_typo(void **state)
 	(void)state;
 	assert_string_equal(schedule_nearest("cosin"), "cosine");
 	assert_string_equal(schedule_nearest("one_cycle"), "onecycle");
-	assert_non_null(schedule_nearest(""));
+	assert_null(schedule_nearest(""));
+	assert_null(schedule_nearest("triangular2"));
 }
 
 static void test_the_list_for_errors_has_each_name_once_and_in_order(void **state)

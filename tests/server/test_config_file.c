@@ -28,6 +28,15 @@ static void test_unknown_key_names_line_and_nearest(void **state)
 	refuses("models:\n- name: m\n  worker: 2\n",
 	        "c.yaml:3: ", "nearest is \"workers\", in an entry of models");
 	refuses("workers: 2\n", "c.yaml:1: ", "nearest is \"workers\"");
+	refuses("limits: {mem: 1GiB}\n", "c.yaml:1: ", "nearest is \"memory\"");
+}
+
+static void test_unknown_key_that_is_like_none_is_told_where_all_are(void **state)
+{
+	(void)state;
+	refuses("models:\n- name: m\n  lr: 2\n", "c.yaml:3: ",
+	        "unknown key \"lr\"; none is like it: optd.yaml(5) lists all");
+	refuses("ckpt: 2\n", "c.yaml:1: ", "unknown key \"ckpt\"; none is like it");
 }
 
 static void test_wrong_type_is_refused(void **state)
@@ -202,7 +211,10 @@ static void refuses_optimizer(const char *optimizer, const char *what)
 static void test_bad_optimizers_are_refused(void **state)
 {
 	(void)state;
-	refuses_optimizer("adm", "\"adm\" is not known; the nearest is \"adam\"");
+	refuses_optimizer("adm", "no optimizer 'adm'; the nearest is 'adam'");
+	refuses_optimizer("levenberg", "no optimizer 'levenberg'; optctl rules lists all");
+	refuses_optimizer("{name: adam, learning_rate: 1}",
+	                  "adam has no hyper-parameter 'learning_rate'; it has lr betas ");
 	refuses_optimizer("{lr: 1}", "has no name");
 	refuses_optimizer("[adam]", "must be a name");
 	refuses_optimizer("~", "must be a name");
@@ -272,6 +284,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_unknown_key_names_line_and_nearest),
+		cmocka_unit_test(test_unknown_key_that_is_like_none_is_told_where_all_are),
 		cmocka_unit_test(test_wrong_type_is_refused),
 		cmocka_unit_test(test_key_without_value_is_refused_but_empty_section_is_not),
 		cmocka_unit_test(test_duplicate_key_names_both_lines),

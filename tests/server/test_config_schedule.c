@@ -69,6 +69,7 @@ static void test_bad_schedules_are_refused_with_their_line(void **state)
 		{ MODEL("{T_max: 3}"), "needs a name" },
 		{ MODEL("{name: [cosine], T_max: 3}"), "needs a name; allowed: one of constant" },
 		{ MODEL("cosin"), "\"cosin\" is not known; the nearest is \"cosine\"; allowed: one of constant, " },
+		{ MODEL("triangular2"), "\"triangular2\" is not known; allowed: one of constant, " },
 		{ MODEL("{name: linear_warmap}"), "\"linear_warmap\" is not known; the nearest is \"linear_warmup\"" },
 		{ MODEL("{name: cosine}"), "cosine needs T_max" },
 		{ MODEL("{name: cosine, tmax: 3}"), "no parameter 'tmax'; it has T_max eta_min" },
