@@ -23,6 +23,9 @@ static int begin(struct reader *reader, struct average *average, const yaml_node
 
 	if (!node_word(kind))
 		return refuse(reader, kind, "the kind must be a word: ema or swa");
+	/* Taken, it would read as if a worker could not ask for one. */
+	if (strcmp(node_text(kind), "none") == 0)
+		return refuse(reader, kind, "none is no kind: leave average out, and there is none unless a worker asks for one");
 	if (average_begin(average, node_text(kind), reason, sizeof(reason)) < 0)
 		return refuse(reader, kind, reason);
 	return 0;

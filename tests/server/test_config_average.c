@@ -53,6 +53,7 @@ static void test_bad_averages_are_refused_with_their_line(void **state)
 		{ MODEL(""), "must be ema or swa, or {kind: ema, decay: 0.999, ...}" },
 		{ MODEL("[ema]"), "must be ema or swa" },
 		{ MODEL("mean"), "no average 'mean'; it may be ema or swa" },
+		{ MODEL("none"), "none is no kind: leave average out, and there is none unless a worker asks" },
 		{ MODEL("{decay: 0.5}"), "has no kind" },
 		{ MODEL("{kind: }"), "the kind must be a word" },
 		{ MODEL("{kind: [ema]}"), "the kind must be a word" },
