@@ -95,9 +95,9 @@ static void test_only_what_a_worker_names_is_compared(void **state)
 	compares(open_of("ema", NULL, 0), OPTD_OK, "");
 	compares(open_of("ema", "decay", 0.5), OPTD_OK, "");
 	compares(open_of("ema", "start", 0), OPTD_OK, "");
-	compares(open_of("ema", "decay", 0.25), OPTD_CONFLICT, "says ema decay=0.25|has ema decay=0.5");
+	compares(open_of("ema", "decay", 0.25), OPTD_CONFLICT, "average: ema decay=0.25|has ema decay=0.5");
 	compares(open_of("ema", "every", 2), OPTD_CONFLICT, "decay=0.5 num_updates=0 start=0 every=2|every=1");
-	compares(open_of("swa", NULL, 0), OPTD_CONFLICT, "says swa start=0 every=1|has ema decay=0.5");
+	compares(open_of("swa", NULL, 0), OPTD_CONFLICT, "swa start=0 every=1 is asked for|has ema decay=0.5");
 	compares(open_of("ema", "dekay", 0), OPTD_HYPER, "'dekay'");
 }
 
@@ -108,7 +108,7 @@ static void test_worker_that_names_one_conflicts_with_a_model_that_has_none(void
 	struct model_settings has = made(NULL, &none);
 	struct core_answer said = {.text = ""};
 	assert_int_equal(settings_compare(&open, &has, said.text, sizeof(said.text)), OPTD_CONFLICT);
-	core_assert_text(&said, "says ema decay=0.999|has none");
+	core_assert_text(&said, "average: ema decay=0.999|has none");
 }
 
 static void test_whole_settings_without_an_average_are_of_a_model_without_one(void **state)
@@ -116,7 +116,7 @@ static void test_whole_settings_without_an_average_are_of_a_model_without_one(vo
 	(void)state;
 	struct msg_open whole = open_of("", NULL, 0);
 	whole.whole_settings = true;
-	compares(whole, OPTD_CONFLICT, "says none|has ema decay=0.5");
+	compares(whole, OPTD_CONFLICT, "none is asked for|has ema decay=0.5");
 	struct model_settings has = made(NULL, &whole);
 	assert_int_equal(settings_compare(&whole, &has, why, sizeof(why)), OPTD_OK);
 }
