@@ -362,6 +362,29 @@ static void test_a_checkpoint_saves_no_block_in_the_middle_of_an_update(void **s
 	free(g);
 }
 
+static void test_a_cut_in_the_middle_of_an_update_has_the_loss_scale_behind_it(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 11);
+
+	(void)state;
+	begin(&world, "muon", 1);
+	world.open.loss_scale = (struct msg_loss_scale){true, 1024, 2, 0.5, 1};
+	struct core_client a = core_join(&world, 0, 0);
+	const struct shard *shard = core_shard(&world);
+	world.work_stays = true;
+	/* The matrix alone: no other block has told of the step. */
+	core_push(&a, MSG_PUSH, 0, 1, 3, g);
+	assert_int_equal(engine_work(world.engine, 1000), ENGINE_WORKED);
+	assert_int_equal(engine_cut_reach(shard, 1), 1);
+	assert_int_equal(shard->model->scaler.steps, 1);
+	assert_true(shard->model->scaler.scale == 2048);
+	finish(&world, 100000000);
+	assert_int_equal(shard->model->scaler.steps, 1);
+	core_world_end(&world);
+	free(g);
+}
+
 static void test_a_model_is_dropped_in_the_middle_of_an_update(void **state)
 {
 	struct core_world world;
@@ -487,6 +510,7 @@ int main(void)
 	        cmocka_unit_test(test_who_waited_is_not_answered_from_the_middle_of_the_next_update),
 	        cmocka_unit_test(test_first_weights_are_not_given_anew_to_what_is_being_updated),
 	        cmocka_unit_test(test_a_checkpoint_saves_no_block_in_the_middle_of_an_update),
+	        cmocka_unit_test(test_a_cut_in_the_middle_of_an_update_has_the_loss_scale_behind_it),
 	        cmocka_unit_test(test_a_model_is_dropped_in_the_middle_of_an_update),
 	        cmocka_unit_test(test_a_change_of_settings_is_of_updates_after_the_one_under_way),
 	        cmocka_unit_test(test_in_async_pushes_of_a_tensor_are_applied_one_after_the_other),
