@@ -226,6 +226,22 @@ static void test_another_model_is_pulled_while_a_large_update_is_under_way(void 
 	free(g);
 }
 
+static void test_who_waits_for_a_large_update_is_told_which(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 12);
+
+	(void)state;
+	begin(&world, "muon", 1);
+	struct core_client a = core_join(&world, 0, 0);
+	core_assert_ok(&world, core_push(&a, MSG_PUSH, 0, 0, 5, g));
+	uint64_t push = begin_update(&world, &a, MSG_PUSH, 1, g);
+	core_tick(&world, world.options.notice_ms);
+	core_assert_text(core_notice(&world, push, OPTD_WAITING), "update 2 of block 1, which is under way");
+	core_world_end(&world);
+	free(g);
+}
+
 static void test_pulls_of_a_tensor_are_answered_before_or_after_its_update(void **state)
 {
 	struct core_world world;
@@ -506,6 +522,7 @@ int main(void)
 	        cmocka_unit_test(test_parts_that_nobody_has_given_count_as_zero),
 	        cmocka_unit_test(test_a_step_without_any_part_passes_and_counts_no_update),
 	        cmocka_unit_test(test_another_model_is_pulled_while_a_large_update_is_under_way),
+	        cmocka_unit_test(test_who_waits_for_a_large_update_is_told_which),
 	        cmocka_unit_test(test_pulls_of_a_tensor_are_answered_before_or_after_its_update),
 	        cmocka_unit_test(test_who_waited_is_not_answered_from_the_middle_of_the_next_update),
 	        cmocka_unit_test(test_first_weights_are_not_given_anew_to_what_is_being_updated),
