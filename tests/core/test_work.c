@@ -378,6 +378,54 @@ static void test_a_checkpoint_saves_no_block_in_the_middle_of_an_update(void **s
 	free(g);
 }
 
+/* Blocks 0 and 4 have a step, and the matrix all of it but its update. */
+static struct shard *begin_cut(struct core_world *world, const float *g, bool last)
+{
+	uint32_t block;
+
+	begin(world, "lars", 1);
+	struct core_client a = core_join(world, 0, 0);
+	struct shard *shard = core_shard(world);
+	world->work_stays = true;
+	core_push(&a, MSG_PUSH, 0, 0, 5, g);
+	assert_int_equal(engine_cut_begin(shard, 1, last), OPTD_OK);
+	while (engine_cut_next(shard, &block) == ENGINE_CUT_BLOCK)
+		engine_cut_saved(world->engine, shard, block);
+	engine_cut_force(shard);
+	return shard;
+}
+
+static void test_a_cut_is_not_forced_while_tensors_are_updated(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 13);
+	uint32_t block;
+
+	(void)state;
+	struct shard *shard = begin_cut(&world, g, false);
+	assert_int_equal(engine_cut_next(shard, &block), ENGINE_CUT_WAIT);
+	finish(&world, 1000000);
+	assert_int_equal(engine_cut_next(shard, &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(model_version(shard->model, block), 1);
+	core_world_end(&world);
+	free(g);
+}
+
+static void test_the_last_cut_takes_tensors_that_wait_for_their_update_as_they_are(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 14);
+	uint32_t block;
+
+	(void)state;
+	struct shard *shard = begin_cut(&world, g, true);
+	assert_int_equal(engine_cut_next(shard, &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(model_version(shard->model, block), 0);
+	assert_int_equal(engine_work(world.engine, 1000), ENGINE_IDLE);
+	core_world_end(&world);
+	free(g);
+}
+
 static void test_a_cut_in_the_middle_of_an_update_has_the_loss_scale_behind_it(void **state)
 {
 	struct core_world world;
@@ -527,6 +575,8 @@ int main(void)
 	        cmocka_unit_test(test_who_waited_is_not_answered_from_the_middle_of_the_next_update),
 	        cmocka_unit_test(test_first_weights_are_not_given_anew_to_what_is_being_updated),
 	        cmocka_unit_test(test_a_checkpoint_saves_no_block_in_the_middle_of_an_update),
+	        cmocka_unit_test(test_a_cut_is_not_forced_while_tensors_are_updated),
+	        cmocka_unit_test(test_the_last_cut_takes_tensors_that_wait_for_their_update_as_they_are),
 	        cmocka_unit_test(test_a_cut_in_the_middle_of_an_update_has_the_loss_scale_behind_it),
 	        cmocka_unit_test(test_a_model_is_dropped_in_the_middle_of_an_update),
 	        cmocka_unit_test(test_a_change_of_settings_is_of_updates_after_the_one_under_way),
