@@ -23,6 +23,7 @@ int engine_cut_begin(struct shard *shard, uint64_t version, bool last)
 		return OPTD_NO_MEMORY;
 	}
 	shard->cutting = true;
+	shard->cut_at = 0;
 	shard->cut_version = version;
 	shard->cut_last = last;
 	return OPTD_OK;
@@ -66,7 +67,9 @@ enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block)
 	enum engine_cut state = ENGINE_CUT_DONE;
 
 	assert(shard->cutting);
-	for (uint32_t i = 0; i < model->owned.count; i++) {
+	for (uint32_t n = 0; n < model->owned.count; n++) {
+		uint32_t i = shard->cut_at + n;
+		i -= i >= model->owned.count ? model->owned.count : 0;
 		if (shard->cut_saved[i])
 			continue;
 		bool busy = model_busy(model, model->owned.first + i);
@@ -85,6 +88,7 @@ void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block
 
 	assert(shard->cutting && model_owns(shard->model, block));
 	shard->cut_saved[index] = 1;
+	shard->cut_at = index + 1;
 	if (shard->cut_last)
 		return;
 	shard->cut_free[index] = 1;
