@@ -23,6 +23,7 @@ int engine_cut_begin(struct shard *shard, uint64_t version, bool last)
 		return OPTD_NO_MEMORY;
 	}
 	shard->cutting = true;
+	shard->cut_at = 0;
 	shard->cut_version = version;
 	shard->cut_last = last;
 	return OPTD_OK;
@@ -35,9 +36,18 @@ void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t versi
 	shard_run_all(engine, shard);
 }
 
+/* Tensors have all of a step, and have their turns. */
+static bool goes_on(const struct shard *shard)
+{
+	return shard->model->update.running || gate_due_first(shard->gate) != NULL;
+}
+
 void engine_cut_force(struct shard *shard)
 {
 	assert(shard->cutting);
+	/* At the end there may be no time for all of them. */
+	if (!shard->cut_last && goes_on(shard))
+		return;
 	/* A block below the cut means that another lane has the decision already, so that
 	 * ours is on its way: without it the file would have half a step. */
 	if (gate_decides(shard->gate))
@@ -57,7 +67,9 @@ enum engine_cut engine_cut_next(const struct shard *shard, uint32_t *block)
 	enum engine_cut state = ENGINE_CUT_DONE;
 
 	assert(shard->cutting);
-	for (uint32_t i = 0; i < model->owned.count; i++) {
+	for (uint32_t n = 0; n < model->owned.count; n++) {
+		uint32_t i = shard->cut_at + n;
+		i -= i >= model->owned.count ? model->owned.count : 0;
 		if (shard->cut_saved[i])
 			continue;
 		bool busy = model_busy(model, model->owned.first + i);
@@ -76,6 +88,7 @@ void engine_cut_saved(struct engine *engine, struct shard *shard, uint32_t block
 
 	assert(shard->cutting && model_owns(shard->model, block));
 	shard->cut_saved[index] = 1;
+	shard->cut_at = index + 1;
 	if (shard->cut_last)
 		return;
 	shard->cut_free[index] = 1;

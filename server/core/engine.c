@@ -218,6 +218,7 @@ static void wait_notice(struct engine *engine, struct shard *shard, struct wait 
 	uint32_t block = shard_lagging_block(shard, wait);
 	uint32_t workers = shard->model->settings.workers;
 	uint32_t count = shard_missing_text(shard, block, missing, sizeof(missing));
+	bool pull = wait->verb == MSG_PULL;
 
 	wait->told_ms = now_ms;
 	struct outbox_entry *entry = wait_reply(engine, shard, wait, OPTD_WAITING, out);
@@ -231,8 +232,10 @@ static void wait_notice(struct engine *engine, struct shard *shard, struct wait 
 		entry->head.text = outbox_printf(out, "waiting for other lanes: this one has all of step %llu",
 		                                 (unsigned long long)gate_step(shard->gate));
 	else
-		entry->head.text = outbox_printf(out, "waiting for update %llu of block %u",
-		                                 (unsigned long long)wait->min_version, block);
+		entry->head.text = outbox_printf(
+		        out, "waiting for update %llu of block %u%s",
+		        (unsigned long long)(pull ? wait->min_version : model_version(shard->model, block) + 1), block,
+		        model_busy(shard->model, block) ? ", which is under way" : "");
 }
 
 /* One that is ready has the time from when its peer was last seen to take an answer. */

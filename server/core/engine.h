@@ -194,7 +194,8 @@ void engine_cut_raise(struct engine *engine, struct shard *shard, uint64_t versi
 uint64_t engine_cut_reach(const struct shard *shard, uint32_t block);
 /* A step stands still: the blocks not yet saved are to be saved as they are.  Where a step
  * is decided as a whole, all blocks stand still at one version, or reach the cut soon: then
- * nothing changes. */
+ * nothing changes.  Nor does it while tensors are being updated, but for the last cut: a
+ * step of large ones takes longer than anybody's patience and does not stand still. */
 void engine_cut_force(struct shard *shard);
 
 enum engine_cut { ENGINE_CUT_BLOCK, ENGINE_CUT_WAIT, ENGINE_CUT_DONE };

@@ -480,7 +480,7 @@ static void apply_step(struct model *model, enum optim_isa isa, const struct com
 
 /* The first of a step's blocks counts for all of them here: a worker whose gradient is not
  * finite says so of each. */
-static void apply_verdict(struct model *model, const struct commit *commit)
+void model_judge(struct model *model, const struct commit *commit)
 {
 	struct skips *skips = &model->skips;
 
@@ -496,8 +496,6 @@ static void apply_verdict(struct model *model, const struct commit *commit)
 
 void model_count(struct model *model, const struct commit *commit)
 {
-	if (commit->kind == COMMIT_STEP)
-		apply_verdict(model, commit);
 	for (uint32_t i = 0; i <= commit->more; i++) {
 		uint32_t block = commit->block + i - model->owned.first;
 		assert(commit->version == model->versions[block] + (commit->kind == COMMIT_STEP ? 1 : 0));
@@ -527,6 +525,8 @@ void model_apply(struct model *model, enum optim_isa isa, const struct commit *c
 		apply_init(model, commit);
 	else if (!commit->empty)
 		apply_step(model, isa, commit);
+	if (commit->kind == COMMIT_STEP)
+		model_judge(model, commit);
 	model_count(model, commit);
 }
 

@@ -65,6 +65,8 @@ void model_begin(struct model *model, enum optim_isa isa, const struct commit *c
 	model->update.commit = *commit;
 	model->update.updated = false;
 	model->update.averaged = 0;
+	/* A checkpoint's cut counts the update as made, and asks for the loss scale first. */
+	model_judge(model, commit);
 	if (!commit->empty)
 		prepare(model, isa);
 }

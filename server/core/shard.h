@@ -70,6 +70,8 @@ struct shard {
 	uint64_t cut_version;
 	bool cut_last;        /* the daemon is stopping: what is saved stays as it is */
 	uint8_t *cut_saved;   /* [blocks] while cutting */
+	uint32_t cut_at;      /* behind the one saved last: there may be a million of them, and to look at
+	                         each from the first on would take minutes */
 	uint8_t *cut_free;    /* [blocks] those whose commits go on */
 	/* a change of settings that is being agreed on */
 	bool setting;

@@ -74,6 +74,32 @@ static void test_sync_cut_saves_all_blocks_at_one_version(void **state)
 	core_world_end(&world);
 }
 
+static void test_a_cut_goes_on_behind_the_block_saved_last(void **state)
+{
+	(void)state;
+	struct core_world world;
+	uint32_t block;
+	core_world_init(&world);
+	core_world_scalars(&world, 2 * LIMIT_BLOCK_SEGMENTS + 4);
+	core_world_start(&world);
+	struct core_client client = core_join(&world, 0, 0);
+	core_push(&client, MSG_PUSH, 0, 1, 1, ones);
+	assert_int_equal(engine_cut_begin(core_shard(&world), 1, false), OPTD_OK);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(block, 1);
+	save(&world, 1);
+	core_push(&client, MSG_PUSH, 0, 0, 1, ones);
+	core_push(&client, MSG_PUSH, 0, 2, 1, ones);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
+		assert_int_equal(block, i == 0 ? 2 : 0);
+		save(&world, block);
+	}
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_DONE);
+	end(&world);
+	core_world_end(&world);
+}
+
 static void test_block_not_yet_saved_never_passes_the_cut(void **state)
 {
 	(void)state;
@@ -336,6 +362,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_block_held_for_a_cut_commits_after_it_is_saved),
 	        cmocka_unit_test(test_sync_cut_saves_all_blocks_at_one_version),
+	        cmocka_unit_test(test_a_cut_goes_on_behind_the_block_saved_last),
 	        cmocka_unit_test(test_block_not_yet_saved_never_passes_the_cut),
 	        cmocka_unit_test(test_pushes_are_folded_while_a_cut_holds_their_block),
 	        cmocka_unit_test(test_cut_that_ends_unsaved_lets_everything_go_on),

@@ -226,6 +226,22 @@ static void test_another_model_is_pulled_while_a_large_update_is_under_way(void 
 	free(g);
 }
 
+static void test_who_waits_for_a_large_update_is_told_which(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 12);
+
+	(void)state;
+	begin(&world, "muon", 1);
+	struct core_client a = core_join(&world, 0, 0);
+	core_assert_ok(&world, core_push(&a, MSG_PUSH, 0, 0, 5, g));
+	uint64_t push = begin_update(&world, &a, MSG_PUSH, 1, g);
+	core_tick(&world, world.options.notice_ms);
+	core_assert_text(core_notice(&world, push, OPTD_WAITING), "update 2 of block 1, which is under way");
+	core_world_end(&world);
+	free(g);
+}
+
 static void test_pulls_of_a_tensor_are_answered_before_or_after_its_update(void **state)
 {
 	struct core_world world;
@@ -362,6 +378,77 @@ static void test_a_checkpoint_saves_no_block_in_the_middle_of_an_update(void **s
 	free(g);
 }
 
+/* Blocks 0 and 4 have a step, and the matrix all of it but its update. */
+static struct shard *begin_cut(struct core_world *world, const float *g, bool last)
+{
+	uint32_t block;
+
+	begin(world, "lars", 1);
+	struct core_client a = core_join(world, 0, 0);
+	struct shard *shard = core_shard(world);
+	world->work_stays = true;
+	core_push(&a, MSG_PUSH, 0, 0, 5, g);
+	assert_int_equal(engine_cut_begin(shard, 1, last), OPTD_OK);
+	while (engine_cut_next(shard, &block) == ENGINE_CUT_BLOCK)
+		engine_cut_saved(world->engine, shard, block);
+	engine_cut_force(shard);
+	return shard;
+}
+
+static void test_a_cut_is_not_forced_while_tensors_are_updated(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 13);
+	uint32_t block;
+
+	(void)state;
+	struct shard *shard = begin_cut(&world, g, false);
+	assert_int_equal(engine_cut_next(shard, &block), ENGINE_CUT_WAIT);
+	finish(&world, 1000000);
+	assert_int_equal(engine_cut_next(shard, &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(model_version(shard->model, block), 1);
+	core_world_end(&world);
+	free(g);
+}
+
+static void test_the_last_cut_takes_tensors_that_wait_for_their_update_as_they_are(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 14);
+	uint32_t block;
+
+	(void)state;
+	struct shard *shard = begin_cut(&world, g, true);
+	assert_int_equal(engine_cut_next(shard, &block), ENGINE_CUT_BLOCK);
+	assert_int_equal(model_version(shard->model, block), 0);
+	assert_int_equal(engine_work(world.engine, 1000), ENGINE_IDLE);
+	core_world_end(&world);
+	free(g);
+}
+
+static void test_a_cut_in_the_middle_of_an_update_has_the_loss_scale_behind_it(void **state)
+{
+	struct core_world world;
+	float *g = values_of(MATRIX + SMALL + 7, 11);
+
+	(void)state;
+	begin(&world, "muon", 1);
+	world.open.loss_scale = (struct msg_loss_scale){true, 1024, 2, 0.5, 1};
+	struct core_client a = core_join(&world, 0, 0);
+	const struct shard *shard = core_shard(&world);
+	world.work_stays = true;
+	/* The matrix alone: no other block has told of the step. */
+	core_push(&a, MSG_PUSH, 0, 1, 3, g);
+	assert_int_equal(engine_work(world.engine, 1000), ENGINE_WORKED);
+	assert_int_equal(engine_cut_reach(shard, 1), 1);
+	assert_int_equal(shard->model->scaler.steps, 1);
+	assert_true(shard->model->scaler.scale == 2048);
+	finish(&world, 100000000);
+	assert_int_equal(shard->model->scaler.steps, 1);
+	core_world_end(&world);
+	free(g);
+}
+
 static void test_a_model_is_dropped_in_the_middle_of_an_update(void **state)
 {
 	struct core_world world;
@@ -483,10 +570,14 @@ int main(void)
 	        cmocka_unit_test(test_parts_that_nobody_has_given_count_as_zero),
 	        cmocka_unit_test(test_a_step_without_any_part_passes_and_counts_no_update),
 	        cmocka_unit_test(test_another_model_is_pulled_while_a_large_update_is_under_way),
+	        cmocka_unit_test(test_who_waits_for_a_large_update_is_told_which),
 	        cmocka_unit_test(test_pulls_of_a_tensor_are_answered_before_or_after_its_update),
 	        cmocka_unit_test(test_who_waited_is_not_answered_from_the_middle_of_the_next_update),
 	        cmocka_unit_test(test_first_weights_are_not_given_anew_to_what_is_being_updated),
 	        cmocka_unit_test(test_a_checkpoint_saves_no_block_in_the_middle_of_an_update),
+	        cmocka_unit_test(test_a_cut_is_not_forced_while_tensors_are_updated),
+	        cmocka_unit_test(test_the_last_cut_takes_tensors_that_wait_for_their_update_as_they_are),
+	        cmocka_unit_test(test_a_cut_in_the_middle_of_an_update_has_the_loss_scale_behind_it),
 	        cmocka_unit_test(test_a_model_is_dropped_in_the_middle_of_an_update),
 	        cmocka_unit_test(test_a_change_of_settings_is_of_updates_after_the_one_under_way),
 	        cmocka_unit_test(test_in_async_pushes_of_a_tensor_are_applied_one_after_the_other),
