@@ -123,7 +123,7 @@ static void join(struct fixture *fixture, const optd_open_options *how)
 
 static void give_weights(struct fixture *fixture)
 {
-	for (uint64_t i = 0; i < trainer_elements(); i++) {
+	for (uint64_t i = 0, n = trainer_elements(); i < n; i++) {
 		fixture->wants[i] = 0.25f * (float)(i % 7) - 0.6f;
 		fixture->wants_average[i] = fixture->wants[i];
 		fixture->doubles[i] = (double)fixture->wants[i];
@@ -145,7 +145,7 @@ static void step(struct fixture *fixture)
 	for (int i = 0; i < WORKERS; i++) {
 		trainer_gradient(fixture->gradients[i], fixture->weights[i], fixture->step, i);
 		/* So large that weights of the step before would be told apart. */
-		for (uint64_t j = 0; j < trainer_elements(); j++)
+		for (uint64_t j = 0, n = trainer_elements(); j < n; j++)
 			fixture->gradients[i][j] += (float)(fixture->step + 1);
 	}
 	assert_int_equal(optd_start_push_pull(fixture->models[0], fixture->gradients[0], fixture->weights[0], &ticket),
@@ -180,7 +180,7 @@ static void update(const struct optim *optim, uint64_t t, float *to, const float
 	float *slots[OPTIM_SLOTS_MAX] = { NULL };
 
 	optim_scalars(optim, t, &carry, &scalars);
-	optim_step(optim, OPTIM_ISA_BASE, &scalars, to, slots, from, trainer_elements());
+	optim_step(optim, optim_isa_best(), &scalars, to, slots, from, trainer_elements());
 }
 
 /* What the step just made of the weights, from the gradients that were pushed, and what the
@@ -191,9 +191,9 @@ static void follow(struct fixture *fixture, const struct optim *averaging, uint6
 	float *sum = floats();
 
 	rule(&sgd, "sgd", "lr", RATE);
-	optim_scale(OPTIM_ISA_BASE, sum, (struct optim_gradient){ fixture->gradients[0], 0.5f, DTYPE_F32 },
+	optim_scale(optim_isa_best(), sum, (struct optim_gradient){ fixture->gradients[0], 0.5f, DTYPE_F32 },
 	            trainer_elements());
-	optim_fold(OPTIM_ISA_BASE, sum, (struct optim_gradient){ fixture->gradients[1], 0.5f, DTYPE_F32 },
+	optim_fold(optim_isa_best(), sum, (struct optim_gradient){ fixture->gradients[1], 0.5f, DTYPE_F32 },
 	           trainer_elements());
 	update(&sgd, fixture->step, fixture->wants, sum);
 	if (t > 0)
@@ -264,7 +264,7 @@ static void test_ema_is_that_of_the_formula_in_doubles(void **state)
 		double early = (1.0 + t) / (10.0 + t), d = early < DECAY ? early : DECAY, moved = 0;
 		step(fixture);
 		pull_average(fixture);
-		for (uint64_t i = 0; i < trainer_elements(); i++) {
+		for (uint64_t i = 0, n = trainer_elements(); i < n; i++) {
 			double before = fixture->doubles[i];
 			fixture->doubles[i] = d * before + (1 - d) * (double)fixture->weights[0][i];
 			moved = fmax(moved, fabs(fixture->doubles[i] - before));
@@ -309,7 +309,7 @@ static void test_swa_of_the_config_is_the_mean_of_every_second_step_from_start_o
 	for (int t = 1; t <= 9; t++) {
 		step(fixture);
 		pull_average(fixture);
-		for (uint64_t i = 0; i < trainer_elements(); i++) {
+		for (uint64_t i = 0, n = trainer_elements(); i < n; i++) {
 			double w = (double)fixture->weights[0][i];
 			if (t <= 2)
 				fixture->doubles[i] = w;

@@ -88,7 +88,7 @@ static void must_open(struct fixture *fixture, const char *endpoints, int32_t ra
 
 static void first_weights(float *weights)
 {
-	for (uint64_t i = 0; i < trainer_elements(); i++)
+	for (uint64_t i = 0, n = trainer_elements(); i < n; i++)
 		weights[i] = 0.25f * (float)(i % 7) - 0.6f;
 }
 
@@ -152,7 +152,7 @@ static void train_tensor(struct tensor_state *tensor, uint64_t step, float *weig
 
 	optim_scalars(&tensor->optim, step + 1, &carry, &scalars);
 	if (optim_rule_class(tensor->optim.rule) == OPTIM_ELEMENTWISE) {
-		optim_step(&tensor->optim, OPTIM_ISA_BASE, &scalars, weights, tensor->slots, gradient,
+		optim_step(&tensor->optim, optim_isa_best(), &scalars, weights, tensor->slots, gradient,
 		           tensor_elements(&tensor->shape));
 		return;
 	}
