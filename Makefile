@@ -241,7 +241,7 @@ run: ## train Fashion-MNIST with two workers against a daemon
 test: ## build and run every test, then the optimizer vectors
 	@deploy/deps.sh test
 	@$(MAKE) suite
-check: ## before sending: layers, lint, sanitizers, short fuzzing (under 12 minutes)
+check: ## before sending: layers, lint, sanitizers, short fuzzing (some 15 minutes)
 	@deploy/deps.sh check
 	@+tests/check.sh
 check-long: ## everything else: other compilers and levels, long fuzzing, mutants
