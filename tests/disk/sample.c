@@ -359,16 +359,47 @@ uint8_t *sample_bytes(const char *path, size_t *size)
 	return bytes;
 }
 
+static struct safetensors *head_in(const uint8_t *bytes, size_t size)
+{
+	struct safetensors *head;
+	uint64_t text_bytes;
+	char why[256];
+
+	MUST(safetensors_text_bytes(bytes, size, 1u << 24, &text_bytes, why, sizeof why) == 0);
+	MUST(safetensors_decode(bytes + 8, text_bytes, size - 8 - text_bytes, 100000, 1000, &head, why, sizeof why) == 0);
+	return head;
+}
+
+struct safetensors *sample_head(const char *path, uint8_t **bytes, size_t *size)
+{
+	*bytes = sample_bytes(path, size);
+	return head_in(*bytes, *size);
+}
+
+struct checkpoint_file *sample_saved(const struct sample *sample, const char *dir, char path[512])
+{
+	struct checkpoint_file *file;
+	char why[512];
+
+	int rc = sample_write(sample, dir, why, sizeof why);
+	sample_path(sample, dir, path);
+	if (rc == OPTD_OK)
+		rc = checkpoint_open(path, &file, why, sizeof why);
+	if (rc < 0)
+		fprintf(stderr, "%s\n", why);
+	MUST(rc == OPTD_OK);
+	return file;
+}
+
 void sample_change(uint8_t *bytes, size_t size, const char *from, const char *to)
 {
 	struct digest *digest = digest_new();
-	struct safetensors *head;
+	struct safetensors *head = head_in(bytes, size);
 	uint64_t text_bytes, value;
 	char why[256];
 
 	MUST(digest && strlen(from) == strlen(to));
 	MUST(safetensors_text_bytes(bytes, size, 1u << 24, &text_bytes, why, sizeof why) == 0);
-	MUST(safetensors_decode(bytes + 8, text_bytes, size - 8 - text_bytes, 100000, 1000, &head, why, sizeof why) == 0);
 	uint8_t *data = bytes + 8 + text_bytes, *at = memmem(bytes, 8 + text_bytes, from, strlen(from));
 	MUST(at);
 	memcpy(at, to, strlen(to));

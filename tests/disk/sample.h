@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/safetensors.h"
 #include "server/disk/checkpoint.h"
 
 /* An empty directory; sample_dir_remove removes it with what is in it. */
@@ -57,6 +58,10 @@ bool sample_same(const struct sample *sample, const struct checkpoint_file *file
 /* The file's path; and its bytes, which the caller frees. */
 void sample_path(const struct sample *sample, const char *dir, char path[512]);
 uint8_t *sample_bytes(const char *path, size_t *size);
+/* The head of such a file; the caller frees both. */
+struct safetensors *sample_head(const char *path, uint8_t **bytes, size_t *size);
+/* Writes the sample and opens its file, whose path it fills in; fails the test where it cannot. */
+struct checkpoint_file *sample_saved(const struct sample *sample, const char *dir, char path[512]);
 /* Writes `to` over `from`, of the same length, in the head of a file, and the seal that then
  * fits: as whoever made such a file would have. */
 void sample_change(uint8_t *bytes, size_t size, const char *from, const char *to);

@@ -37,16 +37,6 @@ static void ok(int rc)
 		fail_msg("%s: %s", status_name(rc), why);
 }
 
-static struct checkpoint_file *saved(const struct sample *sample)
-{
-	struct checkpoint_file *file;
-
-	ok(sample_write(sample, dir, why, sizeof why));
-	sample_path(sample, dir, path);
-	ok(checkpoint_open(path, &file, why, sizeof why));
-	return file;
-}
-
 static void test_every_bit_comes_back(void **state)
 {
 	struct sample sample;
@@ -54,7 +44,7 @@ static void test_every_bit_comes_back(void **state)
 
 	(void)state;
 	sample_small(&sample, 1);
-	file = saved(&sample);
+	file = sample_saved(&sample, dir, path);
 	assert_true(sample_same(&sample, file, 0, layout_block_count(sample.layout)));
 	assert_int_equal(checkpoint_version(file, 0), sample.versions[0]);
 	checkpoint_close(file);
@@ -69,7 +59,7 @@ static void test_settings_come_back(void **state)
 
 	(void)state;
 	sample_small(&sample, 2);
-	file = saved(&sample);
+	file = sample_saved(&sample, dir, path);
 	about = checkpoint_about(file);
 	assert_string_equal(about->model, sample.about.model);
 	assert_string_equal(about->run, sample.about.run);
@@ -106,7 +96,7 @@ static void test_a_schedule_comes_back(void **state)
 	schedule_part_init(&schedule->parts[1], SCHEDULE_MULTISTEP);
 	ok(schedule_set(&schedule->parts[1], "milestones", milestones, 4, why, sizeof why));
 	ok(schedule_set(&schedule->parts[1], "gamma", &gamma, 1, why, sizeof why));
-	file = saved(&sample);
+	file = sample_saved(&sample, dir, path);
 	assert_int_equal(optim_compare(&checkpoint_about(file)->optim, &sample.about.optim, why, sizeof why), 0);
 	checkpoint_close(file);
 	sample_deinit(&sample);
@@ -225,7 +215,7 @@ static void assert_head_as_promised(const struct sample *sample)
 	uint8_t *bytes;
 	size_t size;
 
-	checkpoint_close(saved(sample));
+	checkpoint_close(sample_saved(sample, dir, path));
 	bytes = sample_bytes(path, &size);
 	ok(safetensors_text_bytes(bytes, size, size, &text_bytes, why, sizeof why));
 	free(bytes);
@@ -302,7 +292,7 @@ static void test_tensors_have_pytorchs_names_and_memorys_order(void **state)
 
 	(void)state;
 	sample_small(&sample, 3);
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	bytes = sample_bytes(path, &size);
 	head = decode(bytes, size);
 	assert_int_equal(safetensors_count(head), sizeof names / sizeof *names);
@@ -327,7 +317,7 @@ static void test_a_part_of_a_tensor_is_a_flat_slice(void **state)
 	sample_add(layout, "w", (uint64_t[]){ 3, LIMIT_BLOCK_ELEMENTS }, 2);
 	sample_init(&sample, layout, "sgd", 0, 4);
 	sample.about.daemons = 2;
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	bytes = sample_bytes(path, &size);
 	head = decode(bytes, size);
 	assert_int_equal(safetensors_find(head, "w")->rank, 1);
@@ -365,7 +355,7 @@ static void test_step_is_the_highest_update_of_a_tensors_segments(void **state)
 	sample_init(&sample, layout, "sgd", 0, 4);
 	sample.updates[0] = 8;
 	sample.updates[1] = 7;
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	assert_true(stored_number("state.w.step") == 8.0f);
 	sample_deinit(&sample);
 }
@@ -383,7 +373,7 @@ static void test_carried_numbers_have_pytorchs_names(void **state)
 		sample.updates[i] = i == 2 ? 8 : 7;
 		sample.carries[i] = (struct optim_carry){ { (float)i + 0.25f, (float)i + 0.5f } };
 	}
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	assert_true(stored_number("state.v.eta") == 0.25f);
 	assert_true(stored_number("state.v.mu") == 0.5f);
 	assert_true(stored_number("state.w.eta") == 2.25f); /* of the segment with the most updates */
@@ -404,7 +394,7 @@ static void test_a_tensors_name_never_collides_with_ours(void **state)
 	sample_add(layout, "optd.weight.optd.seal", (uint64_t[]){ 2 }, 1);
 	sample_add(layout, "__metadata__", (uint64_t[]){ 2 }, 1);
 	sample_init(&sample, layout, "adam", 0, 5);
-	file = saved(&sample);
+	file = sample_saved(&sample, dir, path);
 	assert_true(sample_same(&sample, file, 0, 1));
 	checkpoint_close(file);
 	sample_deinit(&sample);
@@ -419,7 +409,7 @@ static void test_a_daemon_without_blocks_has_a_file_too(void **state)
 	sample_small(&sample, 6);
 	sample.about.daemons = 3;
 	sample.about.daemon = 2;
-	file = saved(&sample);
+	file = sample_saved(&sample, dir, path);
 	assert_int_equal(checkpoint_owned(checkpoint_about(file)).count, 0);
 	assert_int_equal(layout_compare(checkpoint_about(file)->layout, sample.layout, why, sizeof why), 0);
 	checkpoint_close(file);
@@ -458,7 +448,7 @@ static void test_blocks_of_others_are_refused(void **state)
 
 	(void)state;
 	sample_small(&sample, 8);
-	file = saved(&sample);
+	file = sample_saved(&sample, dir, path);
 	assert_int_equal(checkpoint_read(file, &target, why, sizeof why), OPTD_INVALID);
 	checkpoint_close(file);
 	ok(checkpoint_begin(dir, &sample.about, &writer, why, sizeof why));
@@ -490,7 +480,7 @@ static void test_an_independent_reader_sees_the_same_bits(void **state)
 
 	(void)state;
 	sample_small(&sample, 9);
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	output = witness("");
 	if (!output) {
 		sample_deinit(&sample);
@@ -522,7 +512,7 @@ static void test_an_independent_reader_accepts_random_models(void **state)
 		int status;
 
 		sample_init(&sample, sample_layout(&seed), "adam", (uint32_t)round, seed);
-		checkpoint_close(saved(&sample));
+		checkpoint_close(sample_saved(&sample, dir, path));
 		output = witness("--quiet");
 		if (!output) {
 			sample_deinit(&sample);

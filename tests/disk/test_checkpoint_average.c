@@ -36,30 +36,9 @@ static void ok(int rc)
 		fail_msg("%s: %s", status_name(rc), why);
 }
 
-static struct checkpoint_file *saved(const struct sample *sample)
-{
-	struct checkpoint_file *file;
-
-	ok(sample_write(sample, dir, why, sizeof why));
-	sample_path(sample, dir, path);
-	ok(checkpoint_open(path, &file, why, sizeof why));
-	return file;
-}
-
-static struct safetensors *head_of(uint8_t **bytes, size_t *size)
-{
-	struct safetensors *head;
-	uint64_t text_bytes;
-
-	*bytes = sample_bytes(path, size);
-	ok(safetensors_text_bytes(*bytes, *size, 1u << 24, &text_bytes, why, sizeof why));
-	ok(safetensors_decode(*bytes + 8, text_bytes, *size - 8 - text_bytes, 100000, 1000, &head, why, sizeof why));
-	return head;
-}
-
 static void comes_back(const struct sample *sample)
 {
-	struct checkpoint_file *file = saved(sample);
+	struct checkpoint_file *file = sample_saved(sample, dir, path);
 	const struct average *average = &checkpoint_about(file)->average;
 
 	assert_true(sample_same(sample, file, 0, layout_block_count(sample->layout)));
@@ -100,8 +79,8 @@ static void test_average_stands_behind_the_state_of_every_tensor(void **state)
 	(void)state;
 	sample_grouped(&sample, 3);
 	sample_average(&sample, "swa");
-	checkpoint_close(saved(&sample));
-	head = head_of(&bytes, &size);
+	checkpoint_close(sample_saved(&sample, dir, path));
+	head = sample_head(path, &bytes, &size);
 	for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
 		assert_string_equal(safetensors_tensors(head)[i].name, names[i]);
 	assert_int_equal(safetensors_find(head, "state.fc.weight.average")->rank, 2);
@@ -120,8 +99,8 @@ static void has_format(const struct sample *sample, const char *format)
 	uint8_t *bytes;
 	size_t size;
 
-	checkpoint_close(saved(sample));
-	head = head_of(&bytes, &size);
+	checkpoint_close(sample_saved(sample, dir, path));
+	head = sample_head(path, &bytes, &size);
 	assert_string_equal(safetensors_metadata(head, "optd.checkpoint"), format);
 	assert_null(safetensors_metadata(head, "average"));
 	assert_null(safetensors_find(head, "state.fc.weight.average"));
@@ -156,7 +135,7 @@ static void test_random_models_with_an_average_come_back_by_block(void **state)
 		sample_average(&sample, round % 4 < 2 ? "ema" : "swa");
 		sample.about.daemons = 1 + (uint32_t)(sample_random(&seed) % 2);
 		struct layout_run owned = checkpoint_owned(&sample.about);
-		struct checkpoint_file *file = owned.count > 0 ? saved(&sample) : NULL;
+		struct checkpoint_file *file = owned.count > 0 ? sample_saved(&sample, dir, path) : NULL;
 		for (uint32_t i = 0; i < owned.count; i++)
 			if (!sample_same(&sample, file, owned.first + i, 1))
 				fail_msg("seed %llu, block %u", (unsigned long long)head, i);
@@ -176,7 +155,7 @@ static void test_a_head_with_an_average_is_as_promised(void **state)
 	sample_init(&sample, sample_layout(&seed), "adam", 0, seed);
 	sample_average(&sample, "ema");
 	promised = checkpoint_head_bytes(&sample.about);
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	bytes = sample_bytes(path, &size);
 	ok(safetensors_text_bytes(bytes, size, size, &text_bytes, why, sizeof why));
 	assert_in_range(text_bytes, promised * 9 / 10, promised);
@@ -203,7 +182,7 @@ static void test_every_flipped_bit_is_found(void **state)
 	(void)state;
 	sample_small(&sample, 6);
 	sample_average(&sample, "ema");
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	bytes = sample_bytes(path, &size);
 	for (size_t i = 0; i < size * 8; i += 3) {
 		bytes[i / 8] ^= (uint8_t)(1u << (i % 8));
@@ -228,8 +207,8 @@ static int try_with(const char *from, const char *to)
 
 	sample_small(&sample, 7);
 	sample_average(&sample, "ema");
-	checkpoint_close(saved(&sample));
-	head = head_of(&bytes, &size);
+	checkpoint_close(sample_saved(&sample, dir, path));
+	head = sample_head(path, &bytes, &size);
 	memcpy(&text_bytes, bytes, 8);
 	uint8_t *data = bytes + 8 + text_bytes;
 	at = memmem(bytes, 8 + text_bytes, from, strlen(from));

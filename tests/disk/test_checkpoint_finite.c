@@ -45,16 +45,6 @@ static void begin(struct sample *sample, enum msg_mode mode)
 	sample->about.seats = 0;
 }
 
-static struct checkpoint_file *saved(const struct sample *sample)
-{
-	struct checkpoint_file *file;
-
-	ok(sample_write(sample, dir, why, sizeof why));
-	sample_path(sample, dir, path);
-	ok(checkpoint_open(path, &file, why, sizeof why));
-	return file;
-}
-
 static void assert_format(const char *format)
 {
 	size_t size;
@@ -76,10 +66,10 @@ static void test_what_a_mode_has_by_itself_is_not_written(void **state)
 		uint8_t *before, *after;
 		size_t before_bytes, after_bytes;
 		begin(&sample, mode);
-		checkpoint_close(saved(&sample));
+		checkpoint_close(sample_saved(&sample, dir, path));
 		before = sample_bytes(path, &before_bytes);
 		sample.about.nonfinite = policies[mode];
-		struct checkpoint_file *file = saved(&sample);
+		struct checkpoint_file *file = sample_saved(&sample, dir, path);
 		assert_format("2");
 		after = sample_bytes(path, &after_bytes);
 		assert_int_equal(before_bytes, after_bytes);
@@ -100,7 +90,7 @@ static void test_another_policy_comes_back_in_format_4(void **state)
 	(void)state;
 	begin(&sample, MSG_ASYNC);
 	sample.about.nonfinite = MSG_ZERO;
-	struct checkpoint_file *file = saved(&sample);
+	struct checkpoint_file *file = sample_saved(&sample, dir, path);
 	assert_format("4");
 	assert_int_equal(checkpoint_about(file)->nonfinite, MSG_ZERO);
 	checkpoint_close(file);
@@ -114,7 +104,7 @@ static void test_the_last_skipped_step_comes_back(void **state)
 	(void)state;
 	begin(&sample, MSG_SYNC);
 	sample.about.skips = (struct skips){ .count = 9, .version = UINT64_C(1) << 40, .rank = 1023, .tensor_plus_one = 2 };
-	struct checkpoint_file *file = saved(&sample);
+	struct checkpoint_file *file = sample_saved(&sample, dir, path);
 	const struct skips *skips = &checkpoint_about(file)->skips;
 	assert_format("4");
 	assert_int_equal(skips->version, UINT64_C(1) << 40);
@@ -133,7 +123,7 @@ static void test_loss_scale_and_where_it_stands_come_back(void **state)
 	begin(&sample, MSG_SYNC);
 	sample.about.loss_scale = SETTINGS;
 	sample.about.scaler = (struct scaler){ 0x1.fffffep-20f, 9, UINT64_C(1) << 61 };
-	struct checkpoint_file *file = saved(&sample);
+	struct checkpoint_file *file = sample_saved(&sample, dir, path);
 	const struct checkpoint *about = checkpoint_about(file);
 	assert_format("4");
 	assert_true(about->loss_scale.given && about->loss_scale.init_scale == 1024);
@@ -155,7 +145,7 @@ static void test_groups_go_with_it(void **state)
 	sample.about.mode = MSG_SYNC;
 	sample.about.seats = 0;
 	sample.about.nonfinite = MSG_REJECT;
-	struct checkpoint_file *file = saved(&sample);
+	struct checkpoint_file *file = sample_saved(&sample, dir, path);
 	assert_format("4");
 	assert_int_equal(checkpoint_about(file)->groups.count, 4);
 	assert_int_equal(checkpoint_about(file)->nonfinite, MSG_REJECT);

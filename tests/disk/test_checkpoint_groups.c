@@ -35,27 +35,6 @@ static void ok(int rc)
 		fail_msg("%s: %s", status_name(rc), why);
 }
 
-static struct checkpoint_file *saved(const struct sample *sample)
-{
-	struct checkpoint_file *file;
-
-	ok(sample_write(sample, dir, why, sizeof why));
-	sample_path(sample, dir, path);
-	ok(checkpoint_open(path, &file, why, sizeof why));
-	return file;
-}
-
-static struct safetensors *head_of(uint8_t **bytes, size_t *size)
-{
-	struct safetensors *head;
-	uint64_t text_bytes;
-
-	*bytes = sample_bytes(path, size);
-	ok(safetensors_text_bytes(*bytes, *size, 1u << 24, &text_bytes, why, sizeof why));
-	ok(safetensors_decode(*bytes + 8, text_bytes, *size - 8 - text_bytes, 100000, 1000, &head, why, sizeof why));
-	return head;
-}
-
 static void test_every_bit_of_every_groups_state_comes_back(void **state)
 {
 	struct sample sample;
@@ -63,7 +42,7 @@ static void test_every_bit_of_every_groups_state_comes_back(void **state)
 
 	(void)state;
 	sample_grouped(&sample, 1);
-	file = saved(&sample);
+	file = sample_saved(&sample, dir, path);
 	assert_true(sample_same(&sample, file, 0, layout_block_count(sample.layout)));
 	checkpoint_close(file);
 	sample_deinit(&sample);
@@ -83,7 +62,7 @@ static void test_groups_come_back(void **state)
 	optim->schedule.part_count = 1;
 	schedule_part_init(&optim->schedule.parts[0], SCHEDULE_MULTISTEP);
 	ok(schedule_set(&optim->schedule.parts[0], "milestones", milestones, 2, why, sizeof why));
-	file = saved(&sample);
+	file = sample_saved(&sample, dir, path);
 	groups = &checkpoint_about(file)->groups;
 	assert_int_equal(groups->count, 4);
 	for (uint32_t i = 0; i < 4; i++) {
@@ -114,8 +93,8 @@ static void test_tensors_have_the_names_of_their_own_groups_state(void **state)
 
 	(void)state;
 	sample_grouped(&sample, 3);
-	checkpoint_close(saved(&sample));
-	head = head_of(&bytes, &size);
+	checkpoint_close(sample_saved(&sample, dir, path));
+	head = sample_head(path, &bytes, &size);
 	for (uint32_t i = 0; i < safetensors_count(head) && i < sizeof names / sizeof *names; i++)
 		assert_string_equal(safetensors_tensors(head)[i].name, names[i]);
 	assert_int_equal(safetensors_count(head), sizeof names / sizeof *names);
@@ -134,8 +113,8 @@ static void test_a_file_without_groups_is_of_the_format_before_them(void **state
 
 	(void)state;
 	sample_small(&sample, 4);
-	checkpoint_close(saved(&sample));
-	head = head_of(&bytes, &size);
+	checkpoint_close(sample_saved(&sample, dir, path));
+	head = sample_head(path, &bytes, &size);
 	assert_string_equal(safetensors_metadata(head, "optd.checkpoint"), "2");
 	assert_null(safetensors_metadata(head, "groups"));
 	safetensors_free(head);
@@ -178,7 +157,7 @@ static void test_a_head_with_the_largest_groups_is_as_promised(void **state)
 		fill_schedule(&sample_group(&sample, pattern, "adamw")->optim);
 	}
 	promised = checkpoint_head_bytes(&sample.about);
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	bytes = sample_bytes(path, &size);
 	ok(safetensors_text_bytes(bytes, size, size, &text_bytes, why, sizeof why));
 	assert_in_range(text_bytes, 1, promised);
@@ -217,7 +196,7 @@ static void test_random_models_with_groups_come_back(void **state)
 		sample.about.daemon = (uint32_t)(sample_random(&seed) % sample.about.daemons);
 		struct layout_run owned = checkpoint_owned(&sample.about);
 		if (owned.count > 0) {
-			file = saved(&sample);
+			file = sample_saved(&sample, dir, path);
 			if (!sample_same(&sample, file, owned.first, owned.count))
 				fail_msg("seed %llu", (unsigned long long)head);
 			for (uint32_t i = 0; i < owned.count; i++)
@@ -246,7 +225,7 @@ static void test_every_flipped_bit_is_found(void **state)
 
 	(void)state;
 	sample_grouped(&sample, 6);
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	bytes = sample_bytes(path, &size);
 	for (size_t i = 0; i < size * 8; i += 3) {
 		bytes[i / 8] ^= (uint8_t)(1u << (i % 8));
@@ -265,7 +244,7 @@ static int try_with(const char *from, const char *to)
 	size_t size;
 
 	sample_grouped(&sample, 7);
-	checkpoint_close(saved(&sample));
+	checkpoint_close(sample_saved(&sample, dir, path));
 	bytes = sample_bytes(path, &size);
 	sample_change(bytes, size, from, to);
 	sample_deinit(&sample);

@@ -234,17 +234,6 @@ static void test_random_models_come_back_in_any_number_of_lanes(void **state)
 
 /* ---- the head ----------------------------------------------------------- */
 
-static struct safetensors *head_of(uint8_t **bytes, size_t *size)
-{
-	struct safetensors *head;
-	uint64_t text_bytes;
-
-	*bytes = sample_bytes(path, size);
-	ok(safetensors_text_bytes(*bytes, *size, 1u << 24, &text_bytes, why, sizeof why));
-	ok(safetensors_decode(*bytes + 8, text_bytes, *size - 8 - text_bytes, 100000, 1000, &head, why, sizeof why));
-	return head;
-}
-
 /* A matrix of two blocks, a stack of matrices, a vector, one without elements, and one under adamw. */
 static struct model *known_model(const char *own)
 {
@@ -283,7 +272,7 @@ static void test_state_has_pytorchs_names_and_shapes(void **state)
 	size_t size;
 
 	(void)state;
-	head = head_of(&bytes, &size);
+	head = sample_head(path, &bytes, &size);
 	assert_shape(head, "state.w.row_var", (uint64_t[]){ 350, 1 }, 2);
 	assert_shape(head, "state.w.col_var", (uint64_t[]){ 1, 400 }, 2);
 	assert_shape(head, "state.stack.row_var", (uint64_t[]){ 2, 3, 1 }, 3);
@@ -364,7 +353,7 @@ static void refuses(const char *from, const char *to, int status, const char *wo
 	size_t size;
 
 	model_free(known_model("lars"));
-	head = head_of(&bytes, &size);
+	head = sample_head(path, &bytes, &size);
 	memcpy(&text_bytes, bytes, 8);
 	uint8_t *data = bytes + 8 + text_bytes, *at = memmem(bytes, 8 + text_bytes, from, strlen(from));
 	assert_non_null(at);
@@ -409,7 +398,7 @@ static void test_a_text_of_another_version_is_refused(void **state)
 
 	(void)state;
 	model_free(known_model("lars"));
-	head = head_of(&bytes, &size);
+	head = sample_head(path, &bytes, &size);
 	memcpy(&text_bytes, bytes, 8);
 	has = safetensors_texts(head, &count);
 	memcpy(texts, has, count * sizeof *texts);
