@@ -322,8 +322,8 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * the layout's order.  In sync mode returns when every rank has pushed this step.
  *
  * OPTD_SKIPPED (positive): the step is over and was left out, since the gradient of a worker
- * (this one or another) held NaN or Inf; weights are as they were.  Every worker's call returns
- * it.  optd_last_step says whose it was.  Compute the next gradient and go on.
+ * (this one or another) held NaN or Inf, or the norm that the model clips was not finite; weights
+ * are as they were.  Every worker's call returns it.  optd_last_step says whose it was.  Compute the next gradient and go on.
  * OPTD_NOT_FINITE, where the model's policy is OPTD_REJECT: names the tensor and index;
  * nothing was sent.
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
@@ -425,7 +425,7 @@ OPTD_API double optd_loss_scale(const optd_model *model);
 /* How a step of this worker ended. */
 typedef struct optd_step_outcome {
 	uint64_t step;
-	int skipped;        /* a gradient was not finite */
+	int skipped;        /* a gradient, or the norm that is clipped, was not finite */
 	uint32_t rank;      /* with skipped: the lowest rank whose was not, or OPTD_NO_WORKER */
 	const char *tensor; /* with skipped: its first such tensor, or "" if it did not say; good
 	                       as long as the model is open */
