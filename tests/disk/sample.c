@@ -378,7 +378,7 @@ struct safetensors *sample_head(const char *path, uint8_t **bytes, size_t *size)
 
 struct checkpoint_file *sample_saved(const struct sample *sample, const char *dir, char path[512])
 {
-	struct checkpoint_file *file;
+	struct checkpoint_file *file = NULL;
 	char why[512];
 
 	int rc = sample_write(sample, dir, why, sizeof why);
