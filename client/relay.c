@@ -49,7 +49,7 @@ static void cut_all(struct relay *relay, const struct layout *layout, uint32_t d
 int relay_new(const struct layout *layout, uint32_t daemons, struct relay **out)
 {
 	*out = NULL;
-	if (daemons < 2 || blocks_of(layout, 0, daemons).count == layout_block_count(layout))
+	if (blocks_of(layout, 0, daemons).count == layout_block_count(layout))
 		return 0;
 	struct relay *relay = calloc(1, sizeof(*relay));
 	if (!relay)
@@ -73,6 +73,12 @@ void relay_free(struct relay *relay)
 	free(relay->messages);
 	free(relay->numbers);
 	free(relay);
+}
+
+void relay_forget(struct relay *relay)
+{
+	if (relay)
+		relay->step_plus_one = 0;
 }
 
 void relay_begin(struct relay *relay, uint64_t step)

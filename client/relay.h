@@ -45,6 +45,8 @@ struct relay_due {
 int relay_new(const struct layout *layout, uint32_t daemons, struct relay **out);
 void relay_free(struct relay *relay);
 
+/* The steps of its numbers are to be done again, after a rollback: others will come. */
+void relay_forget(struct relay *relay);
 /* A push of this step begins. */
 void relay_begin(struct relay *relay, uint64_t step);
 /* Whether message `index` is to be sent when it does. */

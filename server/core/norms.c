@@ -115,53 +115,83 @@ struct buf *norms_copy(const struct norms *norms, uint64_t step, struct msg_part
 	return buf;
 }
 
-static void answer(struct engine *engine, const struct shard *shard, uint32_t rank, struct buf *payload,
-                   struct outbox *out)
+struct outbox_entry *norms_reply(struct engine *engine, struct shard *shard, uint32_t rank, int status,
+                                 struct outbox *out)
 {
-	const struct norm_ask *ask = &shard->lead->norms->asks[rank];
+	struct norms *norms = shard->lead->norms;
+	struct norm_ask *ask = &norms->asks[rank];
 	struct outbox_entry *entry = outbox_add(out, ask->peer);
 
+	assert(ask->waits);
+	ask->waits = false;
+	norms->waiting--;
 	entry->after_commit = engine->commits;
 	entry->head.verb = MSG_NORM;
-	entry->head.status = payload != NULL ? OPTD_OK : OPTD_NO_MEMORY;
+	entry->head.status = status;
 	entry->head.request = ask->request;
 	entry->head.session = ask->session;
 	entry->head.epoch = engine->options.epoch;
 	entry->head.object = shard->handle;
 	entry->head.rank = (int32_t)rank;
 	entry->head.step = ask->step;
+	return entry;
+}
+
+static void answer(struct engine *engine, struct shard *shard, uint32_t rank, struct buf *payload,
+                   struct outbox *out)
+{
+	struct outbox_entry *entry = norms_reply(engine, shard, rank, payload != NULL ? OPTD_OK : OPTD_NO_MEMORY, out);
+
 	if (payload == NULL)
 		return;
 	entry->head.part_count = 1;
-	entry->head.parts[0] = ask->part;
+	entry->head.parts[0] = shard->lead->norms->asks[rank].part;
 	entry->head.payload_bytes = payload->bytes;
 	entry->payload = buf_hold(payload);
 }
 
-/* Those who ask for other blocks than the one before them have a copy of their own. */
-uint32_t norms_answer(struct engine *engine, struct shard *shard, uint32_t room, struct outbox *out)
+static struct norms *waited_for(const struct shard *shard)
 {
 	struct norms *norms = shard->lead != NULL ? shard->lead->norms : NULL;
-	struct msg_part last = {0};
+	return norms != NULL && norms->waiting > 0 ? norms : NULL;
+}
+
+/* Those who ask for something else than the one before them have a copy of their own. */
+uint32_t norms_answer(struct engine *engine, struct shard *shard, uint32_t room, struct outbox *out)
+{
+	struct norms *norms = waited_for(shard);
+	struct norm_ask last = {0};
 	struct buf *payload = NULL;
 	uint32_t made = 0;
 
-	if (norms == NULL || norms->waiting == 0)
-		return 0;
-	for (uint32_t rank = 0; rank < norms->workers && made < room; rank++) {
-		struct norm_ask *ask = &norms->asks[rank];
+	for (uint32_t rank = 0; norms != NULL && rank < norms->workers && made < room; rank++) {
+		const struct norm_ask *ask = &norms->asks[rank];
 		if (!ask->waits || !norms_has(norms, ask->step))
 			continue;
-		if (payload == NULL || last.first != ask->part.first || last.count != ask->part.count) {
+		if (payload == NULL || last.step != ask->step || last.part.first != ask->part.first ||
+		    last.part.count != ask->part.count) {
 			buf_drop(payload);
 			payload = norms_copy(norms, ask->step, ask->part, engine->pool);
-			last = ask->part;
+			last = *ask;
 		}
 		answer(engine, shard, rank, payload, out);
-		ask->waits = false;
-		norms->waiting--;
 		made++;
 	}
 	buf_drop(payload);
 	return made;
+}
+
+bool norms_end(struct engine *engine, struct shard *shard, struct outbox *out)
+{
+	struct norms *norms = waited_for(shard);
+
+	for (uint32_t rank = 0; norms != NULL && rank < norms->workers; rank++) {
+		if (!norms->asks[rank].waits)
+			continue;
+		if (out->count >= ENGINE_BATCH)
+			return false;
+		struct outbox_entry *entry = norms_reply(engine, shard, rank, OPTD_MODEL_LOST, out);
+		entry->head.text = outbox_printf(out, "model '%s' was dropped", shard->model->name);
+	}
+	return true;
 }

@@ -62,6 +62,11 @@ void norms_next(struct norms *norms);
 
 /* The connection is gone. */
 void norms_leave(struct norms *norms, uint32_t peer);
+/* An answer to a rank that waits, which then does not any more. */
+struct outbox_entry *norms_reply(struct engine *engine, struct shard *shard, uint32_t rank, int status,
+                                 struct outbox *out);
+/* The model is dropped: says so to those who wait; false: there are more than a batch. */
+bool norms_end(struct engine *engine, struct shard *shard, struct outbox *out);
 /* Answers up to `room` of those who wait, if it is time; how many. */
 uint32_t norms_answer(struct engine *engine, struct shard *shard, uint32_t room, struct outbox *out);
 /* An answer's payload: the parts of these blocks; NULL without memory. */

@@ -52,20 +52,21 @@ static uint32_t segments(struct call *call, const struct norms *norms, bool own)
 
 /* ---- asking ------------------------------------------------------------- */
 
+/* One that was asked again, over another connection perhaps, waits no longer. */
 static void wait_for(struct call *call, struct norms *norms)
 {
 	const struct msg *request = call->request;
 	struct norm_ask *ask = &norms->asks[request->rank];
-	struct norm_ask older = *ask;
 
+	if (ask->waits && (ask->peer != call->peer || ask->request != request->request)) {
+		struct outbox_entry *entry = norms_reply(call->engine, call->shard, (uint32_t)request->rank,
+		                                         OPTD_CANCELLED, call->out);
+		entry->head.text = outbox_printf(call->out, "NORM was asked again, under number %" PRIu64,
+		                                 request->request);
+	}
+	norms->waiting += !ask->waits;
 	*ask = (struct norm_ask){true, call->peer, request->session, request->request, request->step,
 	                         request->parts[0]};
-	norms->waiting += !older.waits;
-	if (!older.waits || older.request == request->request)
-		return;
-	struct outbox_entry *entry = call_reply(call, OPTD_CANCELLED);
-	entry->head.request = older.request;
-	entry->head.text = outbox_printf(call->out, "NORM was asked again, under number %" PRIu64, request->request);
 }
 
 static void give(struct call *call, const struct norms *norms)
