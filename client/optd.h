@@ -406,9 +406,10 @@ OPTD_API void optd_model_versions(const optd_model *model, uint64_t *lowest, uin
 OPTD_API int optd_set_weight(optd_model *model, double samples);
 
 /* What the loss of the next pushes was multiplied with, a normal float32 (1.2e-38 to
- * 3.4e38); the server divides their gradients by it, in the pass that adds them up.  0: by
- * nothing, or where the server keeps a scale, by that.  Workers may have scales of their
- * own.  OPTD_INVALID for another number. */
+ * 3.4e38); the server divides their gradients by it, in the pass that adds them up, and takes
+ * what is pushed to optimizers of values, weights or deltas (assign, average, ema, swa, easgd,
+ * fed*, diloco) as it is: push those unscaled.  0: by nothing, or where the server keeps a
+ * scale, by that.  Workers may have scales of their own.  OPTD_INVALID for another number. */
 OPTD_API int optd_set_loss_scale(optd_model *model, double scale);
 
 /* What to multiply the next loss with.  Where the server keeps a scale (loss_scale of

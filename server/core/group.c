@@ -119,6 +119,20 @@ static uint32_t most(const struct groups *groups, const struct optim *own,
 	return highest;
 }
 
+bool groups_scaled(const struct optim *optim)
+{
+	return optim == NULL || optim_rule_push(optim->rule) == OPTIM_GRADIENT;
+}
+
+bool groups_mixed(const struct groups *groups, const struct optim *own)
+{
+	bool first = groups_scaled(own), mixed = false;
+
+	for (uint32_t i = 1; i <= groups->count; i++)
+		mixed |= groups_scaled(groups_optim(groups, own, i)) != first;
+	return mixed;
+}
+
 const struct optim *groups_answering(const struct groups *groups, const struct optim *own)
 {
 	for (uint32_t i = 0; i <= groups->count; i++) {
