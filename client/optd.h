@@ -211,7 +211,10 @@ typedef enum optd_resume {
  *     OPTD_SKIPPED, and optd_last_step says whose gradient it was.
  * OPTD_REJECT (the default in async): the call is refused with OPTD_NOT_FINITE and sends
  *     nothing.  In sync the others wait for this worker meanwhile.
- * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were. */
+ * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were.
+ * An element, of whatever tensor, that a loss scale below 1 would make infinite counts as Inf in
+ * the first two; with OPTD_ZERO it becomes Inf, as may a sum of finite gradients (reduce: sum)
+ * in all three, unless the model clips a norm (clip_norm), which catches both. */
 typedef enum optd_nonfinite {
 	OPTD_NONFINITE_DEFAULT = 0,
 	OPTD_SKIP_STEP = 1,
