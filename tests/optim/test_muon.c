@@ -77,31 +77,54 @@ static struct optim muon(void)
 	return optim;
 }
 
+struct running {
+	struct optim optim;
+	struct optim_scalars scalars;
+	struct tensor_update update;
+	float *slots[1];
+	uint64_t scratch;
+};
+
+static void run_init(struct running *run, const struct problem *p, enum optim_isa isa)
+{
+	uint64_t n = tensor_elements(&p->shape);
+	struct optim_carry carry;
+
+	run->optim = muon();
+	run->slots[0] = floats(n);
+	run->scratch = tensor_scratch(&run->optim, &p->shape);
+	run->update = (struct tensor_update){ .optim = &run->optim, .isa = isa, .scalars = &run->scalars,
+		                              .shape = p->shape, .w = floats(n), .slots = run->slots,
+		                              .g = { p->g, 1.0f, DTYPE_F32 },
+		                              .scratch = floats(run->scratch + GUARD) };
+	memcpy(run->update.w, p->w, n * sizeof(float));
+	memset(run->update.scratch, 0x7f, run->scratch * sizeof(float));
+	optim_carry_initial(&run->optim, &carry);
+	optim_scalars(&run->optim, 1, &carry, &run->scalars);
+	tensor_begin(&run->update);
+}
+
+/* Returns the weights, which the caller frees. */
+static float *run_deinit(struct running *run)
+{
+	for (uint64_t i = 0; i < GUARD; i++)
+		assert_true(run->update.scratch[run->scratch + i] == 0);
+	free(run->update.scratch);
+	free(run->slots[0]);
+	return run->update.w;
+}
+
 /* The new weights, which the caller frees; `slices` is how many it took, or NULL. */
 static float *update(const struct problem *p, enum optim_isa isa, uint64_t budget, uint64_t *slices)
 {
-	struct optim optim = muon();
-	uint64_t n = tensor_elements(&p->shape), scratch = tensor_scratch(&optim, &p->shape), count = 1;
-	float *w = floats(n), *momentum = floats(n), *const slots[] = { momentum };
-	struct optim_carry carry;
-	struct optim_scalars scalars;
-	struct tensor_update u = { .optim = &optim, .isa = isa, .scalars = &scalars, .shape = p->shape,
-		                   .w = w, .slots = slots, .g = { p->g, 1.0f, DTYPE_F32 } };
+	struct running run;
+	uint64_t count = 1;
 
-	memcpy(w, p->w, n * sizeof(float));
-	optim_carry_initial(&optim, &carry);
-	optim_scalars(&optim, 1, &carry, &scalars);
-	u.scratch = floats(scratch + GUARD);
-	memset(u.scratch, 0x7f, scratch * sizeof(float));
-	for (tensor_begin(&u); !tensor_run(&u, budget); count++)
+	for (run_init(&run, p, isa); !tensor_run(&run.update, budget); count++)
 		continue;
-	for (uint64_t i = 0; i < GUARD; i++)
-		assert_true(u.scratch[scratch + i] == 0);
 	if (slices != NULL)
 		*slices = count;
-	free(u.scratch);
-	free(momentum);
-	return w;
+	return run_deinit(&run);
 }
 
 /* ---- the formula -------------------------------------------------------- */
@@ -247,6 +270,23 @@ static void test_flat_matrices_are_updated_in_slices_too(void **state)
 	}
 }
 
+/* It is a piece, which takes more than its element. */
+static void test_a_row_of_one_element_counts_more_than_one(void **state)
+{
+	const uint64_t column[2] = { 1000, 1 };
+	struct rng rng = rng_new(8);
+	struct problem p = problem_new(column, &rng);
+	struct running run;
+
+	(void)state;
+	run_init(&run, &p, optim_isa_best());
+	assert_false(tensor_run(&run.update, 500));
+	assert_int_equal(run.update.pass, 0);
+	assert_in_range(run.update.at, 1, 50);
+	free(run_deinit(&run));
+	problem_free(&p);
+}
+
 static void test_working_memory_is_four_matrices(void **state)
 {
 	struct optim optim = muon();
@@ -263,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_products_are_plain_chains_on_every_instruction_set),
 		cmocka_unit_test(test_slices_may_end_anywhere_in_a_product),
 		cmocka_unit_test(test_flat_matrices_are_updated_in_slices_too),
+		cmocka_unit_test(test_a_row_of_one_element_counts_more_than_one),
 		cmocka_unit_test(test_working_memory_is_four_matrices),
 	};
 
