@@ -36,6 +36,8 @@ int call_fill(optd_client *client, const struct inflight_request *request, struc
 			msg->set = *call->set;
 		return 0;
 	}
+	if (request->verb == MSG_NORM)
+		return norm_fill(client, call, request->index, msg, buffer);
 	msg->step = call->step;
 	msg->base_version = call->base_version;
 	msg->min_version = call->min_version;
@@ -91,8 +93,7 @@ static void note_version(uint64_t *seen, const struct msg *reply)
 	*seen = version > *seen ? version : *seen;
 }
 
-/* What an error on one message means for the model as a whole. */
-static void judge(struct call *call, const struct lane *lane, const struct msg *reply, int status)
+void call_judge(struct call *call, const struct lane *lane, const struct msg *reply, int status)
 {
 	char said[LIMIT_TEXT_BYTES + 1], text[CLIENT_ERROR_BYTES];
 	/* The handle was good: the model is gone since. */
@@ -111,6 +112,10 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 	struct call *call = request->owner;
 	uint32_t index = request->index;
 	int status = reply->status;
+	if (request->verb == MSG_NORM) {
+		norm_answer(client, call, lane, index, reply);
+		return;
+	}
 	bool weights = request->verb == MSG_PULL || request->verb == MSG_PUSH_PULL;
 	if (status == OPTD_OK && weights)
 		status = take_weights(call, index, reply);
@@ -122,7 +127,7 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 		call->answer(call, index, reply);
 	if (status < 0) {
 		note_error(call, index, lane, reply, status);
-		judge(call, lane, reply, status);
+		call_judge(call, lane, reply, status);
 	}
 	if (call->state != CALL_ACTIVE)
 		return;

@@ -94,12 +94,10 @@ static uint64_t window_bytes(const struct call *call, uint32_t index)
 	return call->verb == MSG_PUSH ? route_bytes(m, call->type) : m->bytes;
 }
 
-static int add_request(optd_client *client, struct call *call, uint32_t index)
+int call_request(optd_client *client, struct call *call, struct lane *lane, enum msg_verb verb, uint64_t bytes,
+                 uint32_t index)
 {
-	struct lane *lane = lane_of(client, call, index);
-	enum msg_verb verb = is_close(call, index) ? MSG_CLOSE_STEP : call->verb;
 	uint32_t slot = call->model ? call->model->slot : INFLIGHT_NO_SLOT;
-	uint64_t bytes = window_bytes(call, index);
 	char text[CLIENT_ERROR_BYTES];
 	if (lane->session.state == SESSION_FAILED) {
 		describe(text, sizeof(text), call->model, lane->endpoint, lane->why, lane->session.status);
@@ -110,6 +108,12 @@ static int add_request(optd_client *client, struct call *call, uint32_t index)
 		return 0;
 	call_fail(client, call, OPTD_NO_MEMORY, status_text(OPTD_NO_MEMORY));
 	return OPTD_NO_MEMORY;
+}
+
+static int add_request(optd_client *client, struct call *call, uint32_t index)
+{
+	return call_request(client, call, lane_of(client, call, index),
+	                    is_close(call, index) ? MSG_CLOSE_STEP : call->verb, window_bytes(call, index), index);
 }
 
 static void activate(optd_client *client, struct call *call)
@@ -125,6 +129,8 @@ static void activate(optd_client *client, struct call *call)
 		call_complete(client, call);
 	for (uint32_t i = 0; i < call->total && call->state == CALL_ACTIVE; i++)
 		add_request(client, call, i);
+	if (call->state == CALL_ACTIVE && call->model && is_push(call))
+		norm_begin(client, call);
 }
 
 int call_start(optd_client *client, struct call *call)
@@ -189,6 +195,9 @@ void call_complete(optd_client *client, struct call *call)
 	client->finished++;
 	if (!model)
 		return;
+	/* What it asked and told of norms has served its purpose. */
+	if (model->relay)
+		withdraw(client, call);
 	/* Not before: what was answered of a call that has not returned, nobody has seen, and
 	 * after a crash it is simply asked for again. */
 	if (call->status == 0)
@@ -314,6 +323,8 @@ void call_recall(optd_client *client, optd_model *model, struct lane *lane)
 			call->left++;
 			add_request(client, call, i);
 		}
+		if (call->state == CALL_ACTIVE)
+			norm_recall(client, call, lane);
 	}
 }
 

@@ -15,6 +15,7 @@
  *     init.c     first weights
  *     check.c    what the wire would refuse
  *     clip.c     clipping by a norm
+ *     norm.c     parts of norms, carried between servers
  *     average.c  an average of the weights: what is said of it
  *     admin.c    status, lanes, save, drop, goodbye
  *     set.c      changes of hyper-parameters
@@ -34,6 +35,7 @@
 #include "client/link.h"
 #include "client/pool.h"
 #include "client/reach.h"
+#include "client/relay.h"
 #include "client/route.h"
 #include "client/session.h"
 #include "proto/layout.h"
@@ -147,6 +149,7 @@ struct optd_model {
 	void *layout_bytes;
 
 	struct layout_run *runs; /* by lane; count 0: not the model's */
+	struct relay *relay; /* of one that clips, shared among servers; made by its first push */
 	struct route *whole;
 	struct route *some; /* the last route of chosen tensors */
 	uint32_t *some_tensors;
@@ -327,6 +330,11 @@ void call_fail(optd_client *client, struct call *call, int status, const char *t
 void call_recall(optd_client *client, optd_model *model, struct lane *lane);
 /* The lanes changed: calls on the model start from the beginning. */
 void call_restart(optd_client *client, optd_model *model);
+/* Queues a request of a call on a lane; it fails the call where that cannot be. */
+int call_request(optd_client *client, struct call *call, struct lane *lane, enum msg_verb verb, uint64_t bytes,
+                 uint32_t index);
+/* What an error on one message means for the model as a whole. */
+void call_judge(struct call *call, const struct lane *lane, const struct msg *reply, int status);
 /* Fills in what the session leaves open, and takes a buffer for the payload. */
 int call_fill(optd_client *client, const struct inflight_request *request, struct msg *msg,
               void **buffer);
@@ -395,6 +403,17 @@ int check_version(optd_model *model, uint64_t min_version);
 int check_clip(optd_client *client, const char *model, const optd_open_options *options);
 /* A server that does not know clipping passes over it, and would train without. */
 int check_clip_known(optd_model *model);
+
+/* ---- norm.c ----------------------------------------------------------- */
+
+/* A push is under way: what it asks of parts of its step's norm. */
+void norm_begin(optd_client *client, struct call *call);
+int norm_fill(optd_client *client, const struct call *call, uint32_t index, struct msg *msg, void **buffer);
+/* May end the call. */
+void norm_answer(optd_client *client, struct call *call, const struct lane *lane, uint32_t index,
+                 const struct msg *reply);
+/* The lane's daemon has restarted: it is told again. */
+void norm_recall(optd_client *client, struct call *call, const struct lane *lane);
 
 /* Refuses hyper-parameters that are none. */
 int check_hypers(optd_client *client, const char *model, const optd_hyper *hypers, uint32_t count);

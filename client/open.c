@@ -268,6 +268,7 @@ void optd_model_close(optd_model **model_pointer)
 	free(model->runs);
 	free(model->some_tensors);
 	free(model->spoiled);
+	relay_free(model->relay);
 	route_free(model->whole);
 	route_free(model->some);
 	layout_free(model->layout);

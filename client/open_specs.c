@@ -160,6 +160,7 @@ int specs_make(optd_model *model, const optd_open_options *options)
 	spec->open.resume = (enum msg_resume)options->resume;
 	spec->open.workers = options->workers;
 	spec->open.step_timeout_ms = options->step_timeout_ms;
+	spec->open.relays_norms = true;
 	spec->open.clip = (struct msg_clip){options->clip_norm, options->clip_norm_type, options->clip_tensor_norm};
 	spec->open.nonfinite = (enum msg_nonfinite)options->nonfinite;
 	spec->open.loss_scale = loss_scale_of(options->loss_scale);

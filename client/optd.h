@@ -255,12 +255,13 @@ typedef struct optd_open_options {
 	                             long a pull for its min_version */
 	optd_resume resume;
 	const char *run;       /* a name all workers of this job share; default none */
-	/* Limits on the norm of a step's reduced gradient, in sync and with one server: of all
-	 * tensors together, as torch.nn.utils.clip_grad_norm_, or of each by itself, as Keras'
-	 * clipnorm; one of them, above 0; 0: none.  Frozen tensors, and those whose optimizer takes
-	 * weights, have no part.  A step whose norm is not finite is skipped for every worker
-	 * (OPTD_SKIPPED).  In async: OPTD_HYPER, with several servers: OPTD_UNSUPPORTED; there
-	 * clip before you push. */
+	/* Limits on the norm of a step's reduced gradient, in sync: of all tensors together, as
+	 * torch.nn.utils.clip_grad_norm_, or of each by itself, as Keras' clipnorm; one of them,
+	 * above 0; 0: none.  Frozen tensors, and those whose optimizer takes weights, have no part.
+	 * A step whose norm is not finite is skipped for every worker (OPTD_SKIPPED).  With several
+	 * servers, calls that push carry the parts of the norm from one to the other: a step goes on
+	 * while some worker is in such a call, or in optd_wait or optd_process.  In async:
+	 * OPTD_HYPER; clip before you push there. */
 	double clip_norm;
 	double clip_norm_type; /* 1 or more, or INFINITY for the largest element; 0: 2 */
 	double clip_tensor_norm;

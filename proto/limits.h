@@ -47,6 +47,10 @@
 #define LIMIT_NAME_BYTES 512u
 #define LIMIT_ELEMENTS (UINT64_C(1) << 42)
 
+/* Parts of a norm that one message brings from server to server, eight bytes each: those
+ * of several of the densest blocks, and no more than a lane copies in passing. */
+#define LIMIT_NORM_SEGMENTS (8u * LIMIT_BLOCK_SEGMENTS)
+
 /* Models a daemon holds: lists of them are scanned, not hashed. */
 #define LIMIT_MODELS 64u
 

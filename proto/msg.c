@@ -18,6 +18,7 @@ const char *msg_verb_name(uint32_t verb)
 	        [MSG_DROP] = "DROP",
 	        [MSG_GOODBYE] = "GOODBYE",
 	        [MSG_SET] = "SET",
+	        [MSG_NORM] = "NORM",
 	};
 
 	return verb < MSG_VERB_COUNT && names[verb] ? names[verb] : "?";

@@ -32,8 +32,9 @@ enum msg_verb {
 	MSG_DROP = 10,      /* body named: forget the model */
 	MSG_GOODBYE = 11,   /* the session ends; its ranks are free */
 	MSG_SET = 12,       /* body set: change a running model's hyper-parameters */
+	MSG_NORM = 13,      /* parts of a step's norm: the server's own, or, as payload, others' */
 };
-#define MSG_VERB_COUNT 13
+#define MSG_VERB_COUNT 14
 
 enum msg_kind {
 	MSG_MODEL = 0,
@@ -190,6 +191,7 @@ struct msg_open {
 	enum msg_nonfinite nonfinite;
 	struct msg_loss_scale loss_scale;
 	struct msg_average average; /* no kind: take the model's, but see whole_settings */
+	bool relays_norms;          /* the client carries parts of norms between servers: NORM */
 };
 
 enum msg_model_state {

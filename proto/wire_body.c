@@ -112,6 +112,7 @@ static int open_read(const Optd__V1__Open *in, struct wire_arena *arena, struct 
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init != 0;
 	out->whole_settings = in->whole_settings != 0;
+	out->relays_norms = in->relays_norms != 0;
 	out->clip = wire_norms_of_open(in);
 	wire_loss_scale_read(in->loss_scale, &out->loss_scale);
 	int rc = wire_nonfinite_read(in->nonfinite, &out->nonfinite, why);
@@ -316,6 +317,7 @@ static void open_write(const struct msg_open *in, struct wire_body *body)
 	out->step_timeout_ms = in->step_timeout_ms;
 	out->wants_init = in->wants_init;
 	out->whole_settings = in->whole_settings;
+	out->relays_norms = in->relays_norms;
 	wire_norms_to_open(&in->clip, out);
 	out->nonfinite = wire_nonfinite_write(in->nonfinite);
 	out->loss_scale = wire_loss_scale_write(&in->loss_scale, &body->loss_scale);

@@ -132,6 +132,8 @@ static int check_mask(const struct msg *msg, const struct msg_part *part, const 
 		return refuse(why, OPTD_MALFORMED, "the mask of block %" PRIu32 " has %" PRIu32
 		              " bytes, at most %u are allowed",
 		              part->first, part->mask_bytes, LIMIT_MASK_BYTES);
+	if (msg->verb == MSG_NORM)
+		return refuse(why, OPTD_MALFORMED, "NORM with a mask: it is about whole blocks");
 	if (mask_segments(part) == 0)
 		return refuse(why, OPTD_MALFORMED, "the mask of block %" PRIu32 " is empty", part->first);
 	if (msg->verb == MSG_CLOSE_STEP)
@@ -179,6 +181,7 @@ static enum use parts_use(const struct msg *msg)
 		return !msg->reply || msg->status == OPTD_OK ? ALWAYS : MAYBE;
 	case MSG_PUSH:
 	case MSG_CLOSE_STEP:
+	case MSG_NORM:
 		return msg->reply ? MAYBE : ALWAYS;
 	case MSG_INIT:
 		return MAYBE;
@@ -188,7 +191,7 @@ static enum use parts_use(const struct msg *msg)
 }
 
 /* What a payload consists of. */
-enum content { NOTHING, RECORDS, ELEMENTS };
+enum content { NOTHING, RECORDS, ELEMENTS, NORMS };
 
 static enum content payload_content(const struct msg *msg)
 {
@@ -207,6 +210,8 @@ static enum content payload_content(const struct msg *msg)
 		return RECORDS;
 	case MSG_STATUS:
 		return msg->reply ? RECORDS : NOTHING;
+	case MSG_NORM:
+		return msg->payload_bytes > 0 ? NORMS : NOTHING;
 	default:
 		return NOTHING;
 	}
@@ -226,6 +231,21 @@ static int check_elements(const struct msg *msg, uint64_t least, uint64_t most,
 		              "%" PRIu64 " to %" PRIu64, count, least, most);
 	if ((uintptr_t)msg->payload % size)
 		return refuse(why, OPTD_INTERNAL, "the payload was handed over misaligned");
+	return 0;
+}
+
+/* A number for each segment of the blocks. */
+static int check_norms(const struct msg *msg, uint64_t blocks, const struct refusal *why)
+{
+	uint64_t count = msg->payload_bytes / sizeof(double);
+
+	if (msg->payload_bytes % sizeof(double) || count > LIMIT_NORM_SEGMENTS)
+		return refuse(why, OPTD_MALFORMED, "a payload of %" PRIu64 " bytes is no whole number of "
+		              "parts of a norm, of 8 bytes, or more than %u",
+		              msg->payload_bytes, LIMIT_NORM_SEGMENTS);
+	if (count < blocks)
+		return refuse(why, OPTD_MALFORMED, "a payload of %" PRIu64 " parts of a norm for %" PRIu64
+		              " blocks, which have one segment at least", count, blocks);
 	return 0;
 }
 
@@ -254,7 +274,7 @@ static int check_payload(const struct msg *msg, size_t payload_bytes, const stru
 		              msg->reply ? "reply" : "request", payload_bytes);
 	if (content == ELEMENTS)
 		return check_elements(msg, least, most, why);
-	return 0;
+	return content == NORMS ? check_norms(msg, least, why) : 0;
 }
 
 int wire_check(const struct msg *msg, size_t payload_bytes, const struct refusal *why)

@@ -126,8 +126,8 @@ static const struct config_knob knobs[] = {
 	  RANGE(SECOND, 24 * HOUR), .about = "step_timeout of this model; default: step_timeout" },
 	{ "models.clip_norm", CONFIG_REAL, AT_MODEL(clip.norm),
 	  .about =
-	          "sync, one server: what the norm of a step's gradient, all tensors together, is held "
-	          "to, as clip_grad_norm_ of PyTorch; default: the worker's, else no limit" },
+	          "sync: what the norm of a step's gradient, all tensors together, is held to, as "
+	          "clip_grad_norm_ of PyTorch; default: the worker's, else no limit" },
 	{ "models.clip_tensor_norm", CONFIG_REAL, AT_MODEL(clip.tensor_norm),
 	  .about = "instead of clip_norm: what the norm of each tensor's gradient is held to, as clipnorm of "
 	           "Keras; default: the worker's, else no limit" },

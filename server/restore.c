@@ -211,11 +211,10 @@ static int check_whole(const struct checkpoint_file *file, char *why, size_t why
 	file_versions(file, &lowest, &highest);
 	if (!clipping_on(&about->clip))
 		return OPTD_OK;
-	if (about->daemons > 1 || lowest != highest) {
-		snprintf(why, why_bytes, "model '%s' clips a norm, and has blocks at versions %llu to %llu on server "
-		         "%u of %u: no optd writes such a file",
-		         about->model, (unsigned long long)lowest, (unsigned long long)highest, about->daemon + 1,
-		         about->daemons);
+	if (lowest != highest) {
+		snprintf(why, why_bytes, "model '%s' clips a norm, and has blocks at versions %llu to %llu: no optd writes "
+		         "such a file",
+		         about->model, (unsigned long long)lowest, (unsigned long long)highest);
 		return OPTD_CORRUPT;
 	}
 	return OPTD_OK;

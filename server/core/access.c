@@ -18,6 +18,7 @@ static const enum role NEEDS[MSG_VERB_COUNT] = {
         [MSG_DROP] = ROLE_ADMIN,
         [MSG_GOODBYE] = ROLE_READER,
         [MSG_SET] = ROLE_ADMIN,
+        [MSG_NORM] = ROLE_WORKER,
 };
 
 const char *role_name(enum role role)

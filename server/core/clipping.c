@@ -61,15 +61,16 @@ int clipping_check(const struct msg_clip *clip, enum msg_mode mode, char *why, s
 	return OPTD_OK;
 }
 
-int clipping_check_daemons(const struct msg_clip *clip, uint32_t daemons, char *why, size_t why_bytes)
+int clipping_check_client(const struct msg_clip *clip, const struct msg_open *open, char *why,
+                          size_t why_bytes)
 {
-	if (daemons <= 1 || !clipping_on(clip))
+	if (open->daemons <= 1 || open->relays_norms || !clipping_on(clip))
 		return OPTD_OK;
 	snprintf(why, why_bytes,
-	         "%s is %g, but the model is shared among %u servers, which do not tell each other their parts "
-	         "of a norm: use one server with more lanes, or clip_value, which looks at each element alone",
+	         "%s is %g, and the model is shared among %u servers, whose parts of a norm their clients carry "
+	         "from one to the other: this client does not, update it",
 	         clip->norm > 0 ? "clip_norm" : "clip_tensor_norm",
-	         clip->norm > 0 ? clip->norm : clip->tensor_norm, daemons);
+	         clip->norm > 0 ? clip->norm : clip->tensor_norm, open->daemons);
 	return OPTD_UNSUPPORTED;
 }
 

@@ -25,8 +25,10 @@ double clipping_type(const struct msg_clip *clip);
  * OPTD_HYPER and a sentence in why. */
 int clipping_check(const struct msg_clip *clip, enum msg_mode mode, char *why, size_t why_bytes);
 
-/* The same of one that is shared among so many daemons: OPTD_UNSUPPORTED. */
-int clipping_check_daemons(const struct msg_clip *clip, uint32_t daemons, char *why, size_t why_bytes);
+/* Whether this client can push to it: of a model that is shared among daemons it has to carry
+ * the parts of norms between them.  OPTD_UNSUPPORTED and a sentence in why. */
+int clipping_check_client(const struct msg_clip *clip, const struct msg_open *open, char *why,
+                          size_t why_bytes);
 
 /* A number with the fewest digits that read back the same; whole ones in full. */
 #define CLIPPING_NUMBER_BYTES 32

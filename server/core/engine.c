@@ -23,6 +23,7 @@ static const struct verb {
         [MSG_PULL] = {verb_pull, NEEDS_MODEL},
         [MSG_PUSH_PULL] = {verb_push, NEEDS_MODEL},
         [MSG_CLOSE_STEP] = {verb_push, NEEDS_MODEL},
+        [MSG_NORM] = {verb_norm, NEEDS_MODEL},
         [MSG_GOODBYE] = {verb_goodbye, NEEDS_SESSION},
 };
 
@@ -96,6 +97,8 @@ static void shard_leave(struct engine *engine, struct shard *shard, uint32_t pee
 	}
 	if (shard->grant.active && shard->grant.peer == peer)
 		shard->grant.active = false;
+	if (shard->lead != NULL && shard->lead->norms != NULL)
+		norms_leave(shard->lead->norms, peer);
 	struct wait *next;
 	/* Most have none by then, while others may have many. */
 	for (struct wait *wait = shard->waits.first; wait != NULL && engine->sessions[peer].waits > 0;
@@ -229,7 +232,7 @@ static void wait_notice(struct engine *engine, struct shard *shard, struct wait 
 		entry->head.text = outbox_printf(out, "waiting for %u of %u workers: %s", count, workers,
 		                                 missing);
 	else if (gate_collected(shard->gate))
-		entry->head.text = outbox_printf(out, "waiting for other lanes: this one has all of step %llu",
+		entry->head.text = outbox_printf(out, "waiting for other lanes or servers: this one has all of step %llu",
 		                                 (unsigned long long)gate_step(shard->gate));
 	else
 		entry->head.text = outbox_printf(
@@ -266,7 +269,7 @@ static struct msg_text no_room_text(struct engine *engine, const struct shard *s
 static const char *nobody_text(const struct shard *shard)
 {
 	if (gate_collected(shard->gate))
-		return "nobody here (another lane has not all of the step, or a checkpoint is being written, or a "
+		return "nobody here (another lane or server has not all of the step, or a checkpoint is being written, or a "
 		       "change of settings agreed on)";
 	if (!shard->cutting && !shard->setting)
 		return "nobody (tensors are being updated)";

@@ -26,11 +26,11 @@ uint64_t lead_bytes(const struct model_settings *settings, const struct layout *
 {
 	if (!clipping_on(&settings->clip))
 		return 0;
-	return sizeof(struct lead) + place.lanes * sizeof(struct lane_message *) +
+	return (place.lane == 0 ? norms_bytes(settings, layout, place) : 0) + sizeof(struct lead) + place.lanes * sizeof(struct lane_message *) +
 	       message_bytes(layout_run_segments(layout, run_of(layout, place, place.lane))) + 3 * MALLOC_BYTES;
 }
 
-struct lead *lead_new(const struct model *model)
+struct lead *lead_new(const struct model *model, uint64_t step)
 {
 	struct lead *lead = calloc(1, sizeof(*lead));
 	if (lead == NULL)
@@ -41,7 +41,9 @@ struct lead *lead_new(const struct model *model)
 		lead->sharers++;
 	lead->came = calloc(lead->lanes, sizeof(struct lane_message *));
 	lead->message = calloc(1, message_bytes(model->segment_count));
-	if (lead->came == NULL || lead->message == NULL) {
+	if (model->place.lane == 0)
+		lead->norms = norms_new(model, step);
+	if (lead->came == NULL || lead->message == NULL || (model->place.lane == 0 && lead->norms == NULL)) {
 		lead_free(lead);
 		return NULL;
 	}
@@ -58,30 +60,12 @@ void lead_free(struct lead *lead)
 	for (uint32_t i = 0; lead->came != NULL && i < lead->lanes; i++)
 		free(lead->came[i]);
 	free(lead->came);
+	norms_free(lead->norms);
 	free(lead->message);
 	free(lead);
 }
 
 /* ---- deciding ----------------------------------------------------------- */
-
-/* A place among all segments of the model, in the messages of its shards. */
-struct cursor {
-	const struct lead *lead;
-	uint32_t lane, index, segment;
-};
-
-/* The number at the cursor, which moves on to the next; NULL at the end. */
-static double *next_number(struct cursor *at)
-{
-	while (at->lane < at->lead->sharers && at->index == at->lead->came[at->lane]->count) {
-		at->lane++;
-		at->index = 0;
-	}
-	if (at->lane == at->lead->sharers)
-		return NULL;
-	at->segment++;
-	return &at->lead->came[at->lane]->numbers[at->index++];
-}
 
 /* What is found, before it is written into each message. */
 struct finding {
@@ -89,42 +73,58 @@ struct finding {
 	float factor;
 };
 
-static struct finding look_at_all(const struct lead *lead, const struct msg_clip *clip)
+static struct finding look_at_all(const double *parts, uint32_t count, const struct msg_clip *clip)
 {
-	struct cursor at = {.lead = lead};
-	double type = clipping_type(clip), sum = 0, *part;
+	double type = clipping_type(clip), sum = 0;
 
-	while ((part = next_number(&at)) != NULL)
-		sum = clip_join(sum, *part, type);
+	for (uint32_t i = 0; i < count; i++)
+		sum = clip_join(sum, parts[i], type);
 	double norm = clip_norm(sum, type);
 	return (struct finding){norm, clip_factor(norm, clip->norm)};
 }
 
-/* One tensor, whose segments follow one another; parts become factors. */
-static struct finding look_at_tensor(struct cursor *at, const struct layout *layout,
-                                     const struct msg_clip *clip)
-{
-	struct cursor begin = *at;
-	uint32_t tensor = layout_segment(layout, at->segment)->tensor, count = layout_segment_count(layout);
-	double type = clipping_type(clip), sum = 0;
+/* A place among the segments of the daemon, in the messages of its lanes. */
+struct cursor {
+	const struct lead *lead;
+	uint32_t lane, index;
+};
 
-	while (at->segment < count && layout_segment(layout, at->segment)->tensor == tensor)
-		sum = clip_join(sum, *next_number(at), type);
-	double norm = clip_norm(sum, type);
-	float factor = clip_factor(norm, clip->tensor_norm);
-	while (begin.segment < at->segment)
-		*next_number(&begin) = (double)factor;
-	return (struct finding){norm, factor};
+/* The number at the cursor, which moves on to the next. */
+static double *next_number(struct cursor *at)
+{
+	while (at->index == at->lead->came[at->lane]->count) {
+		at->lane++;
+		at->index = 0;
+	}
+	return &at->lead->came[at->lane]->numbers[at->index++];
 }
 
-static struct finding look_at_each(const struct lead *lead, const struct layout *layout,
-                                   const struct msg_clip *clip)
+/* One tensor, from segment *at on, which moves behind it. */
+static struct finding look_at_tensor(const double *parts, uint32_t *at, const struct layout *layout,
+                                     const struct msg_clip *clip)
 {
-	struct cursor at = {.lead = lead};
-	struct finding worst = {0, 1.0f};
+	uint32_t tensor = layout_segment(layout, *at)->tensor, count = layout_segment_count(layout);
+	double type = clipping_type(clip), sum = 0;
 
-	while (at.segment < layout_segment_count(layout)) {
-		struct finding one = look_at_tensor(&at, layout, clip);
+	for (; *at < count && layout_segment(layout, *at)->tensor == tensor; ++*at)
+		sum = clip_join(sum, parts[*at], type);
+	double norm = clip_norm(sum, type);
+	return (struct finding){norm, clip_factor(norm, clip->tensor_norm)};
+}
+
+/* Parts become factors, in the messages of this daemon's lanes. */
+static struct finding look_at_each(const struct lead *lead, const double *parts, const struct msg_clip *clip)
+{
+	const struct layout *layout = lead->norms->layout;
+	struct cursor own = {.lead = lead};
+	struct finding worst = {0, 1.0f};
+	uint32_t first = layout_block(layout, lead->norms->own.first)->first_segment;
+	uint32_t end = first + layout_run_segments(layout, lead->norms->own);
+
+	for (uint32_t at = 0, begin = 0; at < layout_segment_count(layout); begin = at) {
+		struct finding one = look_at_tensor(parts, &at, layout, clip);
+		for (uint32_t i = begin > first ? begin : first; i < at && i < end; i++)
+			*next_number(&own) = (double)one.factor;
 		/* One that is not a number, or not finite, is the one to be told of. */
 		if (!isfinite(worst.norm))
 			continue;
@@ -152,8 +152,10 @@ static void decide(struct engine *engine, struct shard *shard, struct outbox *ou
 {
 	struct lead *lead = shard->lead;
 	const struct msg_clip *clip = &shard->model->settings.clip;
-	struct finding found = clip->norm > 0 ? look_at_all(lead, clip)
-	                                      : look_at_each(lead, shard->model->layout, clip);
+	const double *parts = norms_parts(lead->norms, lead->norms->step);
+	struct finding found = clip->norm > 0
+	                               ? look_at_all(parts, layout_segment_count(shard->model->layout), clip)
+	                               : look_at_each(lead, parts, clip);
 	struct lane_message *own = NULL;
 
 	for (uint32_t i = 0; i < lead->sharers; i++) {
@@ -171,11 +173,31 @@ static void decide(struct engine *engine, struct shard *shard, struct outbox *ou
 			outbox_tell(out, message);
 	}
 	lead->came_count = 0;
+	norms_next(lead->norms);
 	assert(own != NULL);
 	apply(engine, shard, own);
 }
 
 /* ---- messages ----------------------------------------------------------- */
+
+void lead_go_on(struct engine *engine, struct shard *shard, struct outbox *out)
+{
+	if (norms_complete(shard->lead->norms))
+		decide(engine, shard, out);
+}
+
+/* All lanes of the daemon have collected the step. */
+static void collect(struct lead *lead)
+{
+	double *parts = norms_parts(lead->norms, lead->norms->step) +
+	                layout_block(lead->norms->layout, lead->norms->own.first)->first_segment;
+
+	for (uint32_t i = 0; i < lead->sharers; i++) {
+		memcpy(parts, lead->came[i]->numbers, lead->came[i]->count * sizeof(double));
+		parts += lead->came[i]->count;
+	}
+	lead->norms->collected = true;
+}
 
 /* Takes the message.  A lane that comes twice made its shard anew. */
 static void take_parts(struct engine *engine, struct shard *shard, struct lane_message *parts,
@@ -187,8 +209,10 @@ static void take_parts(struct engine *engine, struct shard *shard, struct lane_m
 	lead->came_count += *place == NULL;
 	free(*place);
 	*place = parts;
-	if (lead->came_count == lead->sharers)
-		decide(engine, shard, out);
+	if (lead->came_count < lead->sharers)
+		return;
+	collect(lead);
+	lead_go_on(engine, shard, out);
 }
 
 void lead_collect(struct engine *engine, struct shard *shard, struct outbox *out)

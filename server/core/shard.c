@@ -21,7 +21,7 @@ struct shard *shard_new(struct model **model, enum optim_isa isa)
 	shard->gate = gate_new(*model, isa);
 	shard->watched = calloc((*model)->owned.count + 1, sizeof(*shard->watched));
 	if (shard->gate != NULL && gate_decides(shard->gate))
-		shard->lead = lead_new(*model);
+		shard->lead = lead_new(*model, gate_step(shard->gate));
 	if (shard->gate == NULL || shard->watched == NULL || (gate_decides(shard->gate) && shard->lead == NULL)) {
 		shard_free(shard);
 		return NULL;

@@ -179,7 +179,7 @@ static struct shard *create(struct call *call, const char *name)
 	if (rc == OPTD_OK)
 		rc = whole_check(&settings.groups, &settings.optim, settings.mode, *call->layout, why, sizeof(why));
 	if (rc == OPTD_OK)
-		rc = clipping_check_daemons(&settings.clip, place.daemons, why, sizeof(why));
+		rc = clipping_check_client(&settings.clip, open, why, sizeof(why));
 	if (rc < 0) {
 		call_refuse(call, rc, "model '%s': %s", name, why);
 		return NULL;
@@ -244,8 +244,10 @@ static bool settings_agree(struct call *call, const struct shard *shard)
 {
 	const struct model *model = shard->model;
 	char why[LIMIT_TEXT_BYTES];
-	int rc = settings_compare_changed(&call->request->open, model, shard->setting ? &shard->set : NULL, why,
-	                                  sizeof(why));
+	const struct msg_open *open = &call->request->open;
+	int rc = settings_compare_changed(open, model, shard->setting ? &shard->set : NULL, why, sizeof(why));
+	if (rc == OPTD_OK && call->request->rank != MSG_NO_RANK)
+		rc = clipping_check_client(&model->settings.clip, open, why, sizeof(why));
 	if (rc < 0)
 		call_refuse(call, rc, "model '%s': %s", model->name, why);
 	return rc == OPTD_OK;

@@ -180,7 +180,7 @@ void verb_init(struct call *call)
 
 /* ---- PUSH --------------------------------------------------------------- */
 
-static bool rank_holds(struct call *call)
+bool call_rank_holds(struct call *call)
 {
 	struct shard *shard = call->shard;
 	const struct msg *request = call->request;
@@ -422,7 +422,7 @@ static bool model_begun(struct call *call)
 
 static bool push_allowed(struct call *call)
 {
-	if (!rank_holds(call) || !model_begun(call) || !verdict_allows(call))
+	if (!call_rank_holds(call) || !model_begun(call) || !verdict_allows(call))
 		return false;
 	if (call->request->verb == MSG_CLOSE_STEP) {
 		if (call_elements(call) == 0)

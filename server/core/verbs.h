@@ -65,6 +65,7 @@ void verb_goodbye(struct call *call);
 void verb_init(struct call *call);
 void verb_push(struct call *call); /* PUSH, PUSH_PULL, CLOSE_STEP */
 void verb_pull(struct call *call);
+void verb_norm(struct call *call);
 
 /* An answer to the call, its head filled in but for what is special. */
 struct outbox_entry *call_reply(struct call *call, int status);
@@ -110,6 +111,8 @@ uint64_t call_elements(struct call *call);
 bool call_payload_fits(struct call *call);
 /* Whether a message takes the weights of so many elements; refuses where it does not. */
 bool call_answer_fits(struct call *call, uint64_t elements);
+/* Whether this session holds the rank that it names; or a refusal. */
+bool call_rank_holds(struct call *call);
 /* Whether there is neither NaN nor Inf in it; or a refusal that says where. */
 bool call_finite(struct call *call);
 

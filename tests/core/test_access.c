@@ -31,6 +31,7 @@ static void test_every_verb_has_its_least_role(void **state)
 	        [MSG_DROP] = {false, false, false, true},
 	        [MSG_GOODBYE] = {false, true, true, true},
 	        [MSG_SET] = {false, false, false, true},
+	        [MSG_NORM] = {false, false, true, true},
 	};
 	for (int verb = 0; verb < MSG_VERB_COUNT; verb++) {
 		struct msg request = {.verb = (enum msg_verb)verb, .rank = MSG_NO_RANK};

@@ -98,7 +98,8 @@ static void test_the_configs_limit_is_not_the_workers_to_change(void **state)
 	assert_int_equal(make(&preset, (struct msg_clip){0}, MSG_ASYNC, &settings), OPTD_HYPER);
 }
 
-static void test_a_model_of_several_servers_has_no_norm(void **state)
+/* One that does not carry parts of norms would wait for ever, and others with it. */
+static void test_a_model_of_several_servers_with_a_norm_takes_a_client_that_carries_it(void **state)
 {
 	struct core_world world;
 
@@ -107,13 +108,18 @@ static void test_a_model_of_several_servers_has_no_norm(void **state)
 	world.open.daemons = 2;
 	world.open.clip.norm = 1;
 	core_world_start(&world);
-	struct core_client client = core_client_of(&world, 0, 0);
+	struct core_client client = core_client_of(&world, 0, 0), older = core_client_of(&world, 1, 1);
 	core_hello(&client);
-	const struct core_answer *answer = core_open(&client);
+	core_hello(&older);
+	const struct core_answer *answer = core_open(&older);
 	assert_int_equal(answer->head.status, OPTD_UNSUPPORTED);
-	core_assert_text(answer, "'m'|clip_norm is 1|2 servers|lanes|clip_value");
-	world.open.clip.norm = 0;
+	core_assert_text(answer, "'m'|clip_norm is 1|2 servers|update");
+	world.open.relays_norms = true;
 	assert_int_equal(core_open(&client)->head.status, OPTD_OK);
+	world.open.relays_norms = false;
+	assert_int_equal(core_open(&older)->head.status, OPTD_UNSUPPORTED);
+	older.rank = MSG_NO_RANK;
+	assert_int_equal(core_open(&older)->head.status, OPTD_OK);
 	core_world_end(&world);
 }
 
@@ -142,7 +148,7 @@ int main(void)
 	        cmocka_unit_test(test_another_limit_than_the_models_is_a_conflict_with_both_values),
 	        cmocka_unit_test(test_who_leaves_it_out_takes_the_models_unless_it_says_all),
 	        cmocka_unit_test(test_the_configs_limit_is_not_the_workers_to_change),
-	        cmocka_unit_test(test_a_model_of_several_servers_has_no_norm),
+	        cmocka_unit_test(test_a_model_of_several_servers_with_a_norm_takes_a_client_that_carries_it),
 	        cmocka_unit_test(test_opened_tells_the_limit_in_words_and_numbers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,7 +30,7 @@ static const struct plan alone = { .optimizer = "sgd", .workers = 1, .mode = OPT
 	                           .clip_norm_type = 40 };
 
 struct fixture {
-	struct daemon_process daemon, other;
+	struct daemon_process daemon;
 	struct team team;
 	struct trainer trainer;
 };
@@ -42,7 +42,6 @@ static int set_up(void **state)
 	assert_non_null(fixture);
 	*state = fixture;
 	daemon_init(&fixture->daemon);
-	daemon_init(&fixture->other);
 	return 0;
 }
 
@@ -52,7 +51,6 @@ static int tear_down(void **state)
 
 	trainer_close(&fixture->trainer);
 	daemon_deinit(&fixture->daemon);
-	daemon_deinit(&fixture->other);
 	team_join(&fixture->team);
 	team_free_weights(&fixture->team);
 	free(fixture);
@@ -233,12 +231,8 @@ static void test_what_cannot_be_clipped_is_refused_in_a_sentence(void **state)
 {
 	struct fixture *fixture = *state;
 	struct plan plan = whole;
-	char both[300];
 
 	daemon_start_tcp(&fixture->daemon, 1);
-	daemon_start_tcp(&fixture->other, 1);
-	snprintf(both, sizeof(both), "%s,%s", fixture->daemon.endpoints[0], fixture->other.endpoints[0]);
-	refused(fixture, &plan, both, OPTD_UNSUPPORTED, "shared among 2 servers");
 	plan.mode = OPTD_ASYNC;
 	refused(fixture, &plan, fixture->daemon.endpoints[0], OPTD_HYPER, "the mode is async");
 	plan = whole;

@@ -19,7 +19,7 @@ const char *sample_name(enum sample which)
 	        "hello", "welcome", "open", "opened", "open_refused", "init", "init_done", "push",
 	        "push_bf16", "push_folded", "push_ok", "pull", "pull_ok", "push_pull", "push_pull_f16", "push_pull_ok", "waiting",
 	        "close_step", "status", "status_ok", "save", "save_ok", "drop", "goodbye",
-	        "set", "set_ok",
+	        "set", "set_ok", "norm", "norm_tell", "norm_ok",
 	};
 
 	return names[which];
@@ -147,6 +147,7 @@ static void fill_open(struct msg *msg)
 	                    .hypers = {{.name = text("decay"), .values = {0.75}, .count = 1},
 	                               {.name = text("every"), .values = {10}, .count = 1}}},
 	        .whole_settings = true,
+	        .relays_norms = true,
 	        .nonfinite = MSG_SKIP_STEP,
 	        .loss_scale = {.given = true, .growth_factor = 4, .growth_interval = 77},
 	};
@@ -351,6 +352,21 @@ static struct msg make_set(enum sample which)
 	return msg;
 }
 
+static struct msg make_norm(enum sample which)
+{
+	static const double numbers[] = {0.25, 1e300, 0, 7};
+	struct msg msg = common(MSG_NORM, which == SAMPLE_NORM_OK, OPTD_OK);
+
+	msg.step = 41;
+	msg.part_count = 1;
+	msg.parts[0] = (struct msg_part){.first = 3, .count = 2};
+	if (which != SAMPLE_NORM) {
+		msg.payload = numbers;
+		msg.payload_bytes = sizeof(numbers);
+	}
+	return msg;
+}
+
 struct msg sample_make(enum sample which)
 {
 	if (which <= SAMPLE_OPEN_REFUSED)
@@ -361,5 +377,7 @@ struct msg sample_make(enum sample which)
 		return make_pull(which);
 	if (which <= SAMPLE_CLOSE_STEP)
 		return make_step(which);
+	if (which >= SAMPLE_NORM)
+		return make_norm(which);
 	return which >= SAMPLE_SET ? make_set(which) : make_admin(which);
 }

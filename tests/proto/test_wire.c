@@ -191,6 +191,7 @@ static void test_open_comes_through(void **state)
 	SAME(seen_version);
 	SAME(seen_epoch);
 	SAME(wants_init);
+	SAME(relays_norms);
 	same_text(a->optimizer, b->optimizer);
 	same_text(a->match, b->match);
 	SAME(mode);

@@ -109,7 +109,7 @@ static struct msg_part masked(uint32_t first, uint32_t count, const uint8_t *mas
 /* ---- the header ---- */
 
 REFUSES(no_verb, PUSH, msg.verb = (enum msg_verb)0, MALFORMED, "no verb")
-REFUSES(a_later_verb, GOODBYE, msg.verb = (enum msg_verb)13, UNSUPPORTED, "verb 13")
+REFUSES(a_later_verb, GOODBYE, msg.verb = (enum msg_verb)14, UNSUPPORTED, "verb 14")
 REFUSES_RAW(a_negative_verb, GOODBYE, raw_number(&raw, FIELD_VERB, UINT64_MAX), UNSUPPORTED, "verb")
 REFUSES(a_later_kind, PULL, msg.kind = (enum msg_kind)1, UNSUPPORTED, "kind 1")
 REFUSES(a_later_place, PULL, msg.place = (enum msg_place)1, UNSUPPORTED, "place 1")

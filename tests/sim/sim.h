@@ -14,7 +14,8 @@
  *     reorder    connections run at their own speeds; on one, order is kept
  *     death      a worker's process dies, and another takes its rank
  *
- * What lanes of a daemon tell each other is late and in any order, but never lost.
+ * What lanes of a daemon tell each other is late and in any order, but never lost; what
+ * daemons have to tell each other of norms is carried by the workers.
  * Meanwhile the learning rate is changed.
  *
  * Training is sync, and a gradient is a function of (rank, step) and, in runs
@@ -30,6 +31,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/relay.h"
 #include "client/route.h"
 #include "client/session.h"
 #include "server/core/engine.h"
@@ -105,6 +107,7 @@ struct worker {
 	uint64_t step;
 	bool whole;    /* this step's push is of all tensors, and brings their weights */
 	uint32_t left; /* messages of the call under way */
+	struct relay *relay;       /* parts of norms, or NULL */
 	struct route *route;       /* whole model */
 	struct route *some;        /* this step's */
 	const struct route *call;  /* whichever is under way */

@@ -62,13 +62,13 @@ static void reference_groups(const struct sim *sim, struct reference *reference)
 		reference_group(reference, i, &sim->settings.groups.list[1].optim);
 }
 
-/* In every other run of one daemon. */
+/* In every other run. */
 static void plan_clip(struct sim *sim)
 {
 	static const double limits[] = {1e-2, 1, 50};
 	struct msg_clip *clip = &sim->settings.clip;
 
-	if (sim->daemons > 1 || rng_one_in(&sim->rng, 2))
+	if (rng_one_in(&sim->rng, 2))
 		return;
 	*(rng_one_in(&sim->rng, 2) ? &clip->norm : &clip->tensor_norm) = limits[rng_below(&sim->rng, 3)];
 	clip->norm_type = 1 + rng_below(&sim->rng, 2);

@@ -29,6 +29,7 @@ static void make_spec(const struct sim *sim, struct worker *worker, uint32_t eng
 	spec->open.daemons = sim->daemons;
 	spec->open.layout_hash = layout_hash(sim->layout);
 	spec->open.client = worker->client;
+	spec->open.relays_norms = true;
 	spec->rank = (int32_t)worker->rank;
 }
 
@@ -71,6 +72,7 @@ void worker_free(struct worker *worker)
 {
 	for (uint32_t i = 0; i < SIM_ENGINES; i++)
 		session_deinit(&worker->sessions[i]);
+	relay_free(worker->relay);
 	route_free(worker->route);
 	route_free(worker->some);
 	free(worker->weights);
@@ -121,6 +123,37 @@ static void call_route(struct sim *sim, struct worker *worker, const struct rout
 	}
 }
 
+/* Beside the call, which does not wait for it. */
+static void ask_norm(const struct sim *sim, struct worker *worker, uint32_t index)
+{
+	const struct relay_message *m = &worker->relay->messages[index];
+	struct session *session = &worker->sessions[m->daemon * sim->lanes];
+
+	if (inflight_add(&session->inflight, MSG_NORM, 0, relay_bytes(m), worker, index) == 0)
+		abort();
+}
+
+static void begin_norm(const struct sim *sim, struct worker *worker)
+{
+	if (!plan_clips(sim))
+		return;
+	if (worker->relay == NULL && relay_new(sim->layout, sim->daemons, &worker->relay) < 0)
+		abort();
+	if (worker->relay == NULL)
+		return;
+	relay_begin(worker->relay, worker->step);
+	for (uint32_t i = 0; i < worker->relay->message_count; i++) {
+		if (relay_begins_with(worker->relay, i))
+			ask_norm(sim, worker, i);
+	}
+}
+
+static void end_norm(const struct sim *sim, struct worker *worker)
+{
+	for (uint32_t i = 0; i < engine_count(sim) && worker->relay != NULL; i++)
+		inflight_cancel(&worker->sessions[i].inflight, worker);
+}
+
 static void call_end(struct sim *sim, struct worker *worker, uint32_t first, uint32_t last)
 {
 	worker->call = NULL;
@@ -160,12 +193,11 @@ static void begin_push(struct sim *sim, struct worker *worker)
 	route_free(worker->some);
 	worker->some = NULL;
 	worker->whole = count == sim->tensor_count;
-	if (worker->whole) {
-		call_route(sim, worker, worker->route, MSG_PUSH_PULL);
-		return;
-	}
-	make_route(sim, worker, worker->tensors, count, &worker->some);
-	call_route(sim, worker, worker->some, MSG_PUSH);
+	if (!worker->whole)
+		make_route(sim, worker, worker->tensors, count, &worker->some);
+	call_route(sim, worker, worker->whole ? worker->route : worker->some,
+	           worker->whole ? MSG_PUSH_PULL : MSG_PUSH);
+	begin_norm(sim, worker);
 }
 
 static uint64_t lowest_step(const struct sim *sim, const struct worker *worker)
@@ -259,6 +291,7 @@ static void call_done(struct sim *sim, struct worker *worker)
 		begin_pull(sim, worker, WORKER_WEIGHTS);
 		break;
 	case WORKER_PUSH:
+		end_norm(sim, worker);
 		set_step(sim, worker, worker->step + 1);
 		if (worker->whole)
 			begin_push(sim, worker); /* the answers brought the weights */
@@ -303,6 +336,19 @@ static void take_verdict(struct sim *sim, struct worker *worker, uint32_t engine
 		worker->scale = packet->msg.next_loss_scale;
 }
 
+static void take_norm(struct sim *sim, struct worker *worker, const struct inflight_request *request,
+                      const struct packet *packet)
+{
+	if (packet->msg.status != OPTD_OK)
+		sim_fail(sim, "worker %u, NORM of step %llu: %s: %.*s", worker->rank, (unsigned long long)worker->step,
+		         status_name(packet->msg.status), (int)packet->msg.text.size, packet->text);
+	if (packet->msg.status != OPTD_OK || worker->relay->messages[request->index].tells)
+		return;
+	struct relay_due due = relay_take(worker->relay, request->index, packet->payload->data);
+	for (uint32_t i = 0; i < due.count; i++)
+		ask_norm(sim, worker, due.first + i);
+}
+
 static void give_up_init(struct sim *sim, struct worker *worker)
 {
 	for (uint32_t i = 0; i < engine_count(sim); i++)
@@ -319,6 +365,10 @@ static void take_answer(struct sim *sim, struct worker *worker, uint32_t engine,
 
 	if (status == OPTD_NO_TOKEN && request->verb == MSG_INIT) {
 		give_up_init(sim, worker);
+		return;
+	}
+	if (request->verb == MSG_NORM) {
+		take_norm(sim, worker, request, packet);
 		return;
 	}
 	worker->left--;
@@ -378,6 +428,20 @@ void worker_receive(struct sim *sim, struct worker *worker, uint32_t engine, str
 
 /* ---- sending ------------------------------------------------------------ */
 
+static void fill_norm(const struct worker *worker, const struct inflight_request *request, struct msg *msg,
+                      float **payload)
+{
+	const struct relay_message *m = &worker->relay->messages[request->index];
+
+	msg->part_count = 1;
+	msg->parts[0] = m->part;
+	if (!m->tells)
+		return;
+	msg->payload_bytes = relay_bytes(m);
+	*payload = malloc(msg->payload_bytes);
+	memcpy(*payload, worker->relay->numbers + m->first_segment, msg->payload_bytes);
+}
+
 static void fill_request(struct sim *sim, struct worker *worker, const struct inflight_request *request,
                          struct msg *msg, float **payload)
 {
@@ -385,6 +449,10 @@ static void fill_request(struct sim *sim, struct worker *worker, const struct in
 	/* A push's step is the one under way; by the time of a pull it is complete. */
 	msg->step = worker->step;
 	msg->min_version = request->verb == MSG_PULL ? worker->step : 0;
+	if (request->verb == MSG_NORM) {
+		fill_norm(worker, request, msg, payload);
+		return;
+	}
 	msg->loss_scale = worker->stated;
 	if (worker->state == WORKER_PUSH && plan_poisons(sim, worker->rank, worker->step)) {
 		msg->verdict = MSG_POISONED;

@@ -203,6 +203,8 @@ static void choose_clip(struct run *run)
 		return;
 	*(rng_one_in(rng, 2) ? &clip->norm : &clip->tensor_norm) = limits[rng_below(rng, 5)];
 	clip->norm_type = types[rng_below(rng, 7)];
+	if (!rng_one_in(rng, 3))
+		return;
 	run->daemons = 1;
 	run->lanes = lanes[rng_below(rng, 4)];
 }
@@ -440,6 +442,7 @@ static void open_rank(struct run *run, uint32_t index, uint32_t rank, uint64_t r
 	                            .layout_hash = layout_hash(run->layout),
 	                            .client = 900 + rank,
 	                            .wants_init = true,
+	                            .relays_norms = true,
 	                            .expect_run = run_id}};
 
 	handle(run, index, rank, &hello, &layout);
@@ -507,6 +510,7 @@ void run_deinit(struct run *run)
 {
 	for (uint32_t i = 0; i < RUN_ENGINES; i++)
 		engine_free(run->engines[i]);
+	free(run->norm.numbers);
 	outbox_deinit(&run->out);
 	buf_pool_free(run->pool);
 	for (uint32_t i = 0; i < run->commit_count; i++) {

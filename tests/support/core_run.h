@@ -48,7 +48,15 @@ struct run {
 	struct buf_pool *pool;
 	struct outbox out;
 	struct lane_message *told[RUN_ENGINES]; /* on their way between lanes */
+	uint32_t told_in[RUN_ENGINES]; /* which daemon */
 	uint32_t told_count;
+	/* Parts of the step's norm, carried between daemons by a rank. */
+	struct run_norm {
+		bool needed;
+		uint32_t rank;
+		double *numbers; /* [segments] */
+		bool asked[RUN_ENGINES], came[RUN_ENGINES], told[RUN_ENGINES]; /* by daemon */
+	} norm;
 	uint64_t requests, answered, duplicates;
 	float *weights; /* first ones */
 	float *gradients[RUN_WORKERS];
@@ -87,6 +95,11 @@ void run_deinit(struct run *run);
 void run_answers(struct run *run, uint32_t engine);
 /* Does all updates of whole tensors that the engine has to do. */
 void run_work(struct run *run, uint32_t engine);
+/* A step begins; a daemon says its parts; and between two messages, one of them is carried
+ * further: true while there is more to do. */
+void run_norm_begin(struct run *run);
+void run_norm_take(struct run *run, const struct msg *head, const void *payload);
+bool run_norm_turn(struct run *run);
 /* Between two messages: now and then takes a change of settings a bit further.  ahead: the
  * reference takes messages before the engines do, so it must know at once. */
 void run_set_turn(struct run *run, bool ahead);

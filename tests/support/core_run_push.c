@@ -246,6 +246,11 @@ static void read_some(struct run *run, const struct asked *asked)
 {
 	for (uint32_t i = 0; i < run->out.count; i++) {
 		const struct msg *head = &run->out.entries[i].head;
+		if (head->verb == MSG_NORM) {
+			struct buf *payload = run->out.entries[i].payload;
+			run_norm_take(run, head, payload != NULL ? payload->data : NULL);
+			continue;
+		}
 		if (is_direct(run) && head->status == OPTD_OK && head->verb == MSG_PUSH_PULL) {
 			assert_int_equal(head->request, run->requests);
 			expect_answer(run, asked, &run->out.entries[i]);
@@ -272,6 +277,7 @@ static void read_answers(struct run *run, uint32_t engine, const struct asked *a
 	while ((told = outbox_take_told(&run->out)) != NULL) {
 		/* One for each shard. */
 		assert_true(run->told_count < RUN_ENGINES);
+		run->told_in[run->told_count] = engine / run->lanes;
 		run->told[run->told_count++] = told;
 	}
 }
@@ -302,10 +308,12 @@ void run_work(struct run *run, uint32_t engine)
 /* One of those on their way between lanes arrives. */
 static void hear(struct run *run)
 {
-	uint32_t index = rng_below(&run->rng, run->told_count), to = run->told[index]->to;
+	uint32_t index = rng_below(&run->rng, run->told_count);
 	struct lane_message *told = run->told[index];
+	uint32_t to = run->told_in[index] * run->lanes + told->to;
 
 	run->told[index] = run->told[--run->told_count];
+	run->told_in[index] = run->told_in[run->told_count];
 	engine_hear(run->engines[to], told, 0, &run->out);
 	read_answers(run, to, NULL);
 }
@@ -359,12 +367,16 @@ static void deliver_ranks(struct run *run, struct queue (*queues)[RUN_WORKERS], 
 {
 	uint32_t engines = run->daemons * run->lanes;
 	uint32_t left = 0;
+	bool carries = true;
 
+	run_norm_begin(run);
 	for (uint32_t e = 0; e < engines; e++) {
 		for (uint32_t rank = first; rank < last; rank++)
 			left += queues[e][rank].count;
 	}
-	while (left > 0 || run->told_count > 0) {
+	while (left > 0 || run->told_count > 0 || carries) {
+		if (carries && (left == 0 || rng_one_in(&run->rng, 4)))
+			carries = run_norm_turn(run);
 		if (run->told_count > 0 && (left == 0 || rng_one_in(&run->rng, 4)))
 			hear(run);
 		if (left == 0)
