@@ -87,6 +87,7 @@ void relay_begin(struct relay *relay, uint64_t step)
 		return;
 	relay->step_plus_one = step + 1;
 	relay->asks_left = relay->ask_count;
+	relay->guessed = false;
 }
 
 static bool continues(const struct relay *relay, uint32_t index)
@@ -101,10 +102,11 @@ bool relay_begins_with(const struct relay *relay, uint32_t index)
 	return relay->asks_left == 0 ? tells : !tells && !continues(relay, index);
 }
 
-struct relay_due relay_take(struct relay *relay, uint32_t index, const void *payload)
+struct relay_due relay_take(struct relay *relay, uint32_t index, const void *payload, bool guessed)
 {
 	const struct relay_message *m = &relay->messages[index];
 	memcpy(relay->numbers + m->first_segment, payload, relay_bytes(m));
+	relay->guessed |= guessed;
 	if (--relay->asks_left == 0)
 		return (struct relay_due){relay->ask_count, relay->message_count - relay->ask_count};
 	return (struct relay_due){index + 1, continues(relay, index + 1)};

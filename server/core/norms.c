@@ -26,7 +26,7 @@ uint64_t norms_bytes(const struct model_settings *settings, const struct layout 
 	if (own_run(layout, place).count == layout_block_count(layout))
 		return bytes;
 	return bytes + mem_bytes(parts_bytes(layout)) + layout_block_count(layout) +
-	       settings->workers * sizeof(struct norm_ask) + 2 * MALLOC_BYTES;
+	       settings->workers * (1 + sizeof(struct norm_ask)) + 3 * MALLOC_BYTES;
 }
 
 struct norms *norms_new(const struct model *model, uint64_t step)
@@ -38,15 +38,17 @@ struct norms *norms_new(const struct model *model, uint64_t step)
 	norms->layout = layout;
 	norms->step = step;
 	norms->own = own_run(layout, model->place);
-	norms->missing = layout_block_count(layout) - norms->own.count;
+	norms->missing = norms->unknown = layout_block_count(layout) - norms->own.count;
 	norms->parts[0] = mem_new(parts_bytes(layout));
 	bool whole = norms->parts[0] != NULL;
 	if (norms->missing > 0) {
 		norms->workers = model->settings.workers;
 		norms->parts[1] = mem_new(parts_bytes(layout));
 		norms->told = calloc(layout_block_count(layout), 1);
+		norms->guesses = calloc(norms->workers, 1);
 		norms->asks = calloc(norms->workers, sizeof(*norms->asks));
-		whole = whole && norms->parts[1] != NULL && norms->told != NULL && norms->asks != NULL;
+		whole = whole && norms->parts[1] != NULL && norms->told != NULL && norms->guesses != NULL &&
+		        norms->asks != NULL;
 	}
 	if (whole)
 		return norms;
@@ -61,6 +63,7 @@ void norms_free(struct norms *norms)
 	mem_free(norms->parts[0], parts_bytes(norms->layout));
 	mem_free(norms->parts[1], parts_bytes(norms->layout));
 	free(norms->told);
+	free(norms->guesses);
 	free(norms->asks);
 	free(norms);
 }
@@ -77,7 +80,9 @@ bool norms_has(const struct norms *norms, uint64_t step)
 
 bool norms_complete(const struct norms *norms)
 {
-	return norms->collected && norms->missing == 0;
+	bool nobody_knows = norms->unknown == 0 && norms->guessing == norms->workers;
+
+	return norms->collected && (norms->missing == 0 || (norms->told != NULL && nobody_knows));
 }
 
 void norms_next(struct norms *norms)
@@ -87,8 +92,35 @@ void norms_next(struct norms *norms)
 	norms->has_last = true;
 	if (norms->told == NULL)
 		return;
-	norms->missing = layout_block_count(norms->layout) - norms->own.count;
+	norms->missing = norms->unknown = layout_block_count(norms->layout) - norms->own.count;
+	norms->guessing = 0;
 	memset(norms->told, 0, layout_block_count(norms->layout));
+	memset(norms->guesses, 0, norms->workers);
+}
+
+static void tell_block(struct norms *norms, uint32_t block, const char *parts, bool guessed)
+{
+	const struct layout_block *b = layout_block(norms->layout, block);
+	uint8_t *told = &norms->told[block];
+
+	if (guessed && *told == NORM_TOLD)
+		return;
+	norms->unknown -= *told == NORM_UNKNOWN;
+	norms->missing -= !guessed && *told != NORM_TOLD;
+	*told = guessed ? NORM_GUESSED : NORM_TOLD;
+	memcpy(norms_parts(norms, norms->step) + b->first_segment, parts, b->segment_count * sizeof(double));
+}
+
+void norms_tell(struct norms *norms, uint32_t rank, struct msg_part part, const void *parts, bool guessed)
+{
+	const char *at = parts;
+
+	for (uint32_t i = 0; i < part.count; i++) {
+		tell_block(norms, part.first + i, at, guessed);
+		at += layout_block(norms->layout, part.first + i)->segment_count * sizeof(double);
+	}
+	norms->guessing += guessed && !norms->guesses[rank];
+	norms->guesses[rank] |= guessed;
 }
 
 /* ---- who waits ---------------------------------------------------------- */

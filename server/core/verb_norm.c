@@ -69,16 +69,18 @@ static void wait_for(struct call *call, struct norms *norms)
 	                         request->parts[0]};
 }
 
-static void give(struct call *call, const struct norms *norms)
+/* Of the step, or instead of it of the last one that is known here. */
+static void give(struct call *call, const struct norms *norms, uint64_t step)
 {
 	const struct msg *request = call->request;
-	struct buf *payload = norms_copy(norms, request->step, request->parts[0], call->engine->pool);
+	struct buf *payload = norms_copy(norms, step, request->parts[0], call->engine->pool);
 
 	if (payload == NULL) {
 		call_refuse(call, OPTD_NO_MEMORY, "no memory for an answer: ask again");
 		return;
 	}
 	struct outbox_entry *entry = call_reply(call, OPTD_OK);
+	entry->head.guessed = !norms_has(norms, request->step);
 	entry->head.part_count = 1;
 	entry->head.parts[0] = request->parts[0];
 	entry->head.payload_bytes = payload->bytes;
@@ -98,15 +100,11 @@ static void ask(struct call *call, struct norms *norms)
 		return;
 	}
 	if (norms_has(norms, request->step))
-		give(call, norms);
+		give(call, norms, request->step);
 	else if (request->step == norms->step)
 		wait_for(call, norms);
 	else
-		call_refuse(call, OPTD_CONFLICT,
-		            "step %" PRIu64 " of model '%s' is decided on this server, which is at step %" PRIu64
-		            " and does not know any more what its norm was, while another server is not past it: "
-		            "start them from checkpoints of one version, or drop the model and begin again",
-		            request->step, call->shard->model->name, norms->step);
+		give(call, norms, norms->step - 1);
 }
 
 /* ---- telling ------------------------------------------------------------ */
@@ -127,12 +125,7 @@ static void tell(struct call *call, struct norms *norms)
 	call_reply(call, OPTD_OK);
 	if (request->step < norms->step)
 		return;
-	memcpy(norms_parts(norms, request->step) + layout_block(norms->layout, part->first)->first_segment,
-	       request->payload, request->payload_bytes);
-	for (uint32_t i = 0; i < part->count; i++) {
-		norms->missing -= !norms->told[part->first + i];
-		norms->told[part->first + i] = 1;
-	}
+	norms_tell(norms, (uint32_t)request->rank, *part, request->payload, request->guessed);
 	lead_go_on(call->engine, call->shard, call->out);
 }
 

@@ -80,7 +80,7 @@ static uint32_t told_to(uint32_t daemon)
 /* What follows from the answer to a message. */
 static struct relay_due take(uint32_t index)
 {
-	return relay_take(relay, index, numbers + relay->messages[index].first_segment);
+	return relay_take(relay, index, numbers + relay->messages[index].first_segment, false);
 }
 
 static void is_due(struct relay_due due, uint32_t first, uint32_t count)
