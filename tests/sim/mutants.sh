@@ -89,7 +89,7 @@ mutants() {
 	scale-divides-values|core/test_reference|server/core/group.c|s/return optim == NULL \|\| optim_rule_push(optim->rule) == OPTIM_GRADIENT;/return true;/
 	scale-divides-deltas|core/test_reference|server/core/group.c|s/optim_rule_push(optim->rule) == OPTIM_GRADIENT;/optim_rule_push(optim->rule) != OPTIM_WEIGHTS;/
 	scale-of-a-blocks-first-segment|core/test_reference|server/core/gate_scale.c|s/if (!model->mixed \|\| /if (true || /
-	own-answer-is-divided|core/test_reference|server/core/own.c|s/float factor = model_is_scaled(.*;/float factor = x.factor;/
+	own-answer-is-divided|core/test_own|server/core/own.c|s/float factor = model_is_scaled(.*;/float factor = x.factor;/
 	zeroed-before-it-is-due|core/test_verdict|server/core/verb_push.c|s/	switch (gate_standing(gate, push->block, push->rank, push->step)) {/	push->wait->zeroed += verdict_zero(call, push);\n&/
 	init-not-recorded|core/test_replay|server/core/committing.c|s/if (engine->options.on_commit != NULL)/if (engine->options.on_commit != NULL \&\& commit->kind != COMMIT_INIT)/
 	tensor-without-its-last-block|core/test_reference|server/core/gate_tensor.c|s/tensor->complete == tensor->run.count;/tensor->complete > 0;/

@@ -182,8 +182,7 @@ static void begin_push(struct sim *sim, struct worker *worker)
 	plan_gradient(sim, worker->rank, worker->step, worker->weights, worker->gradient, worker->has);
 	worker->stated = worker->scale;
 	/* A power of two: what divides by it again gives the very gradient. */
-	for (uint64_t i = 0; worker->stated > 0 && i < layout_elements(sim->layout); i++)
-		worker->gradient[i] *= (float)worker->stated;
+	plan_scale(sim, worker->stated, worker->gradient);
 	for (uint32_t i = 0; i < sim->tensor_count; i++) {
 		if (!worker->has[i])
 			continue;
