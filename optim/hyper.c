@@ -10,6 +10,7 @@
 #include "optim/optim.h"
 #include "optim/rule.h"
 #include "optim/text.h"
+#include "proto/nearest.h"
 #include "proto/status.h"
 
 static const char *const match_names[OPTIM_MATCH_COUNT] = {
@@ -105,22 +106,17 @@ static uint32_t hyper_find(const struct rule_row *row, const char *name)
 static int refuse_name(const struct rule_row *row, const char *name, char *why, size_t why_bytes)
 {
 	struct text text = text_open(why, why_bytes);
-	const char *nearest;
+	struct nearest nearest = nearest_of(name);
 
 	if (rule_hyper_count(row) == 0) {
 		text_add(&text, "%s has no hyper-parameters, given '%.64s'", row->name, name);
 		return OPTD_HYPER;
 	}
-	nearest = rule_hyper(row, 0)->name;
-	for (uint32_t i = 1; i < rule_hyper_count(row); i++) {
-		const char *other = rule_hyper(row, i)->name;
-
-		if (text_distance(name, other) < text_distance(name, nearest))
-			nearest = other;
-	}
+	for (uint32_t i = 0; i < rule_hyper_count(row); i++)
+		nearest_try(&nearest, rule_hyper(row, i)->name);
 	text_add(&text, "%s has no hyper-parameter '%.64s'; ", row->name, name);
-	if (text_near(name, nearest))
-		text_add(&text, "the nearest is '%s'; ", nearest);
+	if (nearest.best != NULL)
+		text_add(&text, "the nearest is '%s'; ", nearest.best);
 	text_add(&text, "it has");
 	for (uint32_t i = 0; i < rule_hyper_count(row); i++)
 		text_add(&text, " %s", rule_hyper(row, i)->name);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "optim/text.h"
+#include "proto/nearest.h"
 #include "proto/status.h"
 
 #define PI 3.14159265358979323846
@@ -130,13 +131,11 @@ int schedule_find(const char *name)
 
 const char *schedule_nearest(const char *name)
 {
-	const char *nearest = kinds[0].name;
+	struct nearest nearest = nearest_of(name);
 
-	for (int i = 1; i < SCHEDULE_KIND_COUNT; i++) {
-		if (text_distance(name, kinds[i].name) < text_distance(name, nearest))
-			nearest = kinds[i].name;
-	}
-	return text_near(name, nearest) ? nearest : NULL;
+	for (int i = 0; i < SCHEDULE_KIND_COUNT; i++)
+		nearest_try(&nearest, kinds[i].name);
+	return nearest.best;
 }
 
 const struct schedule_param *schedule_params(enum schedule_kind kind, uint32_t *count)

@@ -438,8 +438,11 @@ static void refuse_unknown(struct call *call, const char *name)
 
 	for (uint32_t i = 0; i < engine->shard_count; i++)
 		nearest_try(&nearest, engine->shards[i]->model->name);
-	if (nearest.best == NULL)
+	if (engine->shard_count == 0)
 		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here, nor any other", name);
+	else if (nearest.best == NULL)
+		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here; of %u none is like it", name,
+		            engine->shard_count);
 	else
 		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here; the nearest of %u is '%s'", name,
 		            engine->shard_count, nearest.best);

@@ -67,6 +67,8 @@ static void test_nearest_rule_forgives_a_typo(void **state)
 	assert_string_equal(optim_nearest("adamm"), "adam");
 	assert_string_equal(optim_nearest("SGD momentum"), "momentum");
 	assert_string_equal(optim_nearest("rms_prop"), "rmsprop");
+	assert_string_equal(optim_nearest("AdamW"), "adamw");
+	assert_string_equal(optim_nearest("RMSProp"), "rmsprop");
 	assert_null(optim_nearest(""));
 	assert_null(optim_nearest(long_name));
 	assert_null(optim_nearest("levenberg"));
