@@ -138,6 +138,17 @@ const char *schedule_nearest(const char *name)
 	return nearest.best;
 }
 
+const char *schedule_of_param(const char *name)
+{
+	for (uint32_t i = 0; i < SCHEDULE_KIND_COUNT; i++) {
+		for (uint32_t k = 0; k < kinds[i].count; k++) {
+			if (strcmp(kinds[i].params[k].name, name) == 0)
+				return kinds[i].name;
+		}
+	}
+	return strcmp(name, "milestones") == 0 ? kinds[SCHEDULE_MULTISTEP].name : NULL;
+}
+
 const struct schedule_param *schedule_params(enum schedule_kind kind, uint32_t *count)
 {
 	*count = kinds[kind].count;
