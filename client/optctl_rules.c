@@ -2,6 +2,7 @@
  * optctl rules: what optimizers there are, from the table that the server itself is
  * built with: as a list, one with all its settings, or as the table of optim/README.md.
  */
+#include <ctype.h>
 #include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,12 +200,66 @@ static void print_wrapped(const char *label, const char *text)
 	printf("\n");
 }
 
+/* An update step by step, a line each. */
+static void print_steps(const char *formula)
+{
+	const char *label = "update";
+	while (*formula) {
+		char step[STATE_BYTES];
+		const char *end = strstr(formula, "; ");
+		int length = end ? (int)(end - formula) : (int)strlen(formula);
+		snprintf(step, sizeof(step), "%.*s", length, formula);
+		print_wrapped(label, step);
+		formula += length + (end ? 2 : 0);
+		label = "";
+	}
+}
+
+/* Whether a step hangs on a setting: "maximize: g = -g". */
+static int has_condition(const char *formula)
+{
+	for (const char *at = formula; (at = strstr(at, ": ")) != NULL; at++)
+		if (at > formula && isalnum((unsigned char)at[-1]))
+			return 1;
+	return 0;
+}
+
+static int has_hyper(const struct optim_rule *rule, const char *name)
+{
+	for (uint32_t i = 0; i < optim_hyper_count(rule); i++)
+		if (strcmp(optim_hyper(rule, i)->name, name) == 0)
+			return 1;
+	return 0;
+}
+
+/* What a formula has that it does not tell itself. */
+static void print_signs(const struct optim_rule *rule)
+{
+	const char *formula = optim_rule_formula(rule);
+	char line[STATE_BYTES];
+	struct text text = text_open(line, sizeof(line));
+	text_add(&text, "w are weights, %s what is pushed, t counts updates from 1",
+	         optim_rule_push(rule) == OPTIM_WEIGHTS ? "x" : "g");
+	if (has_hyper(rule, "betas"))
+		text_add(&text, "; beta1 and beta2 are betas");
+	if (has_condition(formula))
+		text_add(&text, "; NAME: is a step only if NAME is not 0");
+	if (strstr(formula, "fma("))
+		text_add(&text, "; fma(a, b, c) = a*b + c, rounded once");
+	if (strstr(formula, "lerp("))
+		text_add(&text, "; lerp(a, b, c) = a + c*(b-a)");
+	if (has_hyper(rule, "clip_value"))
+		text_add(&text, "; g is first held within [-clip_value, clip_value] if that is not 0");
+	print_wrapped("where", line);
+}
+
 static void print_one(const struct optim_rule *rule)
 {
 	char text[STATE_BYTES], number[OPTCTL_NUMBER_BYTES], initial[TEXT_VALUES_BYTES],
 	        range[TEXT_VALUES_BYTES];
 	printf("%s\n", optim_rule_name(rule));
-	print_wrapped("update", optim_rule_formula(rule));
+	print_steps(optim_rule_formula(rule));
+	print_signs(rule);
 	print_wrapped("pushed", pushed(rule));
 	print_wrapped("looks at", optim_rule_class(rule) == OPTIM_TENSOR ? "a whole tensor"
 	                                                                  : "each element by itself");

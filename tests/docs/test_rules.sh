@@ -32,9 +32,23 @@ each_has_a_page() {
 	[ "$(echo "$names" | wc -l)" -ge 30 ] || { echo "# the list has only: $names"; return 1; }
 	for name in $names; do
 		"$OPTCTL_BIN" rules "$name" >"$dir/one" || return
-		for label in update pushed state bytes source; do
+		for label in update where pushed state bytes source; do
 			grep -q "^  $label  *[^ ]" "$dir/one" || { echo "# $name says nothing of its $label"; return 1; }
 		done
+	done
+}
+
+# Who has no source has the page alone: each setting in the update, and no other rule's name
+# in its place.  betas are its beta1 and beta2; clip_value stands behind it, as of all rules.
+each_update_says_all() {
+	for name in $names; do
+		"$OPTCTL_BIN" rules "$name" >"$dir/one" || return
+		sed -n '/^  update/,/^  where/p' "$dir/one" >"$dir/update"
+		for setting in $(awk 'found { print $1 } $1 == "setting" { found = 1 }' "$dir/one"); do
+			grep -qwE "$(echo "$setting" | sed 's/^betas$/beta1/')" "$dir/update" || [ "$setting" = clip_value ] ||
+				{ echo "# the update of $name says nothing of $setting"; return 1; }
+		done
+		! grep -E '(^| )as [a-z]|_kernel' "$dir/update" || { echo "# $name points elsewhere"; return 1; }
 	done
 }
 
@@ -46,11 +60,13 @@ another_name_is_refused() {
 	[ $? -eq 1 ] && grep -q "no optimizer 'levenberg'; optctl rules lists all" "$dir/error"
 }
 
-echo "1..3"
+echo "1..4"
 table_is_in_the_docs
 result $? "test_table_in_the_docs_is_what_optctl_prints"
 each_has_a_page
 result $? "test_each_optimizer_in_the_list_has_a_page_with_all_it_should_say"
+each_update_says_all
+result $? "test_each_update_says_what_its_settings_do"
 another_name_is_refused
 result $? "test_another_name_is_refused_with_the_nearest"
 exit $failed
