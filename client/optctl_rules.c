@@ -1,6 +1,7 @@
 /*
- * optctl rules: what optimizers there are, from the table that the server itself is
- * built with: as a list, one with all its settings, or as the table of optim/README.md.
+ * optctl rules: what optimizers and schedules there are, from the tables that the server
+ * itself is built with: as a list, one with all its settings, or as the table of
+ * optim/README.md.
  */
 #include <ctype.h>
 #include <float.h>
@@ -11,6 +12,7 @@
 #include "client/optctl.h"
 #include "optim/optim.h"
 #include "optim/text.h"
+#include "proto/nearest.h"
 
 #define WHY_BYTES 256
 #define STATE_BYTES 512
@@ -200,10 +202,9 @@ static void print_wrapped(const char *label, const char *text)
 	printf("\n");
 }
 
-/* An update step by step, a line each. */
-static void print_steps(const char *formula)
+/* A formula step by step, each on a line of its own. */
+static void print_steps(const char *label, const char *formula)
 {
-	const char *label = "update";
 	while (*formula) {
 		char step[STATE_BYTES];
 		const char *end = strstr(formula, "; ");
@@ -258,7 +259,7 @@ static void print_one(const struct optim_rule *rule)
 	char text[STATE_BYTES], number[OPTCTL_NUMBER_BYTES], initial[TEXT_VALUES_BYTES],
 	        range[TEXT_VALUES_BYTES];
 	printf("%s\n", optim_rule_name(rule));
-	print_steps(optim_rule_formula(rule));
+	print_steps("update", optim_rule_formula(rule));
 	print_signs(rule);
 	print_wrapped("pushed", pushed(rule));
 	print_wrapped("looks at", optim_rule_class(rule) == OPTIM_TENSOR ? "a whole tensor"
@@ -280,6 +281,38 @@ static void print_one(const struct optim_rule *rule)
 	}
 }
 
+/* For its range only: the least double and the greatest count are no ends for a reader. */
+static struct optim_hyper as_hyper(const struct schedule_param *param)
+{
+	int tiny = param->min > 0 && param->min < (double)FLT_MIN;
+	return (struct optim_hyper){
+		.kind = !param->whole ? OPTIM_REAL : param->max == 1 ? OPTIM_FLAG : OPTIM_WHOLE,
+		.min = tiny ? 0 : param->min,
+		.min_open = tiny,
+		.max = param->whole && param->max > UINT32_MAX ? (double)FLT_MAX : param->max};
+}
+
+static void print_schedule(enum schedule_kind kind)
+{
+	char initial[TEXT_NUMBER_BYTES], range[TEXT_VALUES_BYTES];
+	uint32_t count;
+	const struct schedule_param *params = schedule_params(kind, &count);
+	printf("%s, a schedule\n", schedule_name(kind));
+	print_steps("rate", schedule_formula(kind));
+	print_wrapped("where", "lr is the optimizer's, t counts the updates done before");
+	if (count > 0 || kind == SCHEDULE_MULTISTEP)
+		printf("\n  %-26s  %-22s  %s\n", "setting", "default", "allowed");
+	for (uint32_t i = 0; i < count; i++) {
+		const struct schedule_param *param = &params[i];
+		const struct optim_hyper as = as_hyper(param);
+		text_number(param->initial, initial, sizeof(initial));
+		printf("  %-26s  %-22s  %s\n", param->name, param->required ? "none, is needed" : initial,
+		       range_text(&as, range));
+	}
+	if (kind == SCHEDULE_MULTISTEP)
+		printf("  %-26s  %-22s  %s\n", "milestones", "none, is needed", "a list of whole numbers, ascending");
+}
+
 static void print_list(void)
 {
 	char text[STATE_BYTES], number[OPTCTL_NUMBER_BYTES];
@@ -290,7 +323,8 @@ static void print_list(void)
 		       bytes_text(rule, number), state_text(rule, text));
 	}
 	printf("\nBytes are those of the state for each parameter, beside the weights' 4.\n"
-	       "optctl rules NAME has the update and the settings.\n");
+	       "optctl rules NAME has the update and the settings.\n"
+	       "Schedules: " SCHEDULE_NAMES "\n");
 }
 
 static void print_markdown(void)
@@ -311,20 +345,32 @@ static void print_markdown(void)
 	}
 }
 
+static int refuse_name(const char *name)
+{
+	struct nearest nearest = nearest_of(name);
+	for (uint32_t i = 0; i < optim_rule_count(); i++)
+		nearest_try(&nearest, optim_rule_name(optim_rule(i)));
+	for (int kind = 0; kind < SCHEDULE_KIND_COUNT; kind++)
+		nearest_try(&nearest, schedule_name((enum schedule_kind)kind));
+	fprintf(stderr, "optctl: there is no optimizer or schedule '");
+	optctl_text(stderr, name);
+	fprintf(stderr, "'; ");
+	if (nearest.best)
+		fprintf(stderr, "the nearest is '%s'; ", nearest.best);
+	fprintf(stderr, "optctl rules lists all\n");
+	return EXIT_FAILED;
+}
+
 int optctl_rules(const struct optctl *ctl, const char *name)
 {
 	const struct optim_rule *rule = name ? optim_find(name) : NULL;
-	if (name && !rule) {
-		fprintf(stderr, "optctl: there is no optimizer '");
-		optctl_text(stderr, name);
-		fprintf(stderr, "'; ");
-		if (optim_nearest(name))
-			fprintf(stderr, "the nearest is '%s'; ", optim_nearest(name));
-		fprintf(stderr, "optctl rules lists all\n");
-		return EXIT_FAILED;
-	}
+	int kind = name ? schedule_find(name) : -1;
+	if (name && !rule && kind < 0)
+		return refuse_name(name);
 	if (rule)
 		print_one(rule);
+	else if (kind >= 0)
+		print_schedule((enum schedule_kind)kind);
 	else if (ctl->markdown)
 		print_markdown();
 	else

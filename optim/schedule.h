@@ -62,6 +62,8 @@ struct schedule {
 /* "cosine"; and back, -1 for another word. */
 const char *schedule_name(enum schedule_kind kind);
 int schedule_find(const char *name);
+/* What it makes of lr after t updates, in its parameters' names; pieces with "; " between. */
+const char *schedule_formula(enum schedule_kind kind);
 /* The name most like the given word; NULL where none is like it. */
 const char *schedule_nearest(const char *name);
 /* The first kind with a parameter of this name, or NULL. */

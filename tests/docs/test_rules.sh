@@ -52,21 +52,38 @@ each_update_says_all() {
 	done
 }
 
+# As of rules: a schedule's parameters stand in what it makes of lr.
+each_schedule_has_a_page() {
+	names=$(sed -n 's/^Schedules: //p' "$dir/list" | tr -d ,)
+	[ "$(echo "$names" | wc -w)" -ge 11 ] || { echo "# the list has only: $names"; return 1; }
+	for name in $names; do
+		"$OPTCTL_BIN" rules "$name" >"$dir/one" && grep -q "^  rate  *[^ ]" "$dir/one" || return
+		sed -n '/^  rate/,/^  where/p' "$dir/one" >"$dir/rate"
+		for setting in $(awk 'found { print $1 } $1 == "setting" { found = 1 }' "$dir/one"); do
+			grep -qw "$setting" "$dir/rate" || { echo "# $name says nothing of $setting"; return 1; }
+		done
+	done
+}
+
 another_name_is_refused() {
 	"$OPTCTL_BIN" rules adan 2>"$dir/error" >"$dir/output"
 	[ $? -eq 1 ] && [ ! -s "$dir/output" ] &&
-		grep -q "no optimizer 'adan'; the nearest is 'adam'; optctl rules lists all" "$dir/error" || return
+		grep -q "no optimizer or schedule 'adan'; the nearest is 'adam'; optctl rules lists all" "$dir/error" || return
+	"$OPTCTL_BIN" rules cosin 2>"$dir/error"
+	grep -q "'cosin'; the nearest is 'cosine'; " "$dir/error" || return
 	"$OPTCTL_BIN" rules levenberg 2>"$dir/error"
-	[ $? -eq 1 ] && grep -q "no optimizer 'levenberg'; optctl rules lists all" "$dir/error"
+	[ $? -eq 1 ] && grep -q "no optimizer or schedule 'levenberg'; optctl rules lists all" "$dir/error"
 }
 
-echo "1..4"
+echo "1..5"
 table_is_in_the_docs
 result $? "test_table_in_the_docs_is_what_optctl_prints"
 each_has_a_page
 result $? "test_each_optimizer_in_the_list_has_a_page_with_all_it_should_say"
 each_update_says_all
 result $? "test_each_update_says_what_its_settings_do"
+each_schedule_has_a_page
+result $? "test_each_schedule_in_the_list_has_a_page_with_all_its_settings"
 another_name_is_refused
 result $? "test_another_name_is_refused_with_the_nearest"
 exit $failed
