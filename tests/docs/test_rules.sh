@@ -38,13 +38,17 @@ each_has_a_page() {
 	done
 }
 
+settings() { # page
+	awk 'found { print $1 } $1 == "setting" { found = 1 }' "$1"
+}
+
 # Who has no source has the page alone: each setting in the update, and no other rule's name
 # in its place.  betas are its beta1 and beta2; clip_value stands behind it, as of all rules.
 each_update_says_all() {
 	for name in $names; do
 		"$OPTCTL_BIN" rules "$name" >"$dir/one" || return
 		sed -n '/^  update/,/^  where/p' "$dir/one" >"$dir/update"
-		for setting in $(awk 'found { print $1 } $1 == "setting" { found = 1 }' "$dir/one"); do
+		for setting in $(settings "$dir/one"); do
 			grep -qwE "$(echo "$setting" | sed 's/^betas$/beta1/')" "$dir/update" || [ "$setting" = clip_value ] ||
 				{ echo "# the update of $name says nothing of $setting"; return 1; }
 		done
@@ -59,7 +63,7 @@ each_schedule_has_a_page() {
 	for name in $names; do
 		"$OPTCTL_BIN" rules "$name" >"$dir/one" && grep -q "^  rate  *[^ ]" "$dir/one" || return
 		sed -n '/^  rate/,/^  where/p' "$dir/one" >"$dir/rate"
-		for setting in $(awk 'found { print $1 } $1 == "setting" { found = 1 }' "$dir/one"); do
+		for setting in $(settings "$dir/one"); do
 			grep -qw "$setting" "$dir/rate" || { echo "# $name says nothing of $setting"; return 1; }
 		done
 	done
