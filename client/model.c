@@ -357,6 +357,7 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 	if (model->broken == OPTD_ROLLBACK) {
 		model->broken = 0;
 		model->poison_step_plus_one = 0;
+		relay_forget(model->relay);
 		model_advance(model, 0);
 		for (uint32_t i = 0; i < client->daemon_count; i++)
 			model->specs[i].open.seen_version = 0;
