@@ -261,8 +261,15 @@ static bool run(struct tensor_update *u, uint64_t budget)
 
 const struct rule_row KERNEL(optim_row_muon) = {
 	.name = "muon",
-	.formula = "matrices only; momentum, then Newton-Schulz in float32 (PyTorch: bfloat16, so no "
-	           "bits are alike); the comment of muon_kernel.c has it",
+	.formula = "of matrices only; "
+	           "b = b + (1-momentum)*(g-b); "
+	           "u = nesterov ? g + momentum*(b-g) : b; "
+	           "X = u / max(norm(u), eps), transposed if it has more rows than columns; "
+	           "ns_steps times A = X*X^T, X = c[0]*X + (c[1]*A + c[2]*A*A)*X, c = "
+	           "ns_coefficients, in float32 (PyTorch in bfloat16: no bits are alike); "
+	           "w = w*(1 - lr*weight_decay) - lr*f*X; "
+	           "adjust_lr_fn 0, \"original\": f = sqrt(max(1, rows/columns)); "
+	           "adjust_lr_fn 1, \"match_rms_adamw\": f = 0.2*sqrt(max(rows, columns))",
 	.source = "torch/optim/_muon.py; Jordan et al. 2024",
 	.reach = OPTIM_TENSOR,
 	.hypers = hypers,

@@ -90,8 +90,14 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_rprop) = {
 	.name = "rprop",
-	.formula = "s = sign(g*prev); step_size = clamp(step_size * (s > 0 ? etas[1] : s < 0 ? etas[0] :"
-	           " 1), step_sizes); g = s < 0 ? 0 : g; w = fma(-sign(g), step_size, w); prev = g",
+	.formula = "step_size starts at lr; "
+	           KERNEL_MAXIMIZE
+	           "s = sign(g*prev); "
+	           "step_size = clamp(step_size * (s > 0 ? etas[1] : s < 0 ? etas[0] : 1), "
+	           "step_sizes); "
+	           "g = s < 0 ? 0 : g; "
+	           "w = fma(-sign(g), step_size, w); "
+	           "prev = g",
 	.source = "torch/optim/rprop.py; Riedmiller, Braun 1993",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

@@ -57,8 +57,10 @@ struct rule_slot {
 
 struct rule_row {
 	const char *name;
-	const char *formula; /* of one update; w are weights, g what is pushed of gradients, x of
-	                        values, t counts updates from 1 */
+	const char *formula; /* of one update, all of it: who reads it has no source.  Steps with "; "
+	                        between them; "NAME: " is a step only where that setting is not 0.
+	                        w are weights, g what is pushed of gradients, x of values, t counts
+	                        updates from 1 */
 	const char *source;
 	const char *state;   /* the slots in words, where they depend on the tensor's shape */
 	enum optim_class reach;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "optim/text.h"
+#include "proto/nearest.h"
 #include "proto/status.h"
 
 #define PI 3.14159265358979323846
@@ -97,26 +98,42 @@ static const struct schedule_param wsd[] = {
 };
 
 static const struct {
-	const char *name;
+	const char *name, *formula;
 	const struct schedule_param *params;
 	uint32_t count;
 } kinds[SCHEDULE_KIND_COUNT] = {
-	[SCHEDULE_CONSTANT] = { "constant", NULL, 0 },
-	[SCHEDULE_CONSTANT_LR] = { "constantlr", constant_lr, PARAM_COUNT(constant_lr) },
-	[SCHEDULE_LINEAR_WARMUP] = { "linear_warmup", linear_warmup, PARAM_COUNT(linear_warmup) },
-	[SCHEDULE_STEP] = { "step", step, PARAM_COUNT(step) },
-	[SCHEDULE_MULTISTEP] = { "multistep", multistep, PARAM_COUNT(multistep) },
-	[SCHEDULE_EXPONENTIAL] = { "exponential", exponential, PARAM_COUNT(exponential) },
-	[SCHEDULE_COSINE] = { "cosine", cosine, PARAM_COUNT(cosine) },
-	[SCHEDULE_COSINE_RESTARTS] = { "cosine_restarts", cosine_restarts, PARAM_COUNT(cosine_restarts) },
-	[SCHEDULE_POLYNOMIAL] = { "polynomial", polynomial, PARAM_COUNT(polynomial) },
-	[SCHEDULE_ONECYCLE] = { "onecycle", onecycle, PARAM_COUNT(onecycle) },
-	[SCHEDULE_WSD] = { "wsd", wsd, PARAM_COUNT(wsd) },
+	[SCHEDULE_CONSTANT] = { "constant", "lr", NULL, 0 },
+	[SCHEDULE_CONSTANT_LR] = { "constantlr", "t < total_iters ? lr*factor : lr", constant_lr, PARAM_COUNT(constant_lr) },
+	[SCHEDULE_LINEAR_WARMUP] = { "linear_warmup",
+	                            "lr*(start_factor + (end_factor-start_factor)*min(t, total_iters)/total_iters)", linear_warmup, PARAM_COUNT(linear_warmup) },
+	[SCHEDULE_STEP] = { "step", "lr*gamma^floor(t/step_size)", step, PARAM_COUNT(step) },
+	[SCHEDULE_MULTISTEP] = { "multistep", "lr*gamma^n, n of the milestones are <= t", multistep, PARAM_COUNT(multistep) },
+	[SCHEDULE_EXPONENTIAL] = { "exponential", "lr*gamma^t", exponential, PARAM_COUNT(exponential) },
+	[SCHEDULE_COSINE] = { "cosine", "eta_min + (lr-eta_min)*(1 + cos(pi*t/T_max))/2; goes up again after T_max", cosine, PARAM_COUNT(cosine) },
+	[SCHEDULE_COSINE_RESTARTS] = { "cosine_restarts",
+	                              "eta_min + (lr-eta_min)*(1 + cos(pi*s/T))/2; s counts from the last restart, which "
+	                              "are every T updates, T_0 at first and after each T_mult times as many", cosine_restarts, PARAM_COUNT(cosine_restarts) },
+	[SCHEDULE_POLYNOMIAL] = { "polynomial", "lr*(1 - min(t, total_iters)/total_iters)^power", polynomial, PARAM_COUNT(polynomial) },
+	[SCHEDULE_ONECYCLE] = { "onecycle",
+	                       "from max_lr/div_factor at t = 0 to max_lr at t = pct_start*total_steps - 1; three_phase: "
+	                       "back to max_lr/div_factor at t = 2*pct_start*total_steps - 2; to "
+	                       "max_lr/div_factor/final_div_factor at t = total_steps - 1; on half waves of a cosine, "
+	                       "or linear: on straight lines; cycle_momentum: momentum, or the first of betas, goes "
+	                       "from 0.95 to 0.85 and back likewise", onecycle, PARAM_COUNT(onecycle) },
+	[SCHEDULE_WSD] = { "wsd",
+	                  "t < warmup: lr*t/warmup; for the next stable updates lr; for the next decay updates "
+	                  "lr*(min_ratio + (1-min_ratio)*f), p from 0 to 1, shape 0: f = 1-p, shape 1: f = (1 + "
+	                  "cos(pi*p))/2, shape 2: f = 1-sqrt(p); then lr*min_ratio", wsd, PARAM_COUNT(wsd) },
 };
 
 const char *schedule_name(enum schedule_kind kind)
 {
 	return (unsigned)kind < SCHEDULE_KIND_COUNT ? kinds[kind].name : "?";
+}
+
+const char *schedule_formula(enum schedule_kind kind)
+{
+	return kinds[kind].formula;
 }
 
 int schedule_find(const char *name)
@@ -130,13 +147,22 @@ int schedule_find(const char *name)
 
 const char *schedule_nearest(const char *name)
 {
-	const char *nearest = kinds[0].name;
+	struct nearest nearest = nearest_of(name);
 
-	for (int i = 1; i < SCHEDULE_KIND_COUNT; i++) {
-		if (text_distance(name, kinds[i].name) < text_distance(name, nearest))
-			nearest = kinds[i].name;
+	for (int i = 0; i < SCHEDULE_KIND_COUNT; i++)
+		nearest_try(&nearest, kinds[i].name);
+	return nearest.best;
+}
+
+const char *schedule_of_param(const char *name)
+{
+	for (uint32_t i = 0; i < SCHEDULE_KIND_COUNT; i++) {
+		for (uint32_t k = 0; k < kinds[i].count; k++) {
+			if (strcmp(kinds[i].params[k].name, name) == 0)
+				return kinds[i].name;
+		}
 	}
-	return text_near(name, nearest) ? nearest : NULL;
+	return strcmp(name, "milestones") == 0 ? kinds[SCHEDULE_MULTISTEP].name : NULL;
 }
 
 const struct schedule_param *schedule_params(enum schedule_kind kind, uint32_t *count)

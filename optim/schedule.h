@@ -62,8 +62,12 @@ struct schedule {
 /* "cosine"; and back, -1 for another word. */
 const char *schedule_name(enum schedule_kind kind);
 int schedule_find(const char *name);
+/* What it makes of lr after t updates, in its parameters' names; pieces with "; " between. */
+const char *schedule_formula(enum schedule_kind kind);
 /* The name most like the given word; NULL where none is like it. */
 const char *schedule_nearest(const char *name);
+/* The first kind with a parameter of this name, or NULL. */
+const char *schedule_of_param(const char *name);
 /* All of them, for errors. */
 #define SCHEDULE_NAMES "constant, constantlr, linear_warmup, step, multistep, exponential, cosine, " \
 	"cosine_restarts, polynomial, onecycle, wsd"

@@ -125,6 +125,23 @@ static int read_part(struct reader *reader, const yaml_node_t *node, struct sche
 	return rc;
 }
 
+/* Here, where the line is known. */
+static int check(struct reader *reader, const yaml_node_t *node, const struct schedule *schedule)
+{
+	char reason[CONFIG_WHY_BYTES];
+
+	if (schedule_check(schedule, reason, sizeof(reason)) == 0)
+		return 0;
+	return reader_refuse(reader, reader_line(node), "models.optimizer: %s", reason);
+}
+
+static int check_part(struct reader *reader, const yaml_node_t *node, const struct schedule_part *part)
+{
+	const struct schedule alone = { .parts = { *part }, .part_count = 1 };
+
+	return check(reader, node, &alone);
+}
+
 static int read_parts(struct reader *reader, const yaml_node_t *list, struct schedule *schedule)
 {
 	const yaml_node_item_t *items = list->data.sequence.items.start;
@@ -139,6 +156,8 @@ static int read_parts(struct reader *reader, const yaml_node_t *list, struct sch
 		const yaml_node_t *node = reader_node(reader, items[i]);
 		int rc = read_part(reader, node, &schedule->parts[i], &schedule->ends[i]);
 
+		if (rc == 0)
+			rc = check_part(reader, node, &schedule->parts[i]);
 		if (rc < 0)
 			return rc;
 		if (i + 1 < count && schedule->ends[i] == 0)
@@ -146,18 +165,20 @@ static int read_parts(struct reader *reader, const yaml_node_t *list, struct sch
 			                     "models.optimizer: schedule: all stretches but the last need until");
 	}
 	schedule->ends[count - 1] = 0;
-	return 0;
+	return check(reader, list, schedule);
 }
 
 int reader_schedule(struct reader *reader, const yaml_node_t *value, struct schedule *schedule)
 {
 	uint64_t until; /* of no use: nothing comes after it */
+	int rc;
 
 	memset(schedule, 0, sizeof(*schedule));
 	if (value->type == YAML_SEQUENCE_NODE)
 		return read_parts(reader, value, schedule);
 	schedule->part_count = 1;
-	return read_part(reader, value, &schedule->parts[0], &until);
+	rc = read_part(reader, value, &schedule->parts[0], &until);
+	return rc == 0 ? check(reader, value, schedule) : rc;
 }
 
 static void print_part(FILE *out, const struct schedule_part *part, uint64_t until)

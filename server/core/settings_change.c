@@ -20,6 +20,9 @@ static int refuse_pattern(const struct groups *groups, const char *tensors, char
 		nearest_try(&nearest, groups->list[i].tensors);
 	if (groups->count == 0)
 		snprintf(why, why_bytes, "it has no group '%s', nor any other", tensors);
+	else if (nearest.best == NULL)
+		snprintf(why, why_bytes, "it has no group '%s', and none of its %u is like it", tensors,
+		         groups->count);
 	else
 		snprintf(why, why_bytes, "it has no group '%s'; the nearest of %u is '%s'", tensors, groups->count,
 		         nearest.best);

@@ -170,6 +170,7 @@ static void test_names_and_values_are_those_of_the_rule(void **state)
 	core_world_init(&world);
 	start(&world);
 	assert_refused(&world, set_of("weight_decai", 0.5), OPTD_HYPER, "'m'|weight_decai|nearest is 'weight_decay'");
+	assert_refused(&world, set_of("clip_norm", 2), OPTD_HYPER, "'clip_norm' is a setting of the model|changed in a run");
 	assert_refused(&world, set_of("lr", -1), OPTD_HYPER, "lr=-1|out of range");
 	assert_refused(&world, set_from("nesterov", 1, 0), OPTD_HYPER, "version 0|nesterov=1 needs momentum");
 	struct msg_set twice = set_of("lr", 0.5);

@@ -67,6 +67,8 @@ static void test_nearest_rule_forgives_a_typo(void **state)
 	assert_string_equal(optim_nearest("adamm"), "adam");
 	assert_string_equal(optim_nearest("SGD momentum"), "momentum");
 	assert_string_equal(optim_nearest("rms_prop"), "rmsprop");
+	assert_string_equal(optim_nearest("AdamW"), "adamw");
+	assert_string_equal(optim_nearest("RMSProp"), "rmsprop");
 	assert_null(optim_nearest(""));
 	assert_null(optim_nearest(long_name));
 	assert_null(optim_nearest("levenberg"));
@@ -226,11 +228,49 @@ static void test_refusal_of_a_name_tells_the_nearest(void **state)
 
 	(void)state;
 	assert_refused(optim_set(&adam, "learning_rate", &value, 1, why, sizeof(why)), why,
-	               "'learning_rate'", " lr ");
+	               "'learning_rate'", "it is called 'lr'");
 	assert_refused(optim_set(&adam, "beta", &value, 1, why, sizeof(why)), why, "'beta'",
 	               "'betas'");
 	assert_refused(optim_set(&adam, "momentum", &value, 1, why, sizeof(why)), why, "adam",
 	               "'momentum'");
+}
+
+static void test_refusal_of_what_stands_elsewhere_tells_where(void **state)
+{
+	static const struct {
+		const char *given, *what;
+	} rows[] = {
+		{ "clip_norm", "; 'clip_norm' is a setting of the model: it belongs beside optimizer, not in it, and "
+		  "cannot be changed in a run" },
+		{ "clip_nrom", "; the nearest is 'clip_norm', a setting of the model" },
+		{ "max_grad_norm", "; it is called 'clip_norm', a setting of the model" },
+		{ "loss_scale", "; 'loss_scale' is a setting of the model" },
+		{ "param_groups", "; it is called 'groups', an entry of optimizer beside the hyper-parameters, and "
+		  "cannot be changed in a run" },
+		{ "T_max", "; 'T_max' is a parameter of schedule 'cosine'" },
+		{ "milestones", "; 'milestones' is a parameter of schedule 'multistep'" },
+		{ "wd", "; it is called 'weight_decay'; it has lr" },
+	};
+	struct optim adam = make("adam", OPTIM_TORCH2);
+	double value = 1;
+	char why[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		assert_refused(optim_set(&adam, rows[i].given, &value, 1, why, sizeof(why)), why, rows[i].given,
+		               rows[i].what);
+}
+
+static void test_another_name_is_not_offered_for_what_a_rule_lacks(void **state)
+{
+	struct optim average = make("average", OPTIM_TORCH2), sgd = make("sgd", OPTIM_TORCH2);
+	double value = 1;
+	char why[256];
+
+	(void)state;
+	assert_refused(optim_set(&average, "learning_rate", &value, 1, why, sizeof(why)), why, "average", "rate");
+	assert_null(strstr(why, "'lr'"));
+	assert_refused(optim_set(&sgd, "epsilon", &value, 1, why, sizeof(why)), why, "'epsilon'; it has", "lr");
 }
 
 static void test_refusal_of_a_count_tells_both(void **state)
@@ -382,6 +422,8 @@ int main(void)
 		cmocka_unit_test(test_refused_value_leaves_settings_alone),
 		cmocka_unit_test(test_refusal_names_value_and_range),
 		cmocka_unit_test(test_refusal_of_a_name_tells_the_nearest),
+		cmocka_unit_test(test_refusal_of_what_stands_elsewhere_tells_where),
+		cmocka_unit_test(test_another_name_is_not_offered_for_what_a_rule_lacks),
 		cmocka_unit_test(test_refusal_of_a_count_tells_both),
 		cmocka_unit_test(test_nesterov_needs_momentum_without_dampening),
 		cmocka_unit_test(test_numpy_refuses_what_its_formulas_lack),

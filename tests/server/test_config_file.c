@@ -214,7 +214,7 @@ static void test_bad_optimizers_are_refused(void **state)
 	refuses_optimizer("adm", "no optimizer 'adm'; the nearest is 'adam'");
 	refuses_optimizer("levenberg", "no optimizer 'levenberg'; optctl rules lists all");
 	refuses_optimizer("{name: adam, learning_rate: 1}",
-	                  "adam has no hyper-parameter 'learning_rate'; it has lr betas ");
+	                  "adam has no hyper-parameter 'learning_rate'; it is called 'lr'; it has lr betas ");
 	refuses_optimizer("{lr: 1}", "has no name");
 	refuses_optimizer("[adam]", "must be a name");
 	refuses_optimizer("~", "must be a name");

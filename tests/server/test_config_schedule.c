@@ -97,6 +97,18 @@ static void test_too_many_milestones_are_refused(void **state)
 	        "c.yaml:3: ", "17 milestones, allowed are 16");
 }
 
+static void test_what_a_stretch_lacks_is_told_by_its_own_line(void **state)
+{
+	(void)state;
+	refuses("models:\n- name: m\n  optimizer:\n    name: adam\n    schedule:\n"
+	        "    - {name: linear_warmup, until: 5}\n    - {name: cosine}\n",
+	        "c.yaml:7: ", "schedule cosine needs T_max");
+	refuses("models:\n- name: m\n  optimizer:\n    name: adam\n    schedule: exponential\n", "c.yaml:5: ", "needs gamma");
+	refuses("models:\n- name: m\n  optimizer:\n    name: adam\n    groups:\n    - tensors: a\n      schedule:\n"
+	        "      - {name: step, until: 9, step_size: 1}\n      - {name: constant, until: 5}\n      - constant\n",
+	        "c.yaml:8: ", "part 2 would end at 5");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -105,6 +117,7 @@ int main(void)
 		cmocka_unit_test(test_milestones_are_a_list),
 		cmocka_unit_test(test_printed_schedules_read_back_the_same),
 		cmocka_unit_test(test_bad_schedules_are_refused_with_their_line),
+		cmocka_unit_test(test_what_a_stretch_lacks_is_told_by_its_own_line),
 		cmocka_unit_test(test_too_many_milestones_are_refused),
 	};
 
