@@ -342,6 +342,9 @@ static void take_norm(struct sim *sim, struct worker *worker, const struct infli
 	if (packet->msg.status != OPTD_OK)
 		sim_fail(sim, "worker %u, NORM of step %llu: %s: %.*s", worker->rank, (unsigned long long)worker->step,
 		         status_name(packet->msg.status), (int)packet->msg.text.size, packet->text);
+	/* No daemon dies, so one behind by a step is answered exactly. */
+	if (packet->msg.guessed)
+		sim_fail(sim, "worker %u, NORM of step %llu: guessed", worker->rank, (unsigned long long)worker->step);
 	if (packet->msg.status != OPTD_OK || worker->relay->messages[request->index].tells)
 		return;
 	struct relay_due due = relay_take(worker->relay, request->index, packet->payload->data,
