@@ -179,7 +179,7 @@ typedef struct optd_schedule {
 	const char *name;
 	const optd_schedule_param *params; /* what is left out has PyTorch's default */
 	uint32_t param_count;              /* at most 9 */
-	uint64_t until; /* the update at which the next stretch begins; of the last, 0 */
+	uint64_t until; /* the update at which the next stretch begins; of the last, 0 (else OPTD_HYPER) */
 } optd_schedule;
 
 /* Tensors with an optimizer of their own, or none.  A tensor is in the first group whose
@@ -510,7 +510,8 @@ OPTD_API int optd_drop(optd_client *client, const char *name);
  *
  * It holds until it is changed again, and is in checkpoints that are written from then on
  * (optd_save).  All or nothing: OPTD_HYPER (a name that the optimizer does not have, with the
- * nearest, a value out of range, other optimizer state than the model has, lr under onecycle, a
+ * nearest, a value out of range, other optimizer state than the model has, lr under onecycle and
+ * the momentum or first beta that it moves, the lr of adafactor_paper with relative_step, a
  * pattern that is no group's, a frozen group), OPTD_INVALID with both where a block is past
  * *from, OPTD_NOT_READY for a model without weights, OPTD_TOO_LARGE where so many are set
  * ahead (64) that there is no room, OPTD_BUSY, OPTD_NO_MODEL, leave everything as it was.

@@ -28,7 +28,10 @@
  */
 #include <string.h>
 
+#include <stdio.h>
+
 #include "optim/kernel_tensor.h"
+#include "proto/status.h"
 
 enum hyper { LR, EPS, WEIGHT_DECAY, LIMIT, EXPONENT, MAXIMIZE };
 enum paper_hyper { BETA1 = MAXIMIZE, SCALE_PARAMETER, RELATIVE_STEP, WARMUP_INIT };
@@ -88,6 +91,23 @@ static uint32_t paper_slots(const struct optim *optim, struct rule_slot *out)
 	if (optim->values[BETA1][0] > 0)
 		out[count++] = (struct rule_slot){ "exp_avg", 0 };
 	return count;
+}
+
+/* As fairseq, which takes no lr with it. */
+static int paper_settle(const struct optim *optim, char *why, size_t why_bytes)
+{
+	bool schedule = optim->schedule.part_count > 0;
+	double lr = optim->values[LR][0];
+
+	if (optim->values[RELATIVE_STEP][0] == 0 || (lr == paper_hypers[LR].initial[0] && !schedule))
+		return 0;
+	if (schedule)
+		snprintf(why, why_bytes, "adafactor_paper: a schedule is without effect with relative_step=1, where "
+		         "the rate follows from the count of updates; give relative_step=0, or no schedule");
+	else
+		snprintf(why, why_bytes, "adafactor_paper: lr=%g is without effect with relative_step=1, where the "
+		         "rate follows from the count of updates; give relative_step=0, or no lr", lr);
+	return OPTD_HYPER;
 }
 
 /* slots[0] are R or v, slots[1] is C, then m. */
@@ -422,6 +442,7 @@ const struct rule_row KERNEL(optim_row_adafactor_paper) = {
 	.hypers = paper_hypers,
 	.hyper_count = KERNEL_COUNT(paper_hypers),
 	.slots = paper_slots,
+	.settle = paper_settle,
 	.tensor_slots = paper_shaped_slots,
 	.scratch = scratch,
 	.scalars = paper_scalars,

@@ -306,3 +306,45 @@ int optim_check(const struct optim *optim, char *why, size_t why_bytes)
 		return rc;
 	return row->check(optim, why, why_bytes);
 }
+
+uint32_t optim_cycled(const struct optim *optim)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	uint32_t count = rule_hyper_count(row), i = hyper_find(row, "betas");
+
+	if (i == count)
+		i = hyper_find(row, "momentum");
+	return i < count && row->lacks[optim->match] >> i & 1 ? count : i;
+}
+
+int optim_settle(struct optim *optim, char *why, size_t why_bytes)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	uint32_t cycled = optim_cycled(optim);
+	int rc = optim_check(optim, why, why_bytes);
+
+	if (rc == 0 && row->settle != NULL)
+		rc = row->settle(optim, why, why_bytes);
+	if (rc < 0 || !schedule_cycles(&optim->schedule))
+		return rc;
+	if (cycled == rule_hyper_count(row)) {
+		snprintf(why, why_bytes, "%s: onecycle would move its momentum, and %s%s has neither momentum nor betas; "
+		         "give cycle_momentum: 0, and only the lr is moved", row->name, row->name,
+		         row->lacks[optim->match] != 0 ? " with this match" : "");
+		return OPTD_HYPER;
+	}
+	rule_settle_momentum(optim);
+	return 0;
+}
+
+void rule_settle_momentum(struct optim *optim)
+{
+	uint32_t i = optim_cycled(optim);
+
+	if (!schedule_cycles(&optim->schedule))
+		return;
+	if (i == optim_hyper_count(optim->rule))
+		schedule_leave_momentum(&optim->schedule);
+	else if (optim->values[i][0] == 0 && rule_hyper(rule_row(optim->rule), i)->count == 1)
+		optim->values[i][0] = SCHEDULE_MAX_MOMENTUM;
+}

@@ -84,6 +84,10 @@ struct rule_row {
 	 * a sentence in why. */
 	int (*check)(const struct optim *optim, char *why, size_t why_bytes);
 
+	/* The same of what is only refused at the beginning, see optim_settle: settings that
+	 * would be without effect. */
+	int (*settle)(const struct optim *optim, char *why, size_t why_bytes);
+
 	/* Fills `out` with the numbers kept for each segment; returns how many.  NULL
 	 * for none. */
 	uint32_t (*carries)(const struct optim *optim, struct rule_slot *out);
@@ -173,6 +177,10 @@ uint32_t rule_hyper_count(const struct rule_row *row);
 const struct optim_hyper *rule_hyper(const struct rule_row *row, uint32_t index);
 /* The limit on a gradient's elements; 0 for none. */
 double rule_clip_value(const struct optim *optim);
+
+/* What a schedule makes of the momentum when a model begins: 0.95 of a 0 that it moves; one
+ * that finds none to move leaves it. */
+void rule_settle_momentum(struct optim *optim);
 
 /* The row with the rule's description; every row would do. */
 static inline const struct rule_row *rule_row(const struct optim_rule *rule)

@@ -71,8 +71,7 @@ enum onecycle {
 	CYCLE_MOMENTUM,
 };
 
-#define BASE_MOMENTUM 0.85 /* PyTorch's defaults, at max_lr and at the ends */
-#define MAX_MOMENTUM 0.95
+#define BASE_MOMENTUM 0.85 /* PyTorch's default, at max_lr */
 
 static const struct schedule_param onecycle[] = {
 	[MAX_LR] = { "max_lr", 0, 0, FLT_MAX, false, true },
@@ -184,12 +183,27 @@ void schedule_part_init(struct schedule_part *part, enum schedule_kind kind)
 	}
 }
 
+/* PyTorch's words for what is another here, or is not. */
+static const struct {
+	enum schedule_kind kind;
+	const char *name, *instead;
+} words[] = {
+	{ SCHEDULE_ONECYCLE, "anneal_strategy", "write linear: true for 'linear', nothing for 'cos'" },
+	{ SCHEDULE_ONECYCLE, "base_momentum", "the momentum goes between 0.95 and 0.85, PyTorch's defaults" },
+	{ SCHEDULE_ONECYCLE, "max_momentum", "the momentum goes between 0.95 and 0.85, PyTorch's defaults" },
+};
+
 static int refuse_name(const struct schedule_part *part, const char *name, char *why, size_t why_bytes)
 {
 	struct text text = text_open(why, why_bytes);
 	uint32_t count = kinds[part->kind].count;
 
-	text_add(&text, "schedule %s has no parameter '%.64s'; it has", kinds[part->kind].name, name);
+	text_add(&text, "schedule %s has no parameter '%.64s'; ", kinds[part->kind].name, name);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (words[i].kind == part->kind && strcmp(words[i].name, name) == 0)
+			text_add(&text, "%s; ", words[i].instead);
+	}
+	text_add(&text, "it has");
 	for (uint32_t i = 0; i < count; i++)
 		text_add(&text, " %s", kinds[part->kind].params[i].name);
 	if (part->kind == SCHEDULE_MULTISTEP)
@@ -521,13 +535,45 @@ double schedule_lr(const struct schedule *schedule, double lr, uint64_t t)
 	return part_lr(part, lr, since);
 }
 
+static bool part_cycles(const struct schedule_part *part)
+{
+	return part->kind == SCHEDULE_ONECYCLE && part->values[CYCLE_MOMENTUM] != 0;
+}
+
 bool schedule_momentum(const struct schedule *schedule, uint64_t t, double *momentum)
 {
 	double since;
 	const struct schedule_part *part = part_at(schedule, t, &since);
 
-	if (part->kind != SCHEDULE_ONECYCLE || part->values[CYCLE_MOMENTUM] == 0)
+	if (!part_cycles(part))
 		return false;
-	*momentum = onecycle_value(part->values, since, MAX_MOMENTUM, BASE_MOMENTUM, MAX_MOMENTUM);
+	*momentum = onecycle_value(part->values, since, SCHEDULE_MAX_MOMENTUM, BASE_MOMENTUM,
+	                           SCHEDULE_MAX_MOMENTUM);
 	return true;
+}
+
+bool schedule_cycles(const struct schedule *schedule)
+{
+	uint32_t i = 0;
+
+	while (i < schedule->part_count && !part_cycles(&schedule->parts[i]))
+		i++;
+	return i < schedule->part_count;
+}
+
+bool schedule_takes_momentum(const struct schedule *schedule)
+{
+	uint32_t i = 0;
+
+	while (i < schedule->part_count && part_cycles(&schedule->parts[i]))
+		i++;
+	return i < schedule->part_count || schedule->part_count == 0;
+}
+
+void schedule_leave_momentum(struct schedule *schedule)
+{
+	for (uint32_t i = 0; i < schedule->part_count; i++) {
+		if (schedule->parts[i].kind == SCHEDULE_ONECYCLE)
+			schedule->parts[i].values[CYCLE_MOMENTUM] = 0;
+	}
 }

@@ -103,4 +103,14 @@ bool schedule_equal(const struct schedule *a, const struct schedule *b);
  * does unless cycle_momentum is 0; then what it is. */
 bool schedule_momentum(const struct schedule *schedule, uint64_t t, double *momentum);
 
+/* PyTorch's max_momentum, at both ends of the cycle. */
+#define SCHEDULE_MAX_MOMENTUM 0.95
+
+/* Whether some part schedules the momentum, and whether all do, so that the optimizer's own
+ * is without effect. */
+bool schedule_cycles(const struct schedule *schedule);
+bool schedule_takes_momentum(const struct schedule *schedule);
+/* Leaves the momentum to the optimizer, as cycle_momentum: 0. */
+void schedule_leave_momentum(struct schedule *schedule);
+
 #endif

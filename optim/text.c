@@ -168,18 +168,9 @@ static int compare_schedules(const struct schedule *a, const struct schedule *b,
 	return -1;
 }
 
-int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)
+/* Of the same rule and match. */
+static int compare_values(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)
 {
-	if (a->rule != b->rule) {
-		snprintf(why, why_bytes, "optimizer: here %s, the model has %s",
-		         optim_rule_name(a->rule), optim_rule_name(b->rule));
-		return -1;
-	}
-	if (a->match != b->match) {
-		snprintf(why, why_bytes, "match: here %s, the model has %s",
-		         optim_match_name(a->match), optim_match_name(b->match));
-		return -1;
-	}
 	for (uint32_t i = 0; i < optim_hyper_count(a->rule); i++) {
 		const struct optim_hyper *hyper = optim_hyper(a->rule, i);
 		char here[TEXT_VALUES_BYTES], there[TEXT_VALUES_BYTES];
@@ -192,4 +183,23 @@ int optim_compare(const struct optim *a, const struct optim *b, char *why, size_
 		return -1;
 	}
 	return compare_schedules(&a->schedule, &b->schedule, why, why_bytes);
+}
+
+int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)
+{
+	struct optim settled_a = *a, settled_b = *b;
+
+	if (a->rule != b->rule) {
+		snprintf(why, why_bytes, "optimizer: here %s, the model has %s",
+		         optim_rule_name(a->rule), optim_rule_name(b->rule));
+		return -1;
+	}
+	if (a->match != b->match) {
+		snprintf(why, why_bytes, "match: here %s, the model has %s",
+		         optim_match_name(a->match), optim_match_name(b->match));
+		return -1;
+	}
+	rule_settle_momentum(&settled_a);
+	rule_settle_momentum(&settled_b);
+	return compare_values(&settled_a, &settled_b, why, why_bytes);
 }

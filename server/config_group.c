@@ -138,7 +138,7 @@ static int read_group(struct reader *reader, struct group *group, const struct o
 		return refuse(reader, mapping, reason);
 	group->frozen = frozen;
 	rc = frozen ? check_frozen(reader, mapping) : read_settings(reader, group, mapping);
-	if (rc == 0 && optim_check(&group->optim, reason, sizeof(reason)) < 0)
+	if (rc == 0 && !frozen && optim_settle(&group->optim, reason, sizeof(reason)) < 0)
 		rc = refuse(reader, mapping, reason);
 	return rc;
 }
