@@ -158,6 +158,10 @@ void optim_carry_initial(const struct optim *optim, struct optim_carry *out);
 void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *carry,
                    struct optim_scalars *out);
 
+/* The learning rate of that update after `done` others.  False for a rule that has none, or
+ * makes its own (relative_step). */
+bool optim_lr(const struct optim *optim, uint64_t done, double *lr);
+
 /* Instruction sets for which the loops were built. */
 enum optim_isa { OPTIM_ISA_BASE, OPTIM_ISA_AVX2, OPTIM_ISA_AVX512, OPTIM_ISA_COUNT };
 
