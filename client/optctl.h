@@ -51,6 +51,9 @@ int optctl_set(const struct optctl *ctl, const char *model,
 /* The changes of a row, for programs; and printed for people. */
 json_t *optctl_changes(const optd_status_row *row);
 void optctl_print_changes(json_t *changes, uint32_t left_out);
+/* Likewise the learning rates. */
+json_t *optctl_rates(const optd_status_row *row);
+void optctl_print_rates(json_t *rates);
 int optctl_export(const struct optctl *ctl, const char *model, const char *path);
 
 /* Prints "optctl: TEXT" and returns the exit code for this status. */

@@ -19,7 +19,7 @@
 struct row {
 	optd_status_row at;
 	char *texts[ROW_TEXTS];
-	json_t *changes;
+	json_t *changes, *rates;
 };
 
 struct rows {
@@ -50,8 +50,10 @@ static void keep(void *user, const optd_status_row *from)
 	row->at.skipped_tensor = row->texts[4] = strdup(from->skipped_tensor);
 	row->at.average = row->texts[5] = strdup(from->average);
 	row->changes = optctl_changes(from);
+	row->rates = optctl_rates(from);
 	row->at.changes = NULL; /* good during the call alone */
-	rows->failed |= !row->changes;
+	row->at.rates = NULL;
+	rows->failed |= !row->changes || !row->rates;
 	for (int i = 0; i < ROW_TEXTS; i++)
 		rows->failed |= !row->texts[i];
 }
@@ -60,6 +62,7 @@ static void rows_free(struct rows *rows)
 {
 	for (size_t i = 0; i < rows->count; i++) {
 		json_decref(rows->all[i].changes);
+		json_decref(rows->all[i].rates);
 		for (int k = 0; k < ROW_TEXTS; k++)
 			free(rows->all[i].texts[k]);
 	}
@@ -149,6 +152,16 @@ static optd_status_row sum(const struct rows *rows, size_t first)
 	return total;
 }
 
+/* Of the lane that is the furthest behind: its next update is the model's. */
+static json_t *rates_of(const struct rows *rows, size_t first)
+{
+	const struct row *last = &rows->all[first];
+	for (size_t i = first + 1; i < rows->count; i++)
+		if (strcmp(rows->all[i].at.model, last->at.model) == 0 && rows->all[i].at.version < last->at.version)
+			last = &rows->all[i];
+	return last->rates;
+}
+
 /* Whether two lanes have made the same changes, as far as both tell. */
 static int same_changes(const struct row *a, const struct row *b)
 {
@@ -222,7 +235,7 @@ static void print_clipping(const optd_status_row *row)
 	       row->last_norm, row->last_factor, row->clipped, row->clipped == 1 ? "" : "s", row->overflowed);
 }
 
-static void print_model(const optd_status_row *row)
+static void print_model(const optd_status_row *row, json_t *rates)
 {
 	char count[OPTCTL_NUMBER_BYTES], size[OPTCTL_NUMBER_BYTES], text[256];
 	state_text(row, text, sizeof(text));
@@ -238,6 +251,7 @@ static void print_model(const optd_status_row *row)
 	printf("  optimizer   ");
 	optctl_text(stdout, row->optimizer);
 	printf("\n");
+	optctl_print_rates(rates);
 	if (row->average[0]) {
 		printf("  average     ");
 		optctl_text(stdout, row->average);
@@ -267,7 +281,7 @@ static void print_models(const struct optctl *ctl, const struct rows *rows)
 			continue;
 		optd_status_row row = sum(rows, i);
 		const char *other = other_changes(rows, i);
-		print_model(&row);
+		print_model(&row, rates_of(rows, i));
 		optctl_print_changes(rows->all[i].changes, row.changes_left_out);
 		if (!other)
 			continue;
@@ -322,6 +336,7 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_object_set_new(model, "restored", json_boolean(total.restored));
 	json_object_set_new(model, "mode", json_string(mode_name(&total)));
 	json_object_set_new(model, "optimizer", json_string(total.optimizer));
+	json_object_set(model, "learning_rates", rates_of(rows, first));
 	json_object_set_new(model, "average", json_string(total.average));
 	json_object_set_new(model, "elements", number(total.elements));
 	json_object_set_new(model, "tensors", number(total.tensors));

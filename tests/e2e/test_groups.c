@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,6 +351,68 @@ static void test_status_has_room_for_long_patterns(void **state)
 	must_open(fixture, &how);
 	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
 	assert_non_null(strstr(out, "*scal?' sgd lr=0.003\n"));
+	assert_non_null(strstr(out, "***...' 0.003\n"));
+}
+
+struct told_rates {
+	uint32_t rows, count;
+	double lr[4];
+};
+
+static void keep_rates(void *user, const optd_status_row *row)
+{
+	struct told_rates *told = user;
+
+	told->rows++;
+	told->count = row->rate_count;
+	for (uint32_t i = 0; i < row->rate_count && i < 4; i++)
+		told->lr[i] = row->rates[i].lr;
+}
+
+static void test_status_tells_the_learning_rate_of_the_next_update(void **state)
+{
+	struct fixture *fixture = *state;
+	const char *const line = "\n  learning rate 0.003; '*.bias' 0.0015; 'fc.*' 0.00117365\n";
+	struct told_rates told = { 0 };
+	char out[16384];
+
+	daemon_start_tcp(&fixture->daemon, 2);
+	must_open(fixture, &all_given);
+	train(fixture, 0, STEPS);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
+	if (strstr(out, line) == NULL)
+		fail_msg("%s", out);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status --json", fixture->daemon.endpoints[0]), 0);
+	json_t *json = json_loads(out, 0, NULL);
+	json_t *rates = json_object_get(json_array_get(json_object_get(json, "models"), 0), "learning_rates");
+	assert_int_equal(json_array_size(rates), 3);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(rates, 0), "group")), "");
+	assert_true(json_real_value(json_object_get(json_array_get(rates, 0), "lr")) == 0.003);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(rates, 1), "group")), "*.bias");
+	assert_true(json_real_value(json_object_get(json_array_get(rates, 1), "lr")) == 0.0015);
+	json_decref(json);
+	/* Each lane tells all of them. */
+	assert_int_equal(optd_get_status(fixture->client, keep_rates, &told), OPTD_OK);
+	assert_int_equal(told.rows, 2);
+	assert_int_equal(told.count, 3);
+	assert_true(told.lr[1] == 0.0015 && told.lr[2] < 0.0012);
+}
+
+static void test_a_rate_set_by_hand_is_told_from_its_version_on(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t from = STEPS + 1;
+	char out[4096];
+
+	daemon_start_tcp(&fixture->daemon, 1);
+	must_open(fixture, &all_given);
+	train(fixture, 0, STEPS);
+	assert_int_equal(optd_set_hypers(fixture->client, "m", "fc.*", rate, 1, &from), OPTD_OK);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
+	assert_non_null(strstr(out, "; 'fc.*' 0.00117365\n"));
+	train(fixture, STEPS, STEPS + 1);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
+	assert_non_null(strstr(out, "; 'fc.*' 0.00123953\n")); /* 0.003, half a wave of 9 later by 5 */
 }
 
 static void test_the_log_says_which_groups_settings_were_changed(void **state)
@@ -379,6 +442,8 @@ int main(void)
 		TEST(test_other_groups_than_the_models_are_a_conflict),
 		TEST(test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots),
 		TEST(test_status_has_room_for_long_patterns),
+		TEST(test_status_tells_the_learning_rate_of_the_next_update),
+		TEST(test_a_rate_set_by_hand_is_told_from_its_version_on),
 		TEST(test_the_log_says_which_groups_settings_were_changed),
 	};
 
