@@ -25,7 +25,7 @@
 static const char usage[] =
 	"usage: optctl [--server ENDPOINTS] [--timeout SECONDS] COMMAND ...\n"
 	"\n"
-	"  status [--json]                  models, steps, workers, who is missing\n"
+	"  status [--json] [MODEL]          models, steps, workers, who is missing\n"
 	"  export [--average] MODEL FILE.safetensors\n"
 	"                                   the weights alone, for others to use\n"
 	"  save [MODEL]                     a checkpoint now, of one model or of all;\n"
@@ -54,7 +54,7 @@ static const char usage[] =
 	"      --version           print version, exit\n"
 	"  -h, --help              print this, exit\n"
 	"\n"
-	"Exit status: 0 done, 1 failed, 64 usage, 69 no server answers.\n"
+	"Exit status: 0 done, 1 failed, 64 usage, 69 a server does not answer.\n"
 	"Manual: optctl(1).\n";
 
 int optctl_fail(int status, const char *text)
@@ -107,8 +107,7 @@ const char *optctl_bytes(uint64_t bytes, char *text)
 
 static int command_status(struct optctl *ctl, char **arguments)
 {
-	(void)arguments;
-	return optctl_status(ctl);
+	return optctl_status(ctl, arguments[0]);
 }
 
 static int command_export(struct optctl *ctl, char **arguments)
@@ -116,25 +115,24 @@ static int command_export(struct optctl *ctl, char **arguments)
 	return optctl_export(ctl, arguments[0], arguments[1]);
 }
 
-struct likely {
-	struct nearest nearest;
-	char best[LIMIT_NAME_BYTES + 1];
-};
+void optctl_likely_try(struct optctl_likely *likely, const char *name)
+{
+	nearest_try(&likely->nearest, name);
+	if (likely->nearest.best != name)
+		return;
+	snprintf(likely->best, sizeof(likely->best), "%s", name);
+	likely->nearest.best = likely->best;
+}
 
 static void try_row(void *user, const optd_status_row *row)
 {
-	struct likely *likely = user;
-	nearest_try(&likely->nearest, row->model);
-	if (likely->nearest.best != row->model)
-		return;
-	snprintf(likely->best, sizeof(likely->best), "%s", row->model);
-	likely->nearest.best = likely->best;
+	optctl_likely_try(user, row->model);
 }
 
 /* A command on a model failed; of a name that no server knows, the nearest one is told. */
 static int model_failed(const struct optctl *ctl, int status, const char *model)
 {
-	struct likely likely = {.nearest = nearest_of(model)};
+	struct optctl_likely likely = {.nearest = nearest_of(model)};
 	char text[4096];
 	snprintf(text, sizeof(text), "%s", optd_error(ctl->client));
 	size_t end = strlen(text);
@@ -220,7 +218,7 @@ static const struct command {
 	int (*run)(struct optctl *ctl, char **arguments);
 	int (*parse)(struct optctl *ctl, char **arguments); /* before a server is asked; NULL: nothing to */
 } commands[] = {
-	{"status", 0, 0, QUICK_MS, command_status, NULL},
+	{"status", 0, 1, QUICK_MS, command_status, NULL},
 	{"export", 2, 2, LONG_MS, command_export, NULL},
 	{"save", 0, 1, LONG_MS, command_save, NULL},
 	{"set", 2, 33, QUICK_MS, command_set, optctl_set_parse},
@@ -352,16 +350,15 @@ static int nobody_listens(const char *endpoints)
 }
 
 /* Workers wait for a daemon that is to come; a person who looks wants to know. */
-static int connect_soon(struct optctl *ctl, optd_options options)
+int optctl_connect(struct optctl *ctl, const char *endpoints)
 {
-	uint32_t whole_ms = options.timeout_ms;
-	if (whole_ms > FIRST_MS)
-		options.timeout_ms = FIRST_MS;
-	int rc = optd_connect(ctl->server, &options, &ctl->client);
-	if (rc != OPTD_UNREACHABLE || whole_ms <= FIRST_MS || nobody_listens(ctl->server))
+	uint32_t whole_ms = ctl->timeout_ms ? ctl->timeout_ms : QUICK_MS;
+	optd_options options = {.rank = -1, .timeout_ms = whole_ms > FIRST_MS ? FIRST_MS : whole_ms};
+	int rc = optd_connect(endpoints, &options, &ctl->client);
+	if (rc != OPTD_UNREACHABLE || whole_ms <= FIRST_MS || nobody_listens(endpoints))
 		return rc;
 	options.timeout_ms = whole_ms - FIRST_MS;
-	return optd_connect(ctl->server, &options, &ctl->client);
+	return optd_connect(endpoints, &options, &ctl->client);
 }
 
 static int written(int code)
@@ -376,9 +373,9 @@ static int run(struct optctl *ctl, const struct command *command, char **argumen
 {
 	if (command->timeout_ms == 0)
 		return written(command->run(ctl, arguments));
-	optd_options options = {.rank = -1,
-	                        .timeout_ms = ctl->timeout_ms ? ctl->timeout_ms : QUICK_MS};
-	int rc = connect_soon(ctl, options);
+	int rc = optctl_connect(ctl, ctl->server);
+	if (rc == OPTD_UNREACHABLE && command->run == command_status && strchr(ctl->server, ','))
+		return written(optctl_status_apart(ctl, arguments[0]));
 	if (rc < 0) {
 		int failed = optctl_fail(rc, optd_error(NULL));
 		return rc == OPTD_INVALID ? EXIT_BAD_USAGE : failed;

@@ -75,7 +75,7 @@ _optctl()
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 	elif [[ $place == 0 && $command == rules ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(optctl rules 2>/dev/null | awk 'NF == 0 { exit } NR > 1 { print $1 }')" -- "$word")
-	elif [[ $place == 0 && $command =~ ^(export|save|set|drop)$ ]]; then
+	elif [[ $place == 0 && $command =~ ^(status|export|save|set|drop)$ ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_optctl_models "${server[@]}")" -- "$word")
 	fi
 	_optctl_cut "$before$word"
