@@ -126,10 +126,11 @@ int optim_set(struct optim *optim, const char *name, const double *values, uint3
 int optim_check(const struct optim *optim, char *why, size_t why_bytes);
 
 /* "adam match=torch2 lr=0.001 betas=[0.9,0.999] ..." with every hyper-parameter,
- * each number with the fewest digits that read back the same. */
-void optim_text(const struct optim *optim, char *text, size_t text_bytes);
+ * each number with the fewest digits that read back the same.  Returns its length, as snprintf
+ * also of what does not fit. */
+size_t optim_text(const struct optim *optim, char *text, size_t text_bytes);
 /* "adamw lr=0.01": what it has other than `own`, or, of another rule, than that rule's
- * defaults.  Returns its length, as snprintf also of what does not fit. */
+ * defaults, and "schedule=none" where own's is not for it.  Returns as optim_text. */
 size_t optim_text_over(const struct optim *optim, const struct optim *own, char *text, size_t text_bytes);
 
 /* "betas=[0.9,0.999]": hyper-parameter `index` of a rule with these values. */
