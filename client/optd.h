@@ -281,8 +281,8 @@ typedef struct optd_model_info {
 	int restored;       /* it came from a checkpoint */
 	uint64_t age_s;     /* since it was created, or since that checkpoint */
 	int ready;          /* it has weights: as of opening it, or of a pull since */
-	char optimizer[256]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam"; ends
-	                        with "..." where it is longer */
+	char optimizer[1024]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam"; ends
+	                         with "..." where it is longer */
 	/* "exists at step 9380, run ab12, 14 h old" where optd_open found what an earlier
 	 * run has left, from a checkpoint or not; "" where it made the model or joined
 	 * workers that are at it. */

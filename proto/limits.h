@@ -138,7 +138,7 @@
 #define LIMIT_RATE_BYTES 64u
 
 /* Bytes of OPENED's header for the optimizer and its groups: what its texts, at most 1,536
- * bytes, and its numbers leave.  OPEN, with two names of 511, has more. */
+ * bytes (the optimizer's 1,024, and a sentence of less than 512), and its numbers leave.  OPEN, with two names of 511, has more. */
 #define LIMIT_TOLD_BYTES 2176u
 
 /* Changes of a running model's hyper-parameters that are kept, each with the version it

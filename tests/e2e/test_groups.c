@@ -317,21 +317,45 @@ static void test_other_groups_than_the_models_are_a_conflict(void **state)
 	assert_non_null(strstr(optd_error(fixture->client), "the model has 4 ('*.bias', "));
 }
 
-static void test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots(void **state)
+static void test_the_text_of_an_ordinary_optimizer_is_told_whole(void **state)
 {
 	struct fixture *fixture = *state;
-	char pattern[256];
-	const optd_group wordy = { .tensors = pattern, .frozen = 1 };
-	const optd_open_options how = { .groups = &wordy, .group_count = 1 };
+	const optd_group two[] = {
+		{ .tensors = "*.bias", .hypers = decay, .hyper_count = 1, .lr_factor = 0.5 },
+		{ .tensors = "fc.*", .optimizer = "sgd", .schedule = trainer_schedule, .schedule_count = 2 },
+	};
+	const optd_open_options how = { .optimizer = "adamw", .schedule = trainer_schedule, .schedule_count = 2,
+		                        .groups = two, .group_count = 2, .clip_norm = 1 };
 	optd_model_info info;
 
-	memset(pattern, '*', sizeof(pattern));
-	snprintf(pattern + 200, sizeof(pattern) - 200, "%s", ".bias");
+	daemon_start_tcp(&fixture->daemon, 1);
+	must_open(fixture, &how);
+	optd_model_get_info(fixture->model, &info);
+	assert_in_range(strlen(info.optimizer), 300, sizeof(info.optimizer) - 1);
+	assert_non_null(strstr(info.optimizer, "; 2 groups: '*.bias' adamw lr=0.0005 weight_decay=0.1, 'fc.*' sgd "));
+	if (strcmp(info.optimizer + strlen(info.optimizer) - 11, "clip_norm=1") != 0)
+		fail_msg("%s", info.optimizer);
+}
+
+static void test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots(void **state)
+{
+	static const char *const ends[] = { "fc.*", "embed.*", "scal?", ".weight", ".bias" };
+	struct fixture *fixture = *state;
+	char patterns[5][256];
+	optd_group wordy[5];
+	const optd_open_options how = { .groups = wordy, .group_count = 5 };
+	optd_model_info info;
+
+	for (int i = 0; i < 5; i++) {
+		memset(patterns[i], '*', sizeof(patterns[i]));
+		snprintf(patterns[i] + 240, sizeof(patterns[i]) - 240, "%s", ends[i]);
+		wordy[i] = (optd_group){ .tensors = patterns[i], .hypers = rate, .hyper_count = 1 };
+	}
 	daemon_start_tcp(&fixture->daemon, 1);
 	must_open(fixture, &how);
 	optd_model_get_info(fixture->model, &info);
 	assert_int_equal(strlen(info.optimizer), sizeof(info.optimizer) - 1);
-	assert_string_equal(info.optimizer + sizeof(info.optimizer) - 5, "*...");
+	assert_string_equal(info.optimizer + sizeof(info.optimizer) - 4, "...");
 }
 
 static void test_status_has_room_for_long_patterns(void **state)
@@ -440,6 +464,7 @@ int main(void)
 		TEST(test_setting_the_models_own_optimizer_tells_that_groups_keep_theirs),
 		TEST(test_a_pattern_without_a_tensor_makes_no_model),
 		TEST(test_other_groups_than_the_models_are_a_conflict),
+		TEST(test_the_text_of_an_ordinary_optimizer_is_told_whole),
 		TEST(test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots),
 		TEST(test_status_has_room_for_long_patterns),
 		TEST(test_status_tells_the_learning_rate_of_the_next_update),
