@@ -217,13 +217,14 @@ static const struct command {
 	uint32_t timeout_ms; /* 0: it asks no server */
 	int (*run)(struct optctl *ctl, char **arguments);
 	int (*parse)(struct optctl *ctl, char **arguments); /* before a server is asked; NULL: nothing to */
+	const char *needs[2]; /* the least, by name */
 } commands[] = {
-	{"status", 0, 1, QUICK_MS, command_status, NULL},
-	{"export", 2, 2, LONG_MS, command_export, NULL},
-	{"save", 0, 1, LONG_MS, command_save, NULL},
-	{"set", 2, 33, QUICK_MS, command_set, optctl_set_parse},
-	{"drop", 1, 1, QUICK_MS, command_drop, NULL},
-	{"rules", 0, 1, 0, command_rules, NULL},
+	{"status", 0, 1, QUICK_MS, command_status, NULL, {NULL}},
+	{"export", 2, 2, LONG_MS, command_export, NULL, {"MODEL", "FILE.safetensors"}},
+	{"save", 0, 1, LONG_MS, command_save, NULL, {NULL}},
+	{"set", 2, 33, QUICK_MS, command_set, optctl_set_parse, {"MODEL", "NAME=VALUE"}},
+	{"drop", 1, 1, QUICK_MS, command_drop, NULL, {"MODEL"}},
+	{"rules", 0, 1, 0, command_rules, NULL, {NULL}},
 };
 
 static const struct command *find_command(const char *name)
@@ -258,6 +259,40 @@ static int parse_from(const char *text, struct optctl *ctl)
 	return EXIT_DONE;
 }
 
+static const struct option option_table[] = {
+	{"server", required_argument, NULL, 's'}, {"timeout", required_argument, NULL, 't'},
+	{"json", no_argument, NULL, 'j'},         {"yes", no_argument, NULL, 'y'},
+	{"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
+	{"markdown", no_argument, NULL, 'm'},     {"average", no_argument, NULL, 'a'},
+	{"group", required_argument, NULL, 'g'},
+	{"from", required_argument, NULL, 'f'},
+	{NULL, 0, NULL, 0},
+};
+/* Of a word that is none of what there is. */
+static int misspelt(const char *what, const char *word, const char *dashes, const struct nearest *nearest)
+{
+	char text[2 * LIMIT_NAME_BYTES];
+	if (!nearest->best || 2 * nearest->distance > strlen(word))
+		snprintf(text, sizeof(text), "%s%.500s", dashes, word);
+	else
+		snprintf(text, sizeof(text), "%s%.400s; the nearest is %s%s", dashes, word, dashes, nearest->best);
+	return misused(what, text);
+}
+
+/* One that begins with "--": without its value it is known, or may be meant to be another. */
+static int misused_long(const char *given)
+{
+	char name[64], text[72];
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(given + 2, "="), given + 2);
+	struct nearest nearest = nearest_of(name);
+	for (const struct option *option = option_table; option->name; option++)
+		nearest_try(&nearest, option->name);
+	if (nearest.distance > 0)
+		return misspelt("there is no such option", name, "--", &nearest);
+	snprintf(text, sizeof(text), "--%s", name);
+	return misused("the option takes no value", text);
+}
+
 /* The option that getopt refused; it moves operands behind options, so that its index
  * tells where. */
 static int misused_option(int argc, char **argv)
@@ -268,7 +303,7 @@ static int misused_option(int argc, char **argv)
 		if (strcmp(given, valued[i]) == 0)
 			return misused("a value is missing after", given);
 	if (strncmp(given, "--", 2) == 0)
-		return misused("there is no such option, or it takes no value", given);
+		return misused_long(given);
 	const char letter[] = {'-', (char)optopt, '\0'};
 	return misused("there is no such option", letter);
 }
@@ -276,19 +311,11 @@ static int misused_option(int argc, char **argv)
 /* Returns -1 to go on, or an exit code. */
 static int parse_options(int argc, char **argv, struct optctl *ctl)
 {
-	static const struct option options[] = {
-		{"server", required_argument, NULL, 's'}, {"timeout", required_argument, NULL, 't'},
-		{"json", no_argument, NULL, 'j'},         {"yes", no_argument, NULL, 'y'},
-		{"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
-		{"markdown", no_argument, NULL, 'm'},     {"average", no_argument, NULL, 'a'},
-		{"group", required_argument, NULL, 'g'},
-		{"from", required_argument, NULL, 'f'},
-		{NULL, 0, NULL, 0},
-	};
+
 	int option;
 	/* One sentence about a mistake, and it is ours. */
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "s:t:g:f:yh", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "s:t:g:f:yh", option_table, NULL)) != -1) {
 		switch (option) {
 		case 's':
 			ctl->server = optarg;
@@ -361,6 +388,21 @@ int optctl_connect(struct optctl *ctl, const char *endpoints)
 	return optd_connect(endpoints, &options, &ctl->client);
 }
 
+static int misspelt_command(const char *given)
+{
+	struct nearest nearest = nearest_of(given);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		nearest_try(&nearest, commands[i].name);
+	return misspelt("there is no such command", given, "", &nearest);
+}
+
+static int missing(const char *what, const char *after)
+{
+	char text[64];
+	snprintf(text, sizeof(text), "%s is missing after", what);
+	return misused(text, after);
+}
+
 static int written(int code)
 {
 	if (fflush(stdout) == 0)
@@ -401,11 +443,11 @@ int main(int argc, char **argv)
 	const struct command *command = find_command(argv[optind]);
 	int given = argc - optind - 1;
 	if (!command)
-		return misused("there is no such command", argv[optind]);
-	if (given < command->least || given > command->most)
-		return misused(given < command->least ? "an argument is missing after"
-		                                      : "there are too many arguments after",
-		               command->name);
+		return misspelt_command(argv[optind]);
+	if (given < command->least)
+		return missing(command->needs[given], argv[argc - 1]);
+	if (given > command->most)
+		return misused("there are too many arguments after", command->name);
 	if (ctl.json && command->run != command_status)
 		return misused("--json is for status, not for", command->name);
 	if (ctl.yes && command->run != command_drop)
