@@ -384,6 +384,7 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 		model->broken = 0;
 		model->poison_step_plus_one = 0;
 		remember_seen(model);
+		relay_forget(model->relay);
 		model_advance(model, 0);
 		for (uint32_t i = 0; i < client->daemon_count; i++)
 			model->specs[i].open.seen_version = 0;

@@ -3,6 +3,7 @@
  * and tells beside its gradient.  The requests are the call's, and it does not wait for
  * their answers: it is done when its own are there.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "client/internal.h"
@@ -50,6 +51,7 @@ int norm_fill(optd_client *client, const struct call *call, uint32_t index, stru
 	if (!*buffer)
 		return OPTD_NO_MEMORY;
 	memcpy(*buffer, relay->numbers + m->first_segment, relay_bytes(m));
+	msg->guessed = relay->guessed;
 	msg->payload = *buffer;
 	msg->payload_bytes = relay_bytes(m);
 	msg->checksum = wire_checksum(msg->payload, msg->payload_bytes);
@@ -82,7 +84,11 @@ void norm_answer(optd_client *client, struct call *call, const struct lane *lane
 	}
 	if (m->tells)
 		return;
-	struct relay_due due = relay_take(relay, index, reply->payload);
+	if (reply->guessed)
+		client_tell(client, "model '%s' on %s: this server is past step %" PRIu64
+		            ", which is repeated on others, and does not know its norm any more: it is clipped by another "
+		            "step's", call->model->name, lane->endpoint, call->step);
+	struct relay_due due = relay_take(relay, index, reply->payload, reply->guessed);
 	for (uint32_t i = 0; i < due.count && call->state == CALL_ACTIVE; i++)
 		send(client, call, due.first + i);
 }

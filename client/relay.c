@@ -49,7 +49,7 @@ static void cut_all(struct relay *relay, const struct layout *layout, uint32_t d
 int relay_new(const struct layout *layout, uint32_t daemons, struct relay **out)
 {
 	*out = NULL;
-	if (daemons < 2 || blocks_of(layout, 0, daemons).count == layout_block_count(layout))
+	if (blocks_of(layout, 0, daemons).count == layout_block_count(layout))
 		return 0;
 	struct relay *relay = calloc(1, sizeof(*relay));
 	if (!relay)
@@ -75,12 +75,19 @@ void relay_free(struct relay *relay)
 	free(relay);
 }
 
+void relay_forget(struct relay *relay)
+{
+	if (relay)
+		relay->step_plus_one = 0;
+}
+
 void relay_begin(struct relay *relay, uint64_t step)
 {
 	if (relay->step_plus_one == step + 1 && relay->asks_left == 0)
 		return;
 	relay->step_plus_one = step + 1;
 	relay->asks_left = relay->ask_count;
+	relay->guessed = false;
 }
 
 static bool continues(const struct relay *relay, uint32_t index)
@@ -95,10 +102,11 @@ bool relay_begins_with(const struct relay *relay, uint32_t index)
 	return relay->asks_left == 0 ? tells : !tells && !continues(relay, index);
 }
 
-struct relay_due relay_take(struct relay *relay, uint32_t index, const void *payload)
+struct relay_due relay_take(struct relay *relay, uint32_t index, const void *payload, bool guessed)
 {
 	const struct relay_message *m = &relay->messages[index];
 	memcpy(relay->numbers + m->first_segment, payload, relay_bytes(m));
+	relay->guessed |= guessed;
 	if (--relay->asks_left == 0)
 		return (struct relay_due){relay->ask_count, relay->message_count - relay->ask_count};
 	return (struct relay_due){index + 1, continues(relay, index + 1)};

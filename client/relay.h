@@ -34,6 +34,7 @@ struct relay {
 	double *numbers; /* [segments] */
 	uint32_t asks_left;
 	uint64_t step_plus_one; /* whose they are; 0: of none */
+	bool guessed; /* some are not: a daemon is past the step and does not know them any more */
 };
 
 /* Messages that may be sent from now on. */
@@ -45,12 +46,14 @@ struct relay_due {
 int relay_new(const struct layout *layout, uint32_t daemons, struct relay **out);
 void relay_free(struct relay *relay);
 
+/* The steps of its numbers are to be done again, after a rollback: others will come. */
+void relay_forget(struct relay *relay);
 /* A push of this step begins. */
 void relay_begin(struct relay *relay, uint64_t step);
 /* Whether message `index` is to be sent when it does. */
 bool relay_begins_with(const struct relay *relay, uint32_t index);
 /* Takes what was asked for, and says what follows from it. */
-struct relay_due relay_take(struct relay *relay, uint32_t index, const void *payload);
+struct relay_due relay_take(struct relay *relay, uint32_t index, const void *payload, bool guessed);
 /* Whether it is to be told (again): the daemon may have forgotten it. */
 bool relay_tells(const struct relay *relay, uint32_t index, uint32_t daemon);
 

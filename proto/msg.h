@@ -306,6 +306,7 @@ struct msg {
 	uint32_t skipped_tensor_plus_one;
 	uint64_t zeroed;        /* elements of this push that counted as 0 */
 	double next_loss_scale; /* where the server keeps one; 0: it does not */
+	bool guessed;           /* NORM: parts that are not the step's, which nobody knows */
 	uint32_t part_count;
 	struct msg_part parts[LIMIT_PARTS];
 	enum dtype dtype; /* of what a PUSH or PUSH_PULL pushes; else float32 */

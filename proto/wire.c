@@ -104,6 +104,7 @@ static void scalars_read(const Optd__V1__Header *in, struct msg *out)
 	out->payload_bytes = in->payload_bytes;
 	out->text = wire_text(in->text);
 	wire_finite_read(in, out);
+	out->guessed = in->guessed != 0;
 }
 
 static int checksum_check(const struct msg *msg, const struct refusal *why)
@@ -197,6 +198,7 @@ static void scalars_write(const struct msg *msg, Optd__V1__Header *out)
 	out->payload_bytes = msg->payload_bytes;
 	out->text = wire_clip(msg->text, LIMIT_TEXT_BYTES);
 	wire_finite_write(msg, out);
+	out->guessed = msg->guessed;
 }
 
 /* Everything that one header points to while it is packed. */

@@ -20,13 +20,13 @@ server/core/                server/core/|server/base/|optim/(optim|clip|tensor)\
 server/net/                 server/net/|server/core/|server/base/|server/log\.h|proto/
 server/disk/                server/disk/|server/core/|server/base/|server/log\.h|optim/optim\.h|proto/safetensors|@plain
 server/                     server/|optim/optim\.h|optim/tensor\.h|proto/
-client/(route|inflight|session) client/(route|inflight|session)|server/base/|@plain
+client/(route|inflight|session|relay) client/(route|inflight|session|relay)|server/base/|@plain
 client/examples/            client/examples/|client/optd\.h
 client/optctl_rules         client/|optim/(optim|text)\.h|@plain
 client/                     client/|proto/
 "
 # <system> includes that only some may use: header, then who; the pure folders none.
-pure='optim/|server/core/|client/(route|inflight|session)'
+pure='optim/|server/core/|client/(route|inflight|session|relay)'
 owners="
 uv\.h                       server/net/|server/disk/|server/[a-z_]*\.[ch]|tests/
 zmq\.h                      server/net/|server/[a-z_]*\.[ch]|client/|tests/
@@ -48,7 +48,7 @@ optim/                      $heap|$world|$noise|$clocks|$threads
 proto/                      $world|$noise|$clocks|$threads
 server/base/                fopen|open|socket|send|recv|unlink|rename|getenv|$noise|$clocks
 server/core/                $world|$noise|$clocks|$threads
-client/(route|inflight|session)     $world|$noise|$clocks|$threads
+client/(route|inflight|session|relay)     $world|$noise|$clocks|$threads
 "
 longest=600
 

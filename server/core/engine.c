@@ -503,6 +503,8 @@ int engine_drop(struct engine *engine, const char *name, struct outbox *out)
 			entry->head.text = outbox_printf(out, "model '%s' was dropped", name);
 			wait_abandon(engine, shard, wait);
 		}
+		if (!norms_end(engine, shard, out))
+			return OPTD_WAITING;
 		engine->bytes -= shard->bytes;
 		engine->shards[i] = engine->shards[--engine->shard_count];
 		shard_free(shard);

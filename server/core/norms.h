@@ -9,6 +9,10 @@
  *
  * The parts of the step before are kept: another daemon may have lost what it was told, by
  * a restart, while this one has decided.
+ *
+ * After a crash a daemon may repeat steps that others are long past.  Those have parts of
+ * another step for them, or none, and say so: they are guessed.  A daemon goes on with such
+ * numbers only when every rank has told it some, so that nobody knows better.
  */
 #ifndef OPTD_CORE_NORMS_H
 #define OPTD_CORE_NORMS_H
@@ -21,6 +25,8 @@
 
 struct engine;
 struct shard;
+
+enum norm_told { NORM_UNKNOWN, NORM_GUESSED, NORM_TOLD };
 
 /* A rank that waits for parts. */
 struct norm_ask {
@@ -39,8 +45,11 @@ struct norms {
 	bool has_last;         /* and those of the step before, too */
 	double *parts[2];      /* [segments], by parity of the step; one, where nobody asks */
 	/* Where other daemons have blocks too, or NULL: */
-	uint8_t *told;    /* [blocks] of the step */
+	uint8_t *told;    /* [blocks] of the step: enum norm_told */
 	uint32_t missing; /* blocks of others that have not been told */
+	uint32_t unknown; /* of these, those that were not even guessed */
+	uint8_t *guesses; /* [workers] who has told guessed parts of the step */
+	uint32_t guessing; /* how many have */
 	struct norm_ask *asks; /* [workers] */
 	uint32_t workers, waiting;
 };
@@ -59,9 +68,16 @@ bool norms_has(const struct norms *norms, uint64_t step);
 bool norms_complete(const struct norms *norms);
 /* The step is decided, the next one begins. */
 void norms_next(struct norms *norms);
+/* A rank tells parts of other daemons' blocks in this step, doubles at any address. */
+void norms_tell(struct norms *norms, uint32_t rank, struct msg_part part, const void *parts, bool guessed);
 
 /* The connection is gone. */
 void norms_leave(struct norms *norms, uint32_t peer);
+/* An answer to a rank that waits, which then does not any more. */
+struct outbox_entry *norms_reply(struct engine *engine, struct shard *shard, uint32_t rank, int status,
+                                 struct outbox *out);
+/* The model is dropped: says so to those who wait; false: there are more than a batch. */
+bool norms_end(struct engine *engine, struct shard *shard, struct outbox *out);
 /* Answers up to `room` of those who wait, if it is time; how many. */
 uint32_t norms_answer(struct engine *engine, struct shard *shard, uint32_t room, struct outbox *out);
 /* An answer's payload: the parts of these blocks; NULL without memory. */

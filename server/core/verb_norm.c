@@ -52,32 +52,35 @@ static uint32_t segments(struct call *call, const struct norms *norms, bool own)
 
 /* ---- asking ------------------------------------------------------------- */
 
+/* One that was asked again, over another connection perhaps, waits no longer. */
 static void wait_for(struct call *call, struct norms *norms)
 {
 	const struct msg *request = call->request;
 	struct norm_ask *ask = &norms->asks[request->rank];
-	struct norm_ask older = *ask;
 
+	if (ask->waits && (ask->peer != call->peer || ask->request != request->request)) {
+		struct outbox_entry *entry = norms_reply(call->engine, call->shard, (uint32_t)request->rank,
+		                                         OPTD_CANCELLED, call->out);
+		entry->head.text = outbox_printf(call->out, "NORM was asked again, under number %" PRIu64,
+		                                 request->request);
+	}
+	norms->waiting += !ask->waits;
 	*ask = (struct norm_ask){true, call->peer, request->session, request->request, request->step,
 	                         request->parts[0]};
-	norms->waiting += !older.waits;
-	if (!older.waits || older.request == request->request)
-		return;
-	struct outbox_entry *entry = call_reply(call, OPTD_CANCELLED);
-	entry->head.request = older.request;
-	entry->head.text = outbox_printf(call->out, "NORM was asked again, under number %" PRIu64, request->request);
 }
 
-static void give(struct call *call, const struct norms *norms)
+/* Of the step, or instead of it of the last one that is known here. */
+static void give(struct call *call, const struct norms *norms, uint64_t step)
 {
 	const struct msg *request = call->request;
-	struct buf *payload = norms_copy(norms, request->step, request->parts[0], call->engine->pool);
+	struct buf *payload = norms_copy(norms, step, request->parts[0], call->engine->pool);
 
 	if (payload == NULL) {
 		call_refuse(call, OPTD_NO_MEMORY, "no memory for an answer: ask again");
 		return;
 	}
 	struct outbox_entry *entry = call_reply(call, OPTD_OK);
+	entry->head.guessed = !norms_has(norms, request->step);
 	entry->head.part_count = 1;
 	entry->head.parts[0] = request->parts[0];
 	entry->head.payload_bytes = payload->bytes;
@@ -97,15 +100,11 @@ static void ask(struct call *call, struct norms *norms)
 		return;
 	}
 	if (norms_has(norms, request->step))
-		give(call, norms);
+		give(call, norms, request->step);
 	else if (request->step == norms->step)
 		wait_for(call, norms);
 	else
-		call_refuse(call, OPTD_CONFLICT,
-		            "step %" PRIu64 " of model '%s' is decided on this server, which is at step %" PRIu64
-		            " and does not know any more what its norm was, while another server is not past it: "
-		            "start them from checkpoints of one version, or drop the model and begin again",
-		            request->step, call->shard->model->name, norms->step);
+		give(call, norms, norms->step - 1);
 }
 
 /* ---- telling ------------------------------------------------------------ */
@@ -126,12 +125,7 @@ static void tell(struct call *call, struct norms *norms)
 	call_reply(call, OPTD_OK);
 	if (request->step < norms->step)
 		return;
-	memcpy(norms_parts(norms, request->step) + layout_block(norms->layout, part->first)->first_segment,
-	       request->payload, request->payload_bytes);
-	for (uint32_t i = 0; i < part->count; i++) {
-		norms->missing -= !norms->told[part->first + i];
-		norms->told[part->first + i] = 1;
-	}
+	norms_tell(norms, (uint32_t)request->rank, *part, request->payload, request->guessed);
 	lead_go_on(call->engine, call->shard, call->out);
 }
 

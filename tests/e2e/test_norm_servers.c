@@ -203,6 +203,34 @@ static void test_a_worker_that_is_killed_is_followed_by_another(void **state)
 	trainer_assert_exact(fixture->trainer.weights, &whole, 4 * STEPS);
 }
 
+/* Steps that one server repeats are not those of the other, as of any model of several
+ * servers; but nobody is left waiting for parts of norms that are gone. */
+static void test_a_server_that_is_killed_repeats_steps_and_training_goes_on(void **state)
+{
+	struct fixture *fixture = *state;
+	struct trainer *trainer = &fixture->trainer;
+	struct plan plan = whole;
+	optd_client *client;
+	uint64_t step;
+
+	plan.workers = 1;
+	start(fixture, 2);
+	assert_int_equal(trainer_open(trainer, fixture->endpoints, &plan, 0), OPTD_OK);
+	trainer_run(trainer, STEPS);
+	assert_int_equal(optd_connect(fixture->endpoints, NULL, &client), OPTD_OK);
+	assert_int_equal(optd_save(client, NULL), OPTD_OK);
+	optd_close(&client);
+	trainer_run(trainer, 2 * STEPS);
+	daemon_kill(&fixture->daemons[1]);
+	daemon_restart(&fixture->daemons[1], 1);
+	assert_int_equal(trainer_step(trainer), OPTD_ROLLBACK);
+	assert_int_equal(optd_resume_model(trainer->model, &step), OPTD_OK);
+	assert_int_equal(step, STEPS);
+	assert_int_equal(optd_pull(trainer->model, trainer->weights, 0), OPTD_OK);
+	trainer->step = step;
+	trainer_run(trainer, 3 * STEPS);
+}
+
 static void test_a_server_that_hangs_is_a_timeout_and_the_same_call_goes_on(void **state)
 {
 	struct fixture *fixture = *state;
@@ -235,6 +263,7 @@ int main(void)
 		TEST(test_servers_that_stop_in_the_middle_of_steps_cost_no_bit),
 		TEST(test_all_servers_may_stop_at_once),
 		TEST(test_a_worker_that_is_killed_is_followed_by_another),
+		TEST(test_a_server_that_is_killed_repeats_steps_and_training_goes_on),
 		TEST(test_a_server_that_hangs_is_a_timeout_and_the_same_call_goes_on),
 	};
 

@@ -169,6 +169,10 @@ REFUSES(a_pull_reply_without_parts, PULL_OK, msg.part_count = 0, MALFORMED, "0 p
 REFUSES(a_push_without_parts, PUSH, msg.part_count = 0, MALFORMED, "0 parts")
 REFUSES(a_push_pull_without_parts, PUSH_PULL, msg.part_count = 0, MALFORMED, "0 parts")
 REFUSES(a_close_step_without_parts, CLOSE_STEP, msg.part_count = 0, MALFORMED, "0 parts")
+REFUSES(a_norm_without_parts, NORM, msg.part_count = 0, MALFORMED, "0 parts")
+REFUSES(a_mask_in_norm, NORM, msg.parts[0] = masked(3, 1, one_bit, 1), MALFORMED, "NORM with a mask")
+REFUSES(a_mask_in_what_norm_answers, NORM_OK, msg.parts[0] = masked(3, 1, no_bit, 1), MALFORMED, "NORM with a mask")
+REFUSES(a_norm_in_halves, NORM_TELL, msg.dtype = DTYPE_F16, UNSUPPORTED, "only gradients")
 REFUSES(parts_where_none_belong, GOODBYE, (msg.parts[0] = blocks(0, 1), msg.part_count = 1),
         MALFORMED, "1 parts")
 
@@ -195,6 +199,14 @@ REFUSES(a_pull_with_payload, PULL, (msg.payload = one_bit, msg.payload_bytes = 1
         "with a payload of 1 bytes")
 REFUSES(an_error_with_payload, PULL_OK, msg.status = OPTD_BUSY, MALFORMED, "with a payload")
 REFUSES(a_notice_with_payload, PUSH_PULL_OK, msg.status = OPTD_FOLDED, MALFORMED, "with a payload")
+REFUSES(seven_bytes_of_a_norm, NORM_TELL, (msg.parts[0] = blocks(3, 1), msg.payload_bytes = 7), MALFORMED,
+        "7 bytes is no whole number")
+REFUSES(half_a_part_of_a_norm, NORM_OK, msg.payload_bytes = 28, MALFORMED, "28 bytes is no whole number")
+REFUSES(fewer_parts_of_a_norm_than_blocks, NORM_TELL, msg.parts[0] = blocks(3, 5), MALFORMED,
+        "4 parts of a norm for 5 blocks")
+REFUSES(more_parts_of_a_norm_than_allowed, NORM_OK,
+        (msg.payload = zeros, msg.payload_bytes = 8 * (LIMIT_NORM_SEGMENTS + 1)), MALFORMED, "more than 32768")
+REFUSES(an_error_with_parts_of_a_norm, NORM_OK, msg.status = OPTD_CONFLICT, MALFORMED, "with a payload")
 REFUSES(a_payload_beyond_the_limit, STATUS_OK,
         (msg.payload = zeros, msg.payload_bytes = LIMIT_MESSAGE_BYTES + 1),
         MALFORMED, "at most 4194304")
@@ -395,6 +407,10 @@ int main(void)
 	        cmocka_unit_test(test_refuses_a_push_without_parts),
 	        cmocka_unit_test(test_refuses_a_push_pull_without_parts),
 	        cmocka_unit_test(test_refuses_a_close_step_without_parts),
+	        cmocka_unit_test(test_refuses_a_norm_without_parts),
+	        cmocka_unit_test(test_refuses_a_mask_in_norm),
+	        cmocka_unit_test(test_refuses_a_mask_in_what_norm_answers),
+	        cmocka_unit_test(test_refuses_a_norm_in_halves),
 	        cmocka_unit_test(test_refuses_parts_where_none_belong),
 	        cmocka_unit_test(test_refuses_a_payload_shorter_than_parts),
 	        cmocka_unit_test(test_refuses_a_payload_longer_than_parts),
@@ -407,6 +423,11 @@ int main(void)
 	        cmocka_unit_test(test_refuses_a_notice_with_payload),
 	        cmocka_unit_test(test_refuses_a_payload_beyond_the_limit),
 	        cmocka_unit_test(test_refuses_a_misaligned_payload),
+	        cmocka_unit_test(test_refuses_seven_bytes_of_a_norm),
+	        cmocka_unit_test(test_refuses_half_a_part_of_a_norm),
+	        cmocka_unit_test(test_refuses_fewer_parts_of_a_norm_than_blocks),
+	        cmocka_unit_test(test_refuses_more_parts_of_a_norm_than_allowed),
+	        cmocka_unit_test(test_refuses_an_error_with_parts_of_a_norm),
 	        cmocka_unit_test(test_refuses_a_payload_of_another_size),
 	        cmocka_unit_test(test_refuses_a_payload_with_a_flipped_bit),
 	        cmocka_unit_test(test_refuses_a_checksum_of_nothing),

@@ -60,7 +60,22 @@ mutants() {
 	closed-segments-have-parts|core/test_reference|server/core/gate_decide.c|s/bool has = !poisoned \&\& (b->touched == TOUCHED_ALL \|\| .*;/bool has = true;/
 	frozen-count-in-the-norm|core/test_reference|server/core/model.c|s/return optim != NULL \&\& optim_rule_push(optim->rule) != OPTIM_WEIGHTS;/return true;/
 	factors-share-a-kernel-call|core/test_reference|server/core/model.c|s/factor_of(commit, end) == factor_of(commit, i) \&\&$/true \&\&/
-	tensor-norm-ends-with-its-lane|core/test_reference|server/core/lead.c|/^static struct finding look_at_tensor/,/^}/s/->tensor == tensor)$/->tensor == tensor \&\& at->lane == begin.lane)/
+	tensor-norm-ends-with-its-block|core/test_reference|server/core/lead.c|/^static struct finding look_at_tensor/,/^}/s/->tensor == tensor; ++\*at)/->tensor == tensor \&\& (sum == 0 \|\| layout_segment(layout, *at)->offset > 0); ++*at)/
+	factors-of-another-daemon|core/test_reference|server/core/lead.c|s/i < at \&\& i < end; i++/i < at; i++/
+	daemons-parts-in-the-first-place|core/test_reference|server/core/lead.c|/^static void collect/,/^}/s/own.first)->first_segment;/own.first)->first_segment * 0;/
+	decided-without-the-others|sim/test_cluster|server/core/norms.c|s/return norms->collected \&\& norms->missing == 0;/return norms->collected;/
+	told-of-the-step-before|sim/test_cluster|server/core/norms.c|/^void norms_next/,/^}/s/	memset(norms->told, 0, .*//
+	told-of-the-step-before-counts|sim/test_cluster|server/core/verb_norm.c|s/	if (request->step < norms->step)$/	if (false)/
+	told-twice-counts-twice|core/test_norm|server/core/verb_norm.c|s/norms->missing -= !norms->told\[part->first + i\];/norms->missing--;/
+	told-in-the-wrong-place|sim/test_cluster|server/core/verb_norm.c|s/layout_block(norms->layout, part->first)->first_segment,/part->first,/
+	step-before-forgotten|sim/test_cluster|server/core/norms.c|s/norms->has_last = true;/(void)0;/
+	parts-of-two-steps-in-one|core/test_norm|server/core/norms.c|s/norms->told != NULL ? step % 2 : 0/0/
+	ask-forgotten-by-the-decision|core/test_norm|server/core/norms.c|s/if (!ask->waits \|\| !norms_has(norms, ask->step))/if (!ask->waits \|\| ask->step != norms->step \|\| !norms->collected)/
+	who-asks-and-leaves-is-answered|core/test_norm|server/core/norms.c|s/if (!ask->waits \|\| ask->peer != peer)$/if (true)/
+	told-before-all-were-heard|sim/test_cluster|client/relay.c|s/if (--relay->asks_left == 0)/if (relay->asks_left-- == relay->ask_count)/
+	numbers-of-the-step-before|sim/test_cluster|client/relay.c|s/relay->step_plus_one == step + 1 \&\& relay->asks_left == 0/relay->step_plus_one != 0 \&\& relay->asks_left == 0/
+	told-once-for-all-lives|client/test_relay|client/relay.c|s/return relay->asks_left == 0 \&\& m->tells \&\& m->daemon == daemon;/return false;/
+	others-blocks-left-out|sim/test_cluster|client/relay.c|s/(struct layout_run){end, blocks - end}, i, true/(struct layout_run){end, 0}, i, true/
 	cut-forced-before-the-decision|core/test_lead|server/core/cut.c|s/if (gate_decides(shard->gate))$/if (false)/
 	poisoned-step-is-applied|sim/test_cluster|server/core/gate_commit.c|s/commit->empty = commit->skipped \|\| /commit->empty = /
 	poisoned-block-forgotten-on-a-resend|sim/test_cluster|server/core/gate_wait.c|/^void gate_rejoin/,/^}/s/	if (!gate->direct)/	gate_block(gate, block)->poison_rank_plus_one = 0;\n&/

@@ -344,7 +344,8 @@ static void take_norm(struct sim *sim, struct worker *worker, const struct infli
 		         status_name(packet->msg.status), (int)packet->msg.text.size, packet->text);
 	if (packet->msg.status != OPTD_OK || worker->relay->messages[request->index].tells)
 		return;
-	struct relay_due due = relay_take(worker->relay, request->index, packet->payload->data);
+	struct relay_due due = relay_take(worker->relay, request->index, packet->payload->data,
+	                                  packet->msg.guessed);
 	for (uint32_t i = 0; i < due.count; i++)
 		ask_norm(sim, worker, due.first + i);
 }
@@ -438,6 +439,7 @@ static void fill_norm(const struct worker *worker, const struct inflight_request
 	if (!m->tells)
 		return;
 	msg->payload_bytes = relay_bytes(m);
+	msg->guessed = worker->relay->guessed;
 	*payload = malloc(msg->payload_bytes);
 	memcpy(*payload, worker->relay->numbers + m->first_segment, msg->payload_bytes);
 }

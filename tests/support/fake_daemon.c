@@ -63,8 +63,9 @@ static void answer(struct fake_daemon *d, zmq_msg_t *id, void *payload, size_t b
 
 static void lowest_step(struct fake_daemon *d)
 {
+	struct layout_run own = layout_owned(d->layout, d->number, d->daemons, 0, 1);
 	uint64_t lowest = UINT64_MAX;
-	for (uint32_t i = 0; i < layout_block_count(d->layout); i++)
+	for (uint32_t i = own.first; i < own.first + own.count; i++)
 		if (d->versions[i] < lowest)
 			lowest = d->versions[i];
 	d->step = lowest;
@@ -192,12 +193,14 @@ static void take_layout(struct fake_daemon *d, const struct msg *m)
 	d->weights = calloc(layout_elements(d->layout), sizeof(float));
 	d->versions = calloc(layout_block_count(d->layout), sizeof(*d->versions));
 	d->run++;
+	d->number = m->open.daemon;
+	d->daemons = m->open.daemons;
 }
 
 static void open_model(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
 {
 	atomic_fetch_add(&d->opens, 1);
-	if (!d->layout && m->open.expect_run) {
+	if (!d->layout && m->open.expect_run && m->open.daemon == 0) {
 		refuse(d, id, OPTD_MODEL_LOST, "model 'm' is not here");
 		return;
 	}
@@ -231,6 +234,8 @@ static void open_model(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m
 		.loss_scale = {.given = atomic_load(&d->next_scale) > 0},
 		.loss_scale_now = atomic_load(&d->next_scale),
 	};
+	if (atomic_load(&d->clips))
+		d->reply.rule.clip = (struct msg_clip){.norm = 1, .norm_type = 2};
 	d->reply.version = d->reply.version_max = d->step;
 	size_t bytes = m->payload_bytes ? 0 : wire_layout_bytes(d->layout);
 	void *payload = malloc(bytes + 1);
@@ -290,6 +295,29 @@ static void push_or_pull(struct fake_daemon *d, zmq_msg_t *id, const struct msg 
 	free(out);
 }
 
+/* A segment's part of the norm, whoever has it, tells the step and the segment. */
+static void tell_or_take_norms(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
+{
+	uint32_t first = layout_block(d->layout, m->parts[0].first)->first_segment;
+	uint32_t count = layout_run_segments(d->layout, (struct layout_run){m->parts[0].first, m->parts[0].count});
+	size_t bytes = count * sizeof(double);
+	double *numbers = malloc(bytes);
+	for (uint32_t i = 0; i < count; i++)
+		numbers[i] = 1000.0 * (double)m->step + first + i;
+	bool tells = m->payload_bytes > 0;
+	atomic_fetch_add(tells ? &d->told : &d->asked, 1);
+	if (tells && (m->payload_bytes != bytes || memcmp(m->payload, numbers, bytes) != 0))
+		atomic_fetch_add(&d->told_wrong, 1);
+	if (atomic_load(&d->refuse_norm)) {
+		refuse(d, id, atomic_exchange(&d->refuse_norm, 0), "refused for the test");
+	} else {
+		d->reply.part_count = !tells;
+		d->reply.parts[0] = m->parts[0];
+		answer(d, id, tells ? NULL : numbers, tells ? 0 : bytes);
+	}
+	free(numbers);
+}
+
 /* ---- the loop ------------------------------------------------------------------------ */
 
 static void have_accident(struct fake_daemon *d)
@@ -338,6 +366,8 @@ static void handle(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
 		answer(d, id, NULL, 0);
 	} else if (m->verb >= MSG_INIT && m->verb <= MSG_CLOSE_STEP)
 		push_or_pull(d, id, m);
+	else if (m->verb == MSG_NORM && d->layout)
+		tell_or_take_norms(d, id, m);
 	else if ((m->verb == MSG_SAVE || m->verb == MSG_DROP) && atomic_load(&d->hold))
 		refuse(d, id, OPTD_WAITING, WAITING_TEXT);
 	else

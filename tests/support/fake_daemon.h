@@ -39,6 +39,8 @@ struct fake_daemon {
 	_Atomic int nonfinite;       /* the policy that OPENED names: set it before */
 	_Atomic int next_scale;      /* the loss scale that it and answers name, if any */
 	_Atomic int step_answers;    /* of the model, while it runs */
+	_Atomic int clips;           /* OPENED names a clip_norm of 1 */
+	_Atomic int refuse_norm;     /* status of the next NORM */
 
 	/* Counts. */
 	_Atomic int close_weight; /* of the last CLOSE_STEP */
@@ -48,6 +50,8 @@ struct fake_daemon {
 	_Atomic int poison_tensor_plus_one;
 	_Atomic int scale;        /* of the last push's loss */
 	_Atomic int base_version; /* of the last push */
+	_Atomic int asked, told;  /* NORM: for this one's parts, and of others' */
+	_Atomic int told_wrong;   /* among those, numbers that no daemon would have answered */
 	_Atomic int hellos, opens, pushes, applied, closed_blocks, goodbyes;
 
 	/* The daemon's own. */
@@ -58,6 +62,7 @@ struct fake_daemon {
 	struct layout *layout;
 	uint64_t epoch, run, step, session;
 	uint64_t *versions; /* by block */
+	uint32_t number, daemons; /* its place among those that share the model */
 	float *weights;
 	bool ready;
 	struct msg reply;
