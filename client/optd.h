@@ -527,8 +527,7 @@ typedef struct optd_change {
 
 /* The learning rate of a model's next update, with what its schedule and changes make of it. */
 typedef struct optd_rate {
-	const char *tensors; /* the group's pattern, of which what is beyond 64 bytes is cut, with "..."
-	                        at the end; "": the model's own optimizer */
+	const char *tensors; /* the group's pattern, cut to 64 bytes with "..."; "": the model's own */
 	double lr;
 } optd_rate;
 
@@ -570,9 +569,8 @@ typedef struct optd_status_row {
 	 * 64, those that every block has passed are joined to the next of their group. */
 	const optd_change *changes;
 	uint32_t change_count, changes_left_out;
-	/* Of the lane's block with the lowest version: the model's own, and each group's that is
-	 * not frozen, in their order; none of an optimizer that has no lr.  A skipped step is no
-	 * update.  In async a group's is that of its tensor with the fewest updates. */
+	/* The model's own, and each group's that is not frozen, in their order; none of an optimizer
+	 * without an lr.  In async a group's is that of its tensor with the fewest updates. */
 	const optd_rate *rates;
 	uint32_t rate_count;
 } optd_status_row;
