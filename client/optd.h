@@ -284,8 +284,8 @@ typedef struct optd_model_info {
 	int restored;       /* it came from a checkpoint */
 	uint64_t age_s;     /* since it was created, or since that checkpoint */
 	int ready;          /* it has weights: as of opening it, or of a pull since */
-	char optimizer[256]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam"; ends
-	                        with "..." where it is longer */
+	char optimizer[1024]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam"; ends
+	                         with "..." where it is longer */
 	/* "exists at step 9380, run ab12, 14 h old" where optd_open found what an earlier
 	 * run has left, from a checkpoint or not; "" where it made the model or joined
 	 * workers that are at it. */
@@ -530,6 +530,12 @@ typedef struct optd_change {
 	uint32_t hyper_count;
 } optd_change;
 
+/* The learning rate of a model's next update, with what its schedule and changes make of it. */
+typedef struct optd_rate {
+	const char *tensors; /* the group's pattern, cut to 64 bytes with "..."; "": the model's own */
+	double lr;
+} optd_rate;
+
 /* One lane's view of one model. */
 typedef struct optd_status_row {
 	const char *endpoint;
@@ -568,6 +574,10 @@ typedef struct optd_status_row {
 	 * 64, those that every block has passed are joined to the next of their group. */
 	const optd_change *changes;
 	uint32_t change_count, changes_left_out;
+	/* The model's own, and each group's that is not frozen, in their order; none of an optimizer
+	 * without an lr.  In async a group's is that of its tensor with the fewest updates. */
+	const optd_rate *rates;
+	uint32_t rate_count;
 } optd_status_row;
 
 /* What a lane has counted since its daemon started. */
