@@ -504,63 +504,56 @@ static void test_a_change_of_settings_is_of_updates_after_the_one_under_way(void
 
 /* ---- async -------------------------------------------------------------- */
 
-static void test_in_async_pushes_of_a_tensor_are_applied_one_after_the_other(void **state)
+static void begin_async(struct core_world *world, uint32_t workers)
 {
 	static const uint64_t one[] = {SMALL};
+
+	begin(world, "adafactor", workers);
+	world->open.mode = MSG_ASYNC;
+	world->open.group_count = 0;
+	world->tensors = one;
+	world->tensor_count = 1;
+	world->work_stays = true;
+}
+
+static void test_in_async_pushes_of_a_tensor_are_applied_one_after_the_other(void **state)
+{
 	struct core_world world;
 	float *g = values_of(2 * SMALL, 9);
 
 	(void)state;
-	begin(&world, "adafactor", 2);
-	world.open.mode = MSG_ASYNC;
-	world.open.group_count = 0;
-	world.tensors = one;
-	world.tensor_count = 1;
+	begin_async(&world, 2);
 	struct core_client a = core_join(&world, 0, 0), b = core_join(&world, 1, 1);
-	world.work_stays = true;
 	uint64_t first = core_push(&a, MSG_PUSH, 0, 0, 1, g), second = core_push(&b, MSG_PUSH, 0, 0, 1, g + SMALL);
 	assert_null(core_answer(&world, first));
 	assert_int_equal(engine_work(world.engine, UINT64_MAX), ENGINE_FINISHED);
 	core_collect(&world);
 	core_assert_ok(&world, first);
 	assert_null(core_answer(&world, second));
-	assert_int_equal(engine_work(world.engine, UINT64_MAX), ENGINE_FINISHED);
-	core_collect(&world);
+	assert_int_equal(finish(&world, UINT64_MAX), 1);
 	core_assert_ok(&world, second);
 	assert_int_equal(core_shard(&world)->model->updates[0], 2);
-	assert_int_equal(engine_work(world.engine, UINT64_MAX), ENGINE_IDLE);
 	core_world_end(&world);
 	free(g);
 }
 
-/* ---- what is refused ---------------------------------------------------- */
-
-static void refuses(const char *optimizer, enum msg_mode mode, uint32_t groups, const char *words)
+static void test_in_async_a_checkpoint_waits_for_an_update_too(void **state)
 {
 	struct core_world world;
+	float *g = values_of(SMALL, 10);
+	uint32_t block;
 
-	begin(&world, optimizer, 1);
-	world.open.mode = mode;
-	world.open.group_count = groups;
-	struct core_client a = core_client_of(&world, 0, 0);
-	core_hello(&a);
-	const struct core_answer *answer = core_open(&a);
-	core_assert_refused(&world, answer->head.request, OPTD_HYPER, words);
-	assert_int_equal(engine_shard_count(world.engine), 0);
+	(void)state;
+	begin_async(&world, 1);
+	struct core_client a = core_join(&world, 0, 0);
+	core_push(&a, MSG_PUSH, 0, 0, 1, g);
+	assert_int_equal(engine_work(world.engine, 1), ENGINE_WORKED);
+	assert_int_equal(engine_cut_begin(core_shard(&world), 0, false), OPTD_OK);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_WAIT);
+	finish(&world, UINT64_MAX);
+	assert_int_equal(engine_cut_next(core_shard(&world), &block), ENGINE_CUT_BLOCK);
 	core_world_end(&world);
-}
-
-static void test_a_shape_that_the_rule_does_not_take_is_refused(void **state)
-{
-	(void)state;
-	refuses("muon", MSG_SYNC, 0, "tensor 't0'|[100]|muon|matrices|parameter group|adamw");
-	refuses("muon", MSG_SYNC, 1, "tensor 't2'|[7]");
-}
-
-static void test_a_tensor_beyond_a_block_is_refused_in_async(void **state)
-{
-	(void)state;
-	refuses("lars", MSG_ASYNC, 2, "tensor 't1'|[600,600]|360000 elements|lars|131072 elements|sync");
+	free(g);
 }
 
 int main(void)
@@ -581,8 +574,7 @@ int main(void)
 	        cmocka_unit_test(test_a_model_is_dropped_in_the_middle_of_an_update),
 	        cmocka_unit_test(test_a_change_of_settings_is_of_updates_after_the_one_under_way),
 	        cmocka_unit_test(test_in_async_pushes_of_a_tensor_are_applied_one_after_the_other),
-	        cmocka_unit_test(test_a_shape_that_the_rule_does_not_take_is_refused),
-	        cmocka_unit_test(test_a_tensor_beyond_a_block_is_refused_in_async),
+	        cmocka_unit_test(test_in_async_a_checkpoint_waits_for_an_update_too),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ mutants() {
 	frozen-counts|sim/test_cluster|server/core/model.c|s/	if (optim == NULL)$/	for (uint32_t e = index; optim == NULL \&\& e < index + run; e++) model->updates[e]++;\n&/
 	half-taken-for-float|core/test_reference|server/core/gate_fold.c|s/dtype_at(values.values, values.type, s->count)/dtype_at(values.values, DTYPE_F32, s->count)/
 	own-answer-from-another-place|core/test_own|server/core/own.c|s/at += shard_part_elements(shard, \*part, why, sizeof(why));/at += model_block(shard->model, (*part)->first)->count;/
-	own-answer-of-a-resend-is-none|core/test_reference|server/core/verb_push.c|s/own_repeat(call->engine, call->shard, push);/(void)0;/
+	own-answer-of-a-resend-is-none|core/test_own|server/core/verb_push.c|s/own_repeat(call->engine, call->shard, push);/(void)0;/
 	parts-joined-by-arrival|core/test_reference|server/core/lead.c|/^static void take_parts/,/^}/s/&lead->came\[parts->from\]/\&lead->came[*(\&lead->came[parts->from]) == NULL ? lead->came_count : parts->from]/
 	decision-of-the-step-before-used|sim/test_cluster|server/core/gate_decide.c|s/return model_version(gate->model, block) < gate->decide->step;/return gate->decide->decision != NULL;/
 	parts-of-any-step-count|core/test_lead|server/core/lead.c|s/model->run_id != message->run_id \|\|/false \|\|/
