@@ -76,7 +76,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	const struct model *model = shard->model;
 	struct wire_model_status status;
 	struct model_settings settings;
-	char optimizer[LIMIT_TEXT_BYTES], waiting[256] = "", average[AVERAGE_TEXT_BYTES];
+	char optimizer[LIMIT_TEXT_BYTES], waiting[SHARD_MISSING_BYTES] = "", average[AVERAGE_TEXT_BYTES];
 
 	memset(&status, 0, sizeof(status));
 	model_versions(model, &status.version, &status.version_max);
