@@ -174,6 +174,22 @@ static void test_a_started_push_takes_its_turn_behind_others(void **state)
 	free(bad);
 }
 
+/* Which step it would have been, nobody knows. */
+static void test_a_rejection_behind_a_push_that_fails_is_not_told(void **state)
+{
+	struct two *w = *state;
+	float *bad = calloc(N, sizeof(float));
+	optd_ticket first, second;
+	bad[A] = NAN;
+	atomic_store(&w->daemons[0].refuse_push, OPTD_STEP_TIMEOUT);
+	assert_int_equal(optd_start_push(w->model, w->values, &first), 0);
+	assert_int_equal(optd_start_push(w->model, bad, &second), OPTD_NOT_FINITE);
+	assert_int_equal(optd_wait(w->client, first, 0), OPTD_STEP_TIMEOUT);
+	assert_int_equal(optd_push(w->model, w->values), OPTD_OK);
+	assert_int_equal(rejected(w), 0);
+	free(bad);
+}
+
 /* It hears when it is back, before anything else of the step. */
 static void test_a_server_that_is_away_holds_nobody_up_for_long(void **state)
 {
@@ -185,6 +201,9 @@ static void test_a_server_that_is_away_holds_nobody_up_for_long(void **state)
 	assert_int_equal(optd_push(w->model, w->values), OPTD_NOT_FINITE);
 	assert_true(hub_now_ms() - began_ms < 2000);
 	expect_own_error(w, "'a' is nan at index 3");
+	/* While it has not heard of one, another is no news. */
+	assert_int_equal(optd_push(w->model, w->values), OPTD_NOT_FINITE);
+	assert_int_equal(rejected(w), 2);
 	optd_set_timeout(w->client, 20000);
 	atomic_store(&w->daemons[1].forget_sessions, 1);
 	w->values[3] = 0;
@@ -231,6 +250,7 @@ int main(void)
 		TEST(test_the_step_goes_on_with_a_finite_gradient, set_up),
 		TEST(test_some_tensors_are_told_for_all_blocks, set_up),
 		TEST(test_a_started_push_takes_its_turn_behind_others, set_up),
+		TEST(test_a_rejection_behind_a_push_that_fails_is_not_told, set_up),
 		TEST(test_a_server_that_is_away_holds_nobody_up_for_long, set_up),
 		TEST(test_a_server_that_may_not_know_it_is_not_told, set_up_older),
 		TEST(test_a_push_that_hears_of_another_sends_no_more, set_up_narrow),
