@@ -209,8 +209,9 @@ typedef enum optd_resume {
  * OPTD_SKIP_STEP (sync; the default there): the whole step is left out, for every worker:
  *     weights and optimizer state stay as they are, and the next step begins.  Calls return
  *     OPTD_SKIPPED, and optd_last_step says whose gradient it was.
- * OPTD_REJECT (the default in async): the call is refused with OPTD_NOT_FINITE and sends
- *     nothing.  In sync the others wait for this worker meanwhile.
+ * OPTD_REJECT (the default in async): the call is refused with OPTD_NOT_FINITE and nothing
+ *     of the gradient is sent.  In sync the other workers' calls of this step end with
+ *     OPTD_NOT_FINITE too, which names this one; they go on once it has pushed a finite one.
  * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were. */
 typedef enum optd_nonfinite {
 	OPTD_NONFINITE_DEFAULT = 0,
@@ -325,8 +326,13 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_SKIPPED (positive): the step is over and was left out, since the gradient of a worker
  * (this one or another) held NaN or Inf, or the norm that the model clips was not finite; weights
  * are as they were.  Every worker's call returns it.  optd_last_step says whose it was.  Compute the next gradient and go on.
- * OPTD_NOT_FINITE, where the model's policy is OPTD_REJECT: names the tensor and index;
- * nothing was sent.
+ * OPTD_NOT_FINITE, where the model's policy is OPTD_REJECT: either this gradient: the text
+ * names the tensor and index; nothing of it was sent, and in sync all servers have been told so
+ * (for up to 2 s: one that is away hears when it is back).  Push this step again with a finite
+ * one.  Or, in sync, that of another worker: the text names its rank, host and pid and the
+ * tensor; both arrays are as they were unless part of the step was complete before, this gradient
+ * stays in the step and counts once, and the same call made again waits for the other's.  Each
+ * rejection is told once.
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
  * in the step and counts once; the same call made again waits again.
  * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's
@@ -334,8 +340,8 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * weights because nothing was read for so long; the text says which, and names the rank
  * if the server has.
  *
- * After a push that ended with OPTD_TIMEOUT or OPTD_STEP_TIMEOUT, or that optd_cancel gave
- * up, the next push is the SAME step.  Where the server already has the first one's
+ * After a push that ended with OPTD_TIMEOUT, OPTD_STEP_TIMEOUT or OPTD_NOT_FINITE, or that
+ * optd_cancel gave up, the next push is the SAME step.  Where the server already has the first one's
  * gradient for a block, that one counts, whatever the next push brings for it.  Where the
  * first one's was not finite, the step is skipped, whatever the next push brings.
  *
