@@ -263,7 +263,7 @@ fuzz: $(FUZZERS)
 
 bench: $(PROGRAMS) $(SDK) $(BENCHES) ## measure the data path and the kernels
 	@for bench in $(BENCHES); do \
-		case $$bench in *bench_round) floor=0.7 ;; *bench_kernels) floor=0.85 ;; *) floor=0 ;; esac; \
+		case $$bench in *bench_round) floor=0.7 ;; *bench_kernels) floor=0.85 ;; *bench_muon) floor=0.6 ;; *) floor=0 ;; esac; \
 		echo "== $${bench##*/}: at least $$floor of its limit"; $$bench --require $$floor || exit 1; \
 	done
 bench-optim: $(B)/tests/bench/bench_kernels ## every update rule against memory, and torch.optim if it is there

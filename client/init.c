@@ -6,6 +6,7 @@
  * last, that this was all.  A lead that has weights therefore means that every
  * lane has them.
  */
+#include <float.h>
 #include <stdlib.h>
 
 #include "client/internal.h"
@@ -81,7 +82,7 @@ static int check(optd_model *model, const float *weights)
 		                   "model '%s': this client only reads; connect with a rank to give weights",
 		                   model->name);
 	uint64_t count = layout_elements(model->layout);
-	uint64_t bad = finite_check(weights, DTYPE_F32, count);
+	uint64_t bad = finite_check(weights, DTYPE_F32, count, FLT_MAX);
 	if (bad == count)
 		return 0;
 	return client_fail(model->client, OPTD_NOT_FINITE,

@@ -445,8 +445,10 @@ void average_describe(const struct msg_average *average, char *text, size_t text
 
 /* ---- finite.c --------------------------------------------------------- */
 
-/* Index of the first element that is NaN or infinite, or `count`. */
-uint64_t finite_check(const void *values, enum dtype type, uint64_t count);
+/* Index of the first element that is NaN or further from 0 than the limit, or `count`. */
+uint64_t finite_check(const void *values, enum dtype type, uint64_t count, float limit);
+/* The largest float32 that is finite when the server has divided it by a loss scale (0: none). */
+float finite_limit(double loss_scale);
 /* What that element is: "nan" or "-inf". */
 const char *finite_name(const void *values, enum dtype type, uint64_t index);
 

@@ -1,7 +1,9 @@
 /*
- * optctl rules: what optimizers there are, from the table that the server itself is
- * built with: as a list, one with all its settings, or as the table of optim/README.md.
+ * optctl rules: what optimizers and schedules there are, from the tables that the server
+ * itself is built with: as a list, one with all its settings, or as the table of
+ * optim/README.md.
  */
+#include <ctype.h>
 #include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,7 @@
 #include "client/optctl.h"
 #include "optim/optim.h"
 #include "optim/text.h"
+#include "proto/nearest.h"
 
 #define WHY_BYTES 256
 #define STATE_BYTES 512
@@ -199,12 +202,65 @@ static void print_wrapped(const char *label, const char *text)
 	printf("\n");
 }
 
+/* A formula step by step, each on a line of its own. */
+static void print_steps(const char *label, const char *formula)
+{
+	while (*formula) {
+		char step[STATE_BYTES];
+		const char *end = strstr(formula, "; ");
+		int length = end ? (int)(end - formula) : (int)strlen(formula);
+		snprintf(step, sizeof(step), "%.*s", length, formula);
+		print_wrapped(label, step);
+		formula += length + (end ? 2 : 0);
+		label = "";
+	}
+}
+
+/* Whether a step hangs on a setting: "maximize: g = -g". */
+static int has_condition(const char *formula)
+{
+	for (const char *at = formula; (at = strstr(at, ": ")) != NULL; at++)
+		if (at > formula && isalnum((unsigned char)at[-1]))
+			return 1;
+	return 0;
+}
+
+static int has_hyper(const struct optim_rule *rule, const char *name)
+{
+	for (uint32_t i = 0; i < optim_hyper_count(rule); i++)
+		if (strcmp(optim_hyper(rule, i)->name, name) == 0)
+			return 1;
+	return 0;
+}
+
+/* What a formula has that it does not tell itself. */
+static void print_signs(const struct optim_rule *rule)
+{
+	const char *formula = optim_rule_formula(rule);
+	char line[STATE_BYTES];
+	struct text text = text_open(line, sizeof(line));
+	text_add(&text, "w are weights, %s what is pushed, t counts updates from 1",
+	         optim_rule_push(rule) == OPTIM_WEIGHTS ? "x" : "g");
+	if (has_hyper(rule, "betas"))
+		text_add(&text, "; beta1 and beta2 are betas");
+	if (has_condition(formula))
+		text_add(&text, "; NAME: is a step only if NAME is not 0");
+	if (strstr(formula, "fma("))
+		text_add(&text, "; fma(a, b, c) = a*b + c, rounded once");
+	if (strstr(formula, "lerp("))
+		text_add(&text, "; lerp(a, b, c) = a + c*(b-a)");
+	if (has_hyper(rule, "clip_value"))
+		text_add(&text, "; g is first held within [-clip_value, clip_value] if that is not 0");
+	print_wrapped("where", line);
+}
+
 static void print_one(const struct optim_rule *rule)
 {
 	char text[STATE_BYTES], number[OPTCTL_NUMBER_BYTES], initial[TEXT_VALUES_BYTES],
 	        range[TEXT_VALUES_BYTES];
 	printf("%s\n", optim_rule_name(rule));
-	print_wrapped("update", optim_rule_formula(rule));
+	print_steps("update", optim_rule_formula(rule));
+	print_signs(rule);
 	print_wrapped("pushed", pushed(rule));
 	print_wrapped("looks at", optim_rule_class(rule) == OPTIM_TENSOR ? "a whole tensor"
 	                                                                  : "each element by itself");
@@ -225,6 +281,38 @@ static void print_one(const struct optim_rule *rule)
 	}
 }
 
+/* For its range only: the least double and the greatest count are no ends for a reader. */
+static struct optim_hyper as_hyper(const struct schedule_param *param)
+{
+	int tiny = param->min > 0 && param->min < (double)FLT_MIN;
+	return (struct optim_hyper){
+		.kind = !param->whole ? OPTIM_REAL : param->max == 1 ? OPTIM_FLAG : OPTIM_WHOLE,
+		.min = tiny ? 0 : param->min,
+		.min_open = tiny,
+		.max = param->whole && param->max > UINT32_MAX ? (double)FLT_MAX : param->max};
+}
+
+static void print_schedule(enum schedule_kind kind)
+{
+	char initial[TEXT_NUMBER_BYTES], range[TEXT_VALUES_BYTES];
+	uint32_t count;
+	const struct schedule_param *params = schedule_params(kind, &count);
+	printf("%s, a schedule\n", schedule_name(kind));
+	print_steps("rate", schedule_formula(kind));
+	print_wrapped("where", "lr is the optimizer's, t counts the updates done before");
+	if (count > 0 || kind == SCHEDULE_MULTISTEP)
+		printf("\n  %-26s  %-22s  %s\n", "setting", "default", "allowed");
+	for (uint32_t i = 0; i < count; i++) {
+		const struct schedule_param *param = &params[i];
+		const struct optim_hyper as = as_hyper(param);
+		text_number(param->initial, initial, sizeof(initial));
+		printf("  %-26s  %-22s  %s\n", param->name, param->required ? "none, is needed" : initial,
+		       range_text(&as, range));
+	}
+	if (kind == SCHEDULE_MULTISTEP)
+		printf("  %-26s  %-22s  %s\n", "milestones", "none, is needed", "a list of whole numbers, ascending");
+}
+
 static void print_list(void)
 {
 	char text[STATE_BYTES], number[OPTCTL_NUMBER_BYTES];
@@ -235,7 +323,8 @@ static void print_list(void)
 		       bytes_text(rule, number), state_text(rule, text));
 	}
 	printf("\nBytes are those of the state for each parameter, beside the weights' 4.\n"
-	       "optctl rules NAME has the update and the settings.\n");
+	       "optctl rules NAME has the update and the settings.\n"
+	       "Schedules: " SCHEDULE_NAMES "\n");
 }
 
 static void print_markdown(void)
@@ -256,20 +345,32 @@ static void print_markdown(void)
 	}
 }
 
+static int refuse_name(const char *name)
+{
+	struct nearest nearest = nearest_of(name);
+	for (uint32_t i = 0; i < optim_rule_count(); i++)
+		nearest_try(&nearest, optim_rule_name(optim_rule(i)));
+	for (int kind = 0; kind < SCHEDULE_KIND_COUNT; kind++)
+		nearest_try(&nearest, schedule_name((enum schedule_kind)kind));
+	fprintf(stderr, "optctl: there is no optimizer or schedule '");
+	optctl_text(stderr, name);
+	fprintf(stderr, "'; ");
+	if (nearest.best)
+		fprintf(stderr, "the nearest is '%s'; ", nearest.best);
+	fprintf(stderr, "optctl rules lists all\n");
+	return EXIT_FAILED;
+}
+
 int optctl_rules(const struct optctl *ctl, const char *name)
 {
 	const struct optim_rule *rule = name ? optim_find(name) : NULL;
-	if (name && !rule) {
-		fprintf(stderr, "optctl: there is no optimizer '");
-		optctl_text(stderr, name);
-		fprintf(stderr, "'; ");
-		if (optim_nearest(name))
-			fprintf(stderr, "the nearest is '%s'; ", optim_nearest(name));
-		fprintf(stderr, "optctl rules lists all\n");
-		return EXIT_FAILED;
-	}
+	int kind = name ? schedule_find(name) : -1;
+	if (name && !rule && kind < 0)
+		return refuse_name(name);
 	if (rule)
 		print_one(rule);
+	else if (kind >= 0)
+		print_schedule((enum schedule_kind)kind);
 	else if (ctl->markdown)
 		print_markdown();
 	else

@@ -179,7 +179,7 @@ typedef struct optd_schedule {
 	const char *name;
 	const optd_schedule_param *params; /* what is left out has PyTorch's default */
 	uint32_t param_count;              /* at most 9 */
-	uint64_t until; /* the update at which the next stretch begins; of the last, 0 */
+	uint64_t until; /* the update at which the next stretch begins; of the last, 0 (else OPTD_HYPER) */
 } optd_schedule;
 
 /* Tensors with an optimizer of their own, or none.  A tensor is in the first group whose
@@ -212,7 +212,10 @@ typedef enum optd_resume {
  * OPTD_REJECT (the default in async): the call is refused with OPTD_NOT_FINITE and nothing
  *     of the gradient is sent.  In sync the other workers' calls of this step end with
  *     OPTD_NOT_FINITE too, which names this one; they go on once it has pushed a finite one.
- * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were. */
+ * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were.
+ * An element, of whatever tensor, that a loss scale below 1 would make infinite counts as Inf in
+ * the first two; with OPTD_ZERO it becomes Inf, as may a sum of finite gradients (reduce: sum)
+ * in all three, unless the model clips a norm (clip_norm), which catches both. */
 typedef enum optd_nonfinite {
 	OPTD_NONFINITE_DEFAULT = 0,
 	OPTD_SKIP_STEP = 1,
@@ -326,13 +329,11 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_SKIPPED (positive): the step is over and was left out, since the gradient of a worker
  * (this one or another) held NaN or Inf, or the norm that the model clips was not finite; weights
  * are as they were.  Every worker's call returns it.  optd_last_step says whose it was.  Compute the next gradient and go on.
- * OPTD_NOT_FINITE, where the model's policy is OPTD_REJECT: either this gradient: the text
- * names the tensor and index; nothing of it was sent, and in sync all servers have been told so
- * (for up to 2 s: one that is away hears when it is back).  Push this step again with a finite
- * one.  Or, in sync, that of another worker: the text names its rank, host and pid and the
- * tensor; both arrays are as they were unless part of the step was complete before, this gradient
- * stays in the step and counts once, and the same call made again waits for the other's.  Each
- * rejection is told once.
+ * OPTD_NOT_FINITE, under OPTD_REJECT: of this gradient: names the tensor and index; nothing of it
+ * was sent; in sync the servers were told, for up to 2 s.  Push a finite one.  Or, in sync, of
+ * another worker's, told once: names its rank and the tensor; this gradient stays in the step and
+ * counts once, and the same call made again waits for the other's.  Both arrays are as they were,
+ * unless part of the step was complete.
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
  * in the step and counts once; the same call made again waits again.
  * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's
@@ -412,9 +413,10 @@ OPTD_API void optd_model_versions(const optd_model *model, uint64_t *lowest, uin
 OPTD_API int optd_set_weight(optd_model *model, double samples);
 
 /* What the loss of the next pushes was multiplied with, a normal float32 (1.2e-38 to
- * 3.4e38); the server divides their gradients by it, in the pass that adds them up.  0: by
- * nothing, or where the server keeps a scale, by that.  Workers may have scales of their
- * own.  OPTD_INVALID for another number. */
+ * 3.4e38); the server divides their gradients by it, in the pass that adds them up, and takes
+ * what is pushed to optimizers of values, weights or deltas (assign, average, ema, swa, easgd,
+ * fed*, diloco) as it is: push those unscaled.  0: by nothing, or where the server keeps a
+ * scale, by that.  Workers may have scales of their own.  OPTD_INVALID for another number. */
 OPTD_API int optd_set_loss_scale(optd_model *model, double scale);
 
 /* What to multiply the next loss with.  Where the server keeps a scale (loss_scale of
@@ -512,7 +514,8 @@ OPTD_API int optd_drop(optd_client *client, const char *name);
  *
  * It holds until it is changed again, and is in checkpoints that are written from then on
  * (optd_save).  All or nothing: OPTD_HYPER (a name that the optimizer does not have, with the
- * nearest, a value out of range, other optimizer state than the model has, lr under onecycle, a
+ * nearest, a value out of range, other optimizer state than the model has, lr under onecycle and
+ * the momentum or first beta that it moves, the lr of adafactor_paper with relative_step, a
  * pattern that is no group's, a frozen group), OPTD_INVALID with both where a block is past
  * *from, OPTD_NOT_READY for a model without weights, OPTD_TOO_LARGE where so many are set
  * ahead (64) that there is no room, OPTD_BUSY, OPTD_NO_MODEL, leave everything as it was.

@@ -4,6 +4,8 @@
  * What is found is said by every message of the step, so that all servers come to the same
  * end; how the step ended is kept for the program, and what to multiply its next loss with.
  */
+#include <float.h>
+
 #include "client/internal.h"
 
 /* ---- looking ---------------------------------------------------------- */
@@ -45,17 +47,39 @@ static uint32_t tensor_at(const struct layout *layout, uint64_t at)
 	return low;
 }
 
+/* What the model's next push was multiplied with; 0: nothing. */
+static double scale_of(const optd_model *model)
+{
+	return model->loss_scale > 0 ? model->loss_scale : model->next_scale;
+}
+
+/* Where it is not finite, also only once it is divided, as torch's GradScaler looks after it has
+ * unscaled.  That it does so under rules that take no gradients is of no matter: it would need
+ * values beyond 3.4e38 times the scale. */
+static uint64_t look(const optd_model *model, struct pushed gradient, uint64_t count)
+{
+	return finite_check(gradient.values, gradient.type, count, finite_limit(scale_of(model)));
+}
+
+static const char *name_of(struct pushed gradient, uint64_t bad)
+{
+	const void *at = dtype_at(gradient.values, gradient.type, bad);
+	if (finite_check(at, gradient.type, 1, FLT_MAX) == 1)
+		return "infinite, divided by its loss scale,";
+	return finite_name(gradient.values, gradient.type, bad);
+}
+
 int verdict_check(optd_model *model, struct pushed gradient, struct verdict *verdict)
 {
 	uint64_t count = layout_elements(model->layout);
 	if (model->info.nonfinite == OPTD_ZERO)
 		return 0; /* the server looks */
-	uint64_t bad = finite_check(gradient.values, gradient.type, count);
+	uint64_t bad = look(model, gradient, count);
 	if (bad == count)
 		return 0;
 	uint32_t tensor = tensor_at(model->layout, bad);
 	return found(model, tensor, bad - layout_tensor(model->layout, tensor)->offset,
-	             finite_name(gradient.values, gradient.type, bad), verdict);
+	             name_of(gradient, bad), verdict);
 }
 
 int verdict_check_tensor(optd_model *model, uint32_t tensor, struct pushed gradient, struct verdict *verdict)
@@ -63,9 +87,8 @@ int verdict_check_tensor(optd_model *model, uint32_t tensor, struct pushed gradi
 	uint64_t count = layout_tensor(model->layout, tensor)->count;
 	if (model->info.nonfinite == OPTD_ZERO || verdict->poisoned)
 		return 0;
-	uint64_t bad = finite_check(gradient.values, gradient.type, count);
-	const char *value = bad < count ? finite_name(gradient.values, gradient.type, bad) : "";
-	return bad < count ? found(model, tensor, bad, value, verdict) : 0;
+	uint64_t bad = look(model, gradient, count);
+	return bad < count ? found(model, tensor, bad, name_of(gradient, bad), verdict) : 0;
 }
 
 /* ---- saying ----------------------------------------------------------- */
@@ -75,7 +98,7 @@ void verdict_mark(struct call *call, struct verdict verdict)
 	const optd_model *model = call->model;
 	call->poisoned = verdict.poisoned;
 	call->poison_tensor = verdict.tensor;
-	call->loss_scale = model->loss_scale > 0 ? model->loss_scale : model->next_scale;
+	call->loss_scale = scale_of(model);
 }
 
 void verdict_begin(struct call *call)

@@ -69,8 +69,11 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_adadelta) = {
 	.name = "adadelta",
-	.formula = "q = fma((1-rho)*g, g, q*rho); d = (sqrt(a+eps) / sqrt(q+eps))*g; a = fma((1-rho)*d, "
-	           "d, a*rho); w = fma(d, -lr, w)",
+	.formula = KERNEL_MAXIMIZE KERNEL_DECAY
+	           "q = fma((1-rho)*g, g, q*rho); "
+	           "d = (sqrt(a+eps) / sqrt(q+eps))*g; "
+	           "a = fma((1-rho)*d, d, a*rho); "
+	           "w = fma(d, -lr, w)",
 	.source = "torch/optim/adadelta.py; Zeiler 2012, arXiv 1212.5701",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

@@ -28,7 +28,10 @@
  */
 #include <string.h>
 
+#include <stdio.h>
+
 #include "optim/kernel_tensor.h"
+#include "proto/status.h"
 
 enum hyper { LR, EPS, WEIGHT_DECAY, LIMIT, EXPONENT, MAXIMIZE };
 enum paper_hyper { BETA1 = MAXIMIZE, SCALE_PARAMETER, RELATIVE_STEP, WARMUP_INIT };
@@ -88,6 +91,23 @@ static uint32_t paper_slots(const struct optim *optim, struct rule_slot *out)
 	if (optim->values[BETA1][0] > 0)
 		out[count++] = (struct rule_slot){ "exp_avg", 0 };
 	return count;
+}
+
+/* As fairseq, which takes no lr with it. */
+static int paper_settle(const struct optim *optim, char *why, size_t why_bytes)
+{
+	bool schedule = optim->schedule.part_count > 0;
+	double lr = optim->values[LR][0];
+
+	if (optim->values[RELATIVE_STEP][0] == 0 || (lr == paper_hypers[LR].initial[0] && !schedule))
+		return 0;
+	if (schedule)
+		snprintf(why, why_bytes, "adafactor_paper: a schedule is without effect with relative_step=1, where "
+		         "the rate follows from the count of updates; give relative_step=0, or no schedule");
+	else
+		snprintf(why, why_bytes, "adafactor_paper: lr=%g is without effect with relative_step=1, where the "
+		         "rate follows from the count of updates; give relative_step=0, or no lr", lr);
+	return OPTD_HYPER;
 }
 
 /* slots[0] are R or v, slots[1] is C, then m. */
@@ -386,9 +406,13 @@ static bool paper_run(struct tensor_update *u, uint64_t budget)
 
 const struct rule_row KERNEL(optim_row_adafactor) = {
 	.name = "adafactor",
-	.formula = "k = t^beta2_decay; R and C go by k to the means of g*g over rows and columns; v = R "
-	           "C / max(mean R, eps[0]); u = g/sqrt(max(v, eps[0]^2)); w = w*(1 - lr weight_decay) -"
-	           " max(eps[1], rms(w)) min(lr, 1/sqrt(t)) / max(1, rms(u)/d) * u",
+	.formula = KERNEL_MAXIMIZE
+	           "k = t^beta2_decay, a = max(eps[1], rms(w)) * min(lr, 1/sqrt(t)); "
+	           "w = w*(1 - lr*weight_decay); "
+	           "R = R + k*(mean(g*g) - R) of each row, C likewise of each column; "
+	           "v = R*C / max(mean(R), eps[0]), of a vector v + k*(g*g - v); "
+	           "u = g / sqrt(max(v, eps[0]^2)); "
+	           "w = w - a / max(1, rms(u)/d) * u",
 	.source = "torch/optim/_adafactor.py; Shazeer, Stern 2018, arXiv 1804.04235",
 	.state = "row_var and col_var of a matrix: a number a row and a column; variance of a vector",
 	.reach = OPTIM_TENSOR,
@@ -403,13 +427,22 @@ const struct rule_row KERNEL(optim_row_adafactor) = {
 
 const struct rule_row KERNEL(optim_row_adafactor_paper) = {
 	.name = "adafactor_paper",
-	.formula = "the paper's form: the comment of adafactor_kernel.c has it",
+	.formula = "b = 1 - t^decay_rate, q = g*g + eps[0]; "
+	           "a = relative_step ? min(warmup_init ? 1e-6*t : 1e-2, 1/sqrt(t)) : lr; "
+	           "scale_parameter: a = a*max(eps[1], rms(w)); "
+	           "R = b*R + (1-b)*mean(q) of each row, C likewise of each column; "
+	           "u = (g / sqrt(R/mean(R))) / sqrt(C), of a vector g/sqrt(v), v = b*v + (1-b)*q; "
+	           "u = u / max(1, rms(u)/clip_threshold) * a; "
+	           "beta1: u = m = beta1*m + (1-beta1)*u; "
+	           "w = w - weight_decay*a*w - u",
 	.source = "Shazeer, Stern 2018, arXiv 1804.04235",
-	.state = "as adafactor; exp_avg, if beta1 is not 0",
+	.state = "row_var and col_var of a matrix: a number a row and a column; variance of a vector; "
+	         "exp_avg if beta1 is not 0",
 	.reach = OPTIM_TENSOR,
 	.hypers = paper_hypers,
 	.hyper_count = KERNEL_COUNT(paper_hypers),
 	.slots = paper_slots,
+	.settle = paper_settle,
 	.tensor_slots = paper_shaped_slots,
 	.scratch = scratch,
 	.scalars = paper_scalars,

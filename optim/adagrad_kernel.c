@@ -85,8 +85,10 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_adagrad) = {
 	.name = "adagrad",
-	.formula = "s = fma(g, g, s); w = w + (-clr*g) / (sqrt(s) + eps), clr = lr / (1 + "
-	           "(t-1)*lr_decay)",
+	.formula = "s starts at initial_accumulator_value; "
+	           KERNEL_MAXIMIZE KERNEL_DECAY
+	           "s = fma(g, g, s); "
+	           "w = w + (-clr*g) / (sqrt(s) + eps), clr = lr / (1 + (t-1)*lr_decay)",
 	.source = "torch/optim/adagrad.py; Duchi, Hazan, Singer 2011",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

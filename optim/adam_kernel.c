@@ -178,8 +178,12 @@ static void adamw_step(const struct optim *optim, const float *s, float *w, floa
 
 const struct rule_row KERNEL(optim_row_adam) = {
 	.name = "adam",
-	.formula = "m = lerp(m, g, 1-beta1); v = fma((1-beta2)*g, g, v*beta2); amsgrad: x = max(x, v), "
-	           "NaN wins; d = sqrt(x or v) / sqrt(1-beta2^t) + eps; w = w + (-(lr/(1-beta1^t))*m)/d",
+	.formula = KERNEL_MAXIMIZE KERNEL_DECOUPLED
+	           "m = lerp(m, g, 1-beta1); "
+	           "v = fma((1-beta2)*g, g, v*beta2); "
+	           "amsgrad: x = max(x, v), NaN wins; "
+	           "d = sqrt(amsgrad ? x : v) / sqrt(1-beta2^t) + eps; "
+	           "w = w + (-(lr/(1-beta1^t))*m)/d",
 	.source = "torch/optim/adam.py; Kingma, Ba 2014, arXiv 1412.6980; amsgrad: Reddi, Kale, Kumar "
 	          "2018",
 	.reach = OPTIM_ELEMENTWISE,
@@ -195,7 +199,13 @@ const struct rule_row KERNEL(optim_row_adam) = {
 
 const struct rule_row KERNEL(optim_row_adamw) = {
 	.name = "adamw",
-	.formula = "as adam",
+	.formula = KERNEL_MAXIMIZE
+	           "w = w*(1 - lr*weight_decay); "
+	           "m = lerp(m, g, 1-beta1); "
+	           "v = fma((1-beta2)*g, g, v*beta2); "
+	           "amsgrad: x = max(x, v), NaN wins; "
+	           "d = sqrt(amsgrad ? x : v) / sqrt(1-beta2^t) + eps; "
+	           "w = w + (-(lr/(1-beta1^t))*m)/d",
 	.source = "torch/optim/adamw.py; Loshchilov, Hutter 2017, arXiv 1711.05101",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = adamw_hypers,

@@ -75,7 +75,10 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_adamax) = {
 	.name = "adamax",
-	.formula = "m as adam; u = max(u*beta2, abs(g) + eps), NaN wins; w = w + (-(lr/(1-beta1^t))*m)/u",
+	.formula = KERNEL_MAXIMIZE KERNEL_DECAY
+	           "m = lerp(m, g, 1-beta1); "
+	           "u = max(u*beta2, abs(g) + eps), NaN wins; "
+	           "w = w + (-(lr/(1-beta1^t))*m)/u",
 	.source = "torch/optim/adamax.py; Kingma, Ba 2014, arXiv 1412.6980",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

@@ -87,9 +87,12 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_asgd) = {
 	.name = "asgd",
-	.formula = "w = w*(1 - lambd eta); w = fma(g, -eta, w); ax = mu == 1 ? w : ax + (w-ax)*mu; for "
-	           "the next update eta = lr / (1 + lambd lr t)^alpha, mu = 1/max(1, t-t0). ax is the "
-	           "averaged model",
+	.formula = "eta starts at lr, mu at 1; "
+	           KERNEL_MAXIMIZE KERNEL_DECAY
+	           "w = w*(1 - lambd*eta); "
+	           "w = fma(g, -eta, w); "
+	           "ax = mu == 1 ? w : ax + (w-ax)*mu, the averaged model; "
+	           "for the next update eta = lr / (1 + lambd*lr*t)^alpha, mu = 1/max(1, t-t0)",
 	.source = "torch/optim/asgd.py; Polyak, Juditsky 1992",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

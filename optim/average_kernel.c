@@ -129,7 +129,7 @@ static void swa_step(const struct optim *optim, const float *s, float *w, float 
 
 const struct rule_row KERNEL(optim_row_ema) = {
 	.name = "ema",
-	.formula = "w = d*w + (1-d)*x, d = decay, or with num_updates min(decay, (1+t)/(10+t))",
+	.formula = "w = d*w + (1-d)*x, d = num_updates ? min(decay, (1+t)/(10+t)) : decay",
 	.source = "torch.optim.swa_utils; with num_updates as TensorFlow's ExponentialMovingAverage",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_WEIGHTS,
@@ -142,7 +142,7 @@ const struct rule_row KERNEL(optim_row_ema) = {
 
 const struct rule_row KERNEL(optim_row_swa) = {
 	.name = "swa",
-	.formula = "w = x at the first update, then w = w + (x-w)/t",
+	.formula = "w = t == 1 ? x : w + (x-w)/t",
 	.source = "torch.optim.swa_utils; Izmailov et al. 2018, arXiv 1803.05407",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_WEIGHTS,

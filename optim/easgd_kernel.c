@@ -72,7 +72,9 @@ static void reply(const struct optim *optim, const float *s, const float *w, con
 
 const struct rule_row KERNEL(optim_row_easgd) = {
 	.name = "easgd",
-	.formula = "e = alpha*(x-w); w = w + e. The worker is answered x - e",
+	.formula = "e = alpha*(x-w); "
+	           "w = w + e; "
+	           "the worker is answered x - e",
 	.source = "Zhang, Choromanska, LeCun 2015, arXiv 1412.6651",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_WEIGHTS,

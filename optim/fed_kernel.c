@@ -103,7 +103,10 @@ ROW_STEP(yogi_step, YOGI)
 
 const struct rule_row KERNEL(optim_row_fedadagrad) = {
 	.name = "fedadagrad",
-	.formula = "m = beta1*m + (1-beta1)*g; s = s + g*g; w = w + (lr*m)/(sqrt(s) + tau)",
+	.formula = "s starts at v0; "
+	           "m = beta1*m + (1-beta1)*g; "
+	           "s = s + g*g; "
+	           "w = w + (lr*m)/(sqrt(s) + tau)",
 	.source = "Reddi et al. 2020, arXiv 2003.00295",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_DELTA,
@@ -116,8 +119,10 @@ const struct rule_row KERNEL(optim_row_fedadagrad) = {
 
 const struct rule_row KERNEL(optim_row_fedadam) = {
 	.name = "fedadam",
-	.formula = "m as fedadagrad; v = beta2*v + (1-beta2)*(g*g); w = w + (lr*m)/(sqrt(v) + tau), no "
-	           "bias correction",
+	.formula = "v starts at v0; "
+	           "m = beta1*m + (1-beta1)*g; "
+	           "v = beta2*v + (1-beta2)*(g*g); "
+	           "w = w + (lr*m)/(sqrt(v) + tau)",
 	.source = "Reddi et al. 2020, arXiv 2003.00295",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_DELTA,
@@ -130,7 +135,10 @@ const struct rule_row KERNEL(optim_row_fedadam) = {
 
 const struct rule_row KERNEL(optim_row_fedyogi) = {
 	.name = "fedyogi",
-	.formula = "as fedadam, but v = v - (1-beta2)*(g*g)*sign(v - g*g)",
+	.formula = "v starts at v0; "
+	           "m = beta1*m + (1-beta1)*g; "
+	           "v = v - (1-beta2)*(g*g)*sign(v - g*g); "
+	           "w = w + (lr*m)/(sqrt(v) + tau)",
 	.source = "Reddi et al. 2020, arXiv 2003.00295",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_DELTA,

@@ -79,8 +79,11 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_ftrl) = {
 	.name = "ftrl",
-	.formula = "n' = n + g*g; z = z + (g + 2 l2_shrinkage*w) - ((n'^p - n^p)/lr)*w, p = -lr_power; w"
-	           " = (clamp(z, -l1, l1) - z) / (n'^p/lr + 2 (l2 + beta/(2 lr)))",
+	.formula = "n starts at initial_accumulator_value; "
+	           "n' = n + g*g; "
+	           "z = z + (g + 2*l2_shrinkage*w) - ((n'^p - n^p)/lr)*w, p = -lr_power; "
+	           "w = (clamp(z, [-l1, l1]) - z) / (n'^p/lr + 2*(l2 + beta/(2*lr))); "
+	           "n = n'",
 	.source = "McMahan et al. 2013; Keras's ftrl.py",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

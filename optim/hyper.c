@@ -10,6 +10,7 @@
 #include "optim/optim.h"
 #include "optim/rule.h"
 #include "optim/text.h"
+#include "proto/nearest.h"
 #include "proto/status.h"
 
 static const char *const match_names[OPTIM_MATCH_COUNT] = {
@@ -102,28 +103,92 @@ static uint32_t hyper_find(const struct rule_row *row, const char *name)
 	return i;
 }
 
+/* What is asked for as a hyper-parameter but has another name, or stands elsewhere. */
+static const char of_model[] = "a setting of the model: it belongs beside optimizer, not in it, and "
+                               "cannot be changed in a run";
+static const char of_optimizer[] = "an entry of optimizer beside the hyper-parameters, and cannot be "
+                                   "changed in a run";
+static const struct stray {
+	const char *name, *called;
+	const char *where; /* NULL: called so, a hyper-parameter */
+} strays[] = {
+	{ "learning_rate", "lr", NULL },
+	{ "wd", "weight_decay", NULL },
+	{ "epsilon", "eps", NULL },
+	{ "clip_norm", "clip_norm", of_model },
+	{ "max_grad_norm", "clip_norm", of_model },
+	{ "clip_norm_type", "clip_norm_type", of_model },
+	{ "clip_tensor_norm", "clip_tensor_norm", of_model },
+	{ "nonfinite", "nonfinite", of_model },
+	{ "average", "average", of_model },
+	{ "loss_scale", "loss_scale", of_model },
+	{ "schedule", "schedule", of_optimizer },
+	{ "groups", "groups", of_optimizer },
+	{ "param_groups", "groups", of_optimizer },
+};
+
+/* The stray behind the nearest name, or NULL. */
+static const struct stray *try_strays(const struct rule_row *row, struct nearest *nearest)
+{
+	const struct stray *found = NULL;
+
+	for (size_t i = 0; i < sizeof(strays) / sizeof(strays[0]); i++) {
+		if (strays[i].where == NULL && hyper_find(row, strays[i].called) == rule_hyper_count(row))
+			continue;
+		nearest_try(nearest, strays[i].name);
+		if (nearest->best == strays[i].name)
+			found = &strays[i];
+	}
+	return found;
+}
+
+static void add_hyper_names(struct text *text, const struct rule_row *row)
+{
+	text_add(text, "it has");
+	for (uint32_t i = 0; i < rule_hyper_count(row); i++)
+		text_add(text, " %s", rule_hyper(row, i)->name);
+}
+
+static void add_stray(struct text *text, const struct rule_row *row, const struct stray *stray,
+                      const struct nearest *nearest)
+{
+	const char *between = stray->where != NULL ? "," : ";";
+
+	if (nearest->distance > 0)
+		text_add(text, "the nearest is '%s'%s ", stray->called, between);
+	else if (strcmp(stray->name, stray->called) == 0)
+		text_add(text, "'%s' is ", stray->called);
+	else
+		text_add(text, "it is called '%s'%s ", stray->called, between);
+	if (stray->where != NULL)
+		text_add(text, "%s", stray->where);
+	else
+		add_hyper_names(text, row);
+}
+
 static int refuse_name(const struct rule_row *row, const char *name, char *why, size_t why_bytes)
 {
 	struct text text = text_open(why, why_bytes);
-	const char *nearest;
+	struct nearest nearest = nearest_of(name);
+	const char *schedule = schedule_of_param(name);
+	const struct stray *stray;
 
-	if (rule_hyper_count(row) == 0) {
-		text_add(&text, "%s has no hyper-parameters, given '%.64s'", row->name, name);
-		return OPTD_HYPER;
-	}
-	nearest = rule_hyper(row, 0)->name;
-	for (uint32_t i = 1; i < rule_hyper_count(row); i++) {
-		const char *other = rule_hyper(row, i)->name;
-
-		if (text_distance(name, other) < text_distance(name, nearest))
-			nearest = other;
-	}
-	text_add(&text, "%s has no hyper-parameter '%.64s'; ", row->name, name);
-	if (text_near(name, nearest))
-		text_add(&text, "the nearest is '%s'; ", nearest);
-	text_add(&text, "it has");
 	for (uint32_t i = 0; i < rule_hyper_count(row); i++)
-		text_add(&text, " %s", rule_hyper(row, i)->name);
+		nearest_try(&nearest, rule_hyper(row, i)->name);
+	stray = try_strays(row, &nearest);
+	text_add(&text, "%s has no hyper-parameter '%.64s'; ", row->name, name);
+	if (schedule != NULL) {
+		text_add(&text, "'%s' is a parameter of schedule '%s': it belongs in schedule, and cannot be changed in "
+		         "a run", name, schedule);
+	} else if (stray != NULL) {
+		add_stray(&text, row, stray, &nearest);
+	} else if (rule_hyper_count(row) == 0) {
+		text_add(&text, "it has none");
+	} else {
+		if (nearest.best != NULL)
+			text_add(&text, "the nearest is '%s'; ", nearest.best);
+		add_hyper_names(&text, row);
+	}
 	return OPTD_HYPER;
 }
 
@@ -240,4 +305,46 @@ int optim_check(const struct optim *optim, char *why, size_t why_bytes)
 	if (rc < 0 || row->check == NULL)
 		return rc;
 	return row->check(optim, why, why_bytes);
+}
+
+uint32_t optim_cycled(const struct optim *optim)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	uint32_t count = rule_hyper_count(row), i = hyper_find(row, "betas");
+
+	if (i == count)
+		i = hyper_find(row, "momentum");
+	return i < count && row->lacks[optim->match] >> i & 1 ? count : i;
+}
+
+int optim_settle(struct optim *optim, char *why, size_t why_bytes)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	uint32_t cycled = optim_cycled(optim);
+	int rc = optim_check(optim, why, why_bytes);
+
+	if (rc == 0 && row->settle != NULL)
+		rc = row->settle(optim, why, why_bytes);
+	if (rc < 0 || !schedule_cycles(&optim->schedule))
+		return rc;
+	if (cycled == rule_hyper_count(row)) {
+		snprintf(why, why_bytes, "%s: onecycle would move its momentum, and %s%s has neither momentum nor betas; "
+		         "give cycle_momentum: 0, and only the lr is moved", row->name, row->name,
+		         row->lacks[optim->match] != 0 ? " with this match" : "");
+		return OPTD_HYPER;
+	}
+	rule_settle_momentum(optim);
+	return 0;
+}
+
+void rule_settle_momentum(struct optim *optim)
+{
+	uint32_t i = optim_cycled(optim);
+
+	if (!schedule_cycles(&optim->schedule))
+		return;
+	if (i == optim_hyper_count(optim->rule))
+		schedule_leave_momentum(&optim->schedule);
+	else if (optim->values[i][0] == 0 && rule_hyper(rule_row(optim->rule), i)->count == 1)
+		optim->values[i][0] = SCHEDULE_MAX_MOMENTUM;
 }

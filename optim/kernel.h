@@ -124,6 +124,12 @@ static inline float kernel_signum(float x)
 	return (x > 0 ? 1.0f : 0.0f) - (x < 0 ? 1.0f : 0.0f);
 }
 
+/* How formulas of PyTorch's rules begin. */
+#define KERNEL_MAXIMIZE "maximize: g = -g; "
+#define KERNEL_DECAY "weight_decay: g = fma(w, weight_decay, g); "
+#define KERNEL_DECOUPLED \
+	"decoupled_weight_decay: w = w*(1 - lr*weight_decay), else g = fma(w, weight_decay, g); "
+
 /* maximize turns the gradient round before anything else; times -1 is exact. */
 static inline float kernel_sign(double maximize)
 {

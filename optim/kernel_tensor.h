@@ -12,6 +12,8 @@
 
 /* A few arrays of this size fit the first-level cache. */
 #define PIECE 2048
+/* What a piece costs beside its elements: rows may be of one element. */
+#define PIECE_COST 64
 
 /* Elements of the piece at hand; within a row, it ends with the row as well. */
 static inline size_t piece_count(const struct tensor_update *update, bool within_row)
@@ -30,11 +32,11 @@ static inline bool pass_over(struct tensor_update *update, uint64_t *budget, boo
 	uint64_t elements = tensor_elements(&update->shape);
 
 	while (update->at < elements && *budget > 0) {
-		size_t n = piece_count(update, within_row);
+		size_t n = piece_count(update, within_row), cost = n + PIECE_COST;
 
 		visit(update, n);
 		update->at += n;
-		*budget -= *budget < n ? *budget : n;
+		*budget -= *budget < cost ? *budget : cost;
 	}
 	if (update->at < elements)
 		return false;

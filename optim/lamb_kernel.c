@@ -121,9 +121,13 @@ static bool run(struct tensor_update *u, uint64_t budget)
 
 const struct rule_row KERNEL(optim_row_lamb) = {
 	.name = "lamb",
-	.formula = "m and v means of g and g*g; r = (m/(1-beta1^t)) / (sqrt(v/(1-beta2^t)) + eps) + "
-	           "weight_decay*w; w = w - (lr W/R)*r of the norms W of w (at most clamp_value, if that"
-	           " is not 0) and R of r, 1 for W/R where either is 0",
+	.formula = "m = beta1*m + (1-beta1)*g; "
+	           "v = beta2*v + (1-beta2)*(g*g); "
+	           "r = (m/c1) / (sqrt(v/c2) + eps) + weight_decay*w; "
+	           "c1 = bias_correction ? 1-beta1^t : 1, c2 likewise of beta2; "
+	           "f = norm(w)/norm(r), 1 where either is 0; "
+	           "clamp_value: norm(w) there is at most that; "
+	           "w = w - (lr*f)*r",
 	.source = "You et al. 2019, arXiv 1904.00962",
 	.reach = OPTIM_TENSOR,
 	.hypers = hypers,

@@ -130,8 +130,11 @@ static bool run(struct tensor_update *u, uint64_t budget)
 
 const struct rule_row KERNEL(optim_row_lars) = {
 	.name = "lars",
-	.formula = "d = (g + weight_decay*w) * f, f = trust_coefficient W / (G + weight_decay W + eps) "
-	           "of the norms W of w and G of g, 1 where either is 0; then sgd with momentum of d",
+	.formula = "f = trust_coefficient*norm(w) / (norm(g) + weight_decay*norm(w) + eps), 1 where "
+	           "either norm is 0; "
+	           "d = (g + weight_decay*w)*f; "
+	           "b = t == 1 ? d : momentum*b + (1-dampening)*d; "
+	           "w = w - lr*(momentum == 0 ? d : nesterov ? d + momentum*b : b)",
 	.source = "You, Gitman, Ginsburg 2017, arXiv 1708.03888",
 	.reach = OPTIM_TENSOR,
 	.hypers = hypers,

@@ -63,8 +63,9 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_lion) = {
 	.name = "lion",
-	.formula = "w = w*(1 - lr weight_decay); w = w - lr*sign(beta1*m + (1-beta1)*g); m = beta2*m + "
-	           "(1-beta2)*g",
+	.formula = "w = w*(1 - lr*weight_decay); "
+	           "w = w - lr*sign(beta1*m + (1-beta1)*g); "
+	           "m = beta2*m + (1-beta2)*g",
 	.source = "Chen et al. 2023, arXiv 2302.06675",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

@@ -58,7 +58,8 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_momentum) = {
 	.name = "momentum",
-	.formula = "v = momentum*v - lr*g; w = w + v. One definition, so it takes no match",
+	.formula = "v = momentum*v - lr*g; "
+	           "w = w + v",
 	.source = "the NumPy formulas this project began with",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

@@ -12,13 +12,10 @@
  *
  * For matrices only.  PyTorch iterates in bfloat16 and we in float32, so no bits are
  * alike: some 8 % of PyTorch's X is rounding.
- *
- * An element of a product is one chain of fma over the common dimension, from its
- * beginning, whatever the blocks and the vector width.
  */
 #include <assert.h>
-#include <string.h>
 
+#include "optim/kernel_product.h"
 #include "optim/kernel_tensor.h"
 
 enum hyper { LR, WEIGHT_DECAY, MOMENTUM, NESTEROV, COEFFICIENTS, EPS, STEPS, ADJUST };
@@ -62,55 +59,42 @@ static void scalars(const struct optim *optim, double t, float *out)
 
 /* ---- working memory ----------------------------------------------------- */
 
-/* X is small x large.  Rows of all matrices are `pad`ded with zeros to whole tiles. */
-#define TILE_ROWS 4
-#define TILE_COLUMNS 32
-
+/* X is small x large.  What goes from pass to pass is its transpose, and X is made of it
+ * beside: one product has the larger dimension in common, the others the smaller. */
 struct work {
-	uint64_t small, large, small_pad, large_pad;
-	float *x, *next; /* [small, large_pad] */
-	float *turned;   /* [large, small_pad]: X transposed */
-	float *a, *b;    /* [small, small_pad] */
+	struct matrix turned; /* [large, small] */
+	struct matrix x;      /* [small, large] */
+	struct matrix a, b;   /* [small, small] */
+	float *sums;
 };
 
-static uint64_t padded(uint64_t n)
+static float *lay(struct matrix *m, float *at, uint64_t rows, uint64_t columns)
 {
-	return (n + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
+	*m = (struct matrix){ at, rows, columns };
+	return at + matrix_floats(rows, columns);
 }
 
-static void measure_work(const struct tensor_shape *shape, struct work *work)
+static struct work work_of(const struct tensor_update *u)
 {
-	bool tall = shape->rows > shape->columns;
+	bool tall = u->shape.rows > u->shape.columns;
+	uint64_t small = tall ? u->shape.columns : u->shape.rows;
+	uint64_t large = tall ? u->shape.rows : u->shape.columns;
+	struct work work;
 
-	work->small = tall ? shape->columns : shape->rows;
-	work->large = tall ? shape->rows : shape->columns;
-	work->small_pad = padded(work->small);
-	work->large_pad = padded(work->large);
+	work.sums = lay(&work.turned, u->scratch, large, small);
+	work.sums = lay(&work.x, work.sums, small, large);
+	work.sums = lay(&work.a, work.sums, small, small);
+	work.sums = lay(&work.b, work.sums, small, small);
+	return work;
 }
 
 static uint64_t scratch(const struct tensor_shape *shape)
 {
-	struct work work;
+	uint64_t small = shape->rows < shape->columns ? shape->rows : shape->columns;
+	uint64_t large = shape->rows < shape->columns ? shape->columns : shape->rows;
 
-	measure_work(shape, &work);
-	return 2 * work.small * work.large_pad + work.large * work.small_pad +
-	       2 * work.small * work.small_pad;
-}
-
-/* Iteration `i` finds X where the one before has put it. */
-static struct work work_of(const struct tensor_update *u, uint32_t iteration)
-{
-	struct work work;
-	float *first = u->scratch, *second;
-
-	measure_work(&u->shape, &work);
-	second = first + work.small * work.large_pad;
-	work.x = iteration % 2 == 0 ? first : second;
-	work.next = iteration % 2 == 0 ? second : first;
-	work.turned = second + work.small * work.large_pad;
-	work.a = work.turned + work.large * work.small_pad;
-	work.b = work.a + work.small * work.small_pad;
-	return work;
+	return matrix_floats(large, small) + matrix_floats(small, large) +
+	       2 * matrix_floats(small, small) + PRODUCT_SUMS;
 }
 
 /* ---- the direction u, and X --------------------------------------------- */
@@ -129,10 +113,20 @@ KERNEL_LOOP lead(const float *s, float *restrict u, float *restrict b, const flo
 	}
 }
 
+/* Where X^T has what the tensor has in this row and column. */
+static inline float *element(const struct tensor_update *u, const struct work *work, uint64_t row,
+                             uint64_t column)
+{
+	bool tall = u->shape.rows > u->shape.columns;
+
+	return tall ? matrix_element(&work->turned, row, column) :
+	              matrix_element(&work->turned, column, row);
+}
+
 /* A piece within a row. */
 static void direct(struct tensor_update *u, size_t n)
 {
-	struct work work = work_of(u, 0);
+	struct work work = work_of(u);
 	uint64_t row = u->at / u->shape.columns, column = u->at % u->shape.columns;
 	float way[PIECE], *b = u->slots[0] + u->at;
 	float room[PIECE];
@@ -142,84 +136,8 @@ static void direct(struct tensor_update *u, size_t n)
 #define LEAD(nesterov) lead(s, way, b, g, n, nesterov)
 	KERNEL_SPLIT1(u->optim->values[NESTEROV][0] != 0, LEAD);
 	u->sums[WAY] = piece_sum_of_squares(u->sums[WAY], way, n);
-	if (u->shape.rows <= u->shape.columns) {
-		memcpy(work.x + row * work.large_pad + column, way, n * sizeof(float));
-		return;
-	}
 	for (size_t i = 0; i < n; i++)
-		work.x[(column + i) * work.large_pad + row] = way[i];
-}
-
-/* ---- products ----------------------------------------------------------- */
-
-/* out = keep * from + weight * (left right), where left is [rows, inner] and columns
- * are whole tiles.  What is computed in the padding is never looked at. */
-struct product {
-	float *out;
-	const float *from; /* strides as out; NULL for none */
-	float keep, weight;
-	const float *left, *right;
-	uint64_t out_stride, left_stride, right_stride;
-	uint64_t inner, columns;
-};
-
-static inline __attribute__((always_inline)) void tile(const struct product *p, uint64_t row,
-                                                       uint64_t column, int rows)
-{
-	float sums[TILE_ROWS][TILE_COLUMNS];
-	const float *left = p->left + row * p->left_stride;
-	const float *right = p->right + column;
-
-	memset(sums, 0, sizeof(sums));
-	for (uint64_t k = 0; k < p->inner; k++) {
-		for (int i = 0; i < rows; i++) {
-			float l = left[(uint64_t)i * p->left_stride + k];
-
-			for (int j = 0; j < TILE_COLUMNS; j++)
-				sums[i][j] = fmaf(l, right[k * p->right_stride + (uint64_t)j], sums[i][j]);
-		}
-	}
-	for (int i = 0; i < rows; i++) {
-		uint64_t at = (row + (uint64_t)i) * p->out_stride + column;
-
-		for (int j = 0; j < TILE_COLUMNS; j++)
-			p->out[at + (uint64_t)j] =
-				p->from != NULL ? p->keep * p->from[at + (uint64_t)j] + p->weight * sums[i][j] :
-				                  sums[i][j];
-	}
-}
-
-/* A tile of up to TILE_ROWS rows. */
-static void product_tile(const struct product *p, uint64_t row, uint64_t rows, uint64_t column)
-{
-	if (rows == TILE_ROWS) {
-		tile(p, row, column, TILE_ROWS);
-		return;
-	}
-	for (uint64_t i = 0; i < rows; i++)
-		tile(p, row + i, column, 1);
-}
-
-/* Tiles of the product from number u->at on, row by row, within the budget. */
-static bool pass_product(struct tensor_update *u, uint64_t *budget, const struct product *p,
-                         uint64_t rows)
-{
-	uint64_t across = p->columns / TILE_COLUMNS, down = (rows + TILE_ROWS - 1) / TILE_ROWS;
-
-	while (u->at < down * across && *budget > 0) {
-		uint64_t row = u->at / across * TILE_ROWS;
-		uint64_t n = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
-		uint64_t cost = n * TILE_COLUMNS * p->inner;
-
-		product_tile(p, row, n, u->at % across * TILE_COLUMNS);
-		u->at++;
-		*budget -= *budget < cost ? *budget : cost;
-	}
-	if (u->at < down * across)
-		return false;
-	u->at = 0;
-	u->pass++;
-	return true;
+		*element(u, &work, row, column + i) = way[i];
 }
 
 /* ---- the iteration ------------------------------------------------------ */
@@ -228,81 +146,74 @@ static bool pass_product(struct tensor_update *u, uint64_t *budget, const struct
 enum { DIRECT, NORMALISE, ITERATE };
 enum stage { TURN, SQUARE, POLYNOMIAL, NEXT, STAGES };
 
-KERNEL_LOOP divide(float *x, float norm, uint64_t n)
+/* On to the next pass when this one is over. */
+static bool pass_end(struct tensor_update *u, bool over)
 {
-	for (uint64_t i = 0; i < n; i++)
-		x[i] = x[i] / norm;
+	if (over) {
+		u->at = 0;
+		u->pass++;
+	}
+	return over;
 }
 
-/* X / max(|u|, eps), row by row; or its transpose beside it. */
-static bool pass_small(struct tensor_update *u, uint64_t *budget, const struct work *work, bool turn)
+/* X / max(|u|, eps), a line of a panel at a time. */
+static bool normalise(struct tensor_update *u, uint64_t *budget, const struct matrix *turned)
 {
 	double norm = sqrt(u->sums[WAY]), eps = u->optim->values[EPS][0];
+	const float by = (float)(norm > eps ? norm : eps);
+	const uint64_t lines = turned->rows * matrix_panels(turned->columns);
 
-	while (u->at < work->small && *budget > 0) {
-		float *x = work->x + u->at * work->large_pad;
+	for (; u->at < lines && *budget > 0; u->at++) {
+		float *line = turned->at + u->at * PANEL;
+		uint64_t there = matrix_there(turned->columns, u->at / turned->rows);
 
-		if (!turn)
-			divide(x, (float)(norm > eps ? norm : eps), work->large);
-		for (uint64_t j = 0; turn && j < work->large; j++)
-			work->turned[j * work->small_pad + u->at] = x[j];
-		u->at++;
-		*budget -= *budget < work->large ? *budget : work->large;
+		for (uint64_t j = 0; j < PANEL; j++)
+			line[j] = j < there ? line[j] / by : 0;
+		*budget -= *budget < PANEL ? *budget : PANEL;
 	}
-	if (u->at < work->small)
-		return false;
-	u->at = 0;
-	u->pass++;
-	return true;
+	return pass_end(u, u->at == lines);
+}
+
+/* X from its transpose, PANEL x PANEL at a time. */
+static bool turn(struct tensor_update *u, uint64_t *budget, const struct work *work)
+{
+	const uint64_t down = matrix_panels(work->x.rows), blocks = down * matrix_panels(work->x.columns);
+	const uint64_t cost = PANEL * PANEL;
+
+	for (; u->at < blocks && *budget > 0; u->at++) {
+		matrix_turn(&work->x, u->at % down, u->at / down, &work->turned);
+		*budget -= *budget < cost ? *budget : cost;
+	}
+	return pass_end(u, u->at == blocks);
 }
 
 static struct product product_of(const struct tensor_update *u, const struct work *work,
                                  enum stage stage)
 {
 	const double *c = u->optim->values[COEFFICIENTS];
-	struct product p = { .out_stride = work->small_pad, .left_stride = work->small_pad,
-		             .right_stride = work->small_pad, .inner = work->small,
-		             .columns = work->small_pad };
 
-	if (stage == SQUARE) { /* A = X X^T */
-		p.out = work->a;
-		p.left = work->x;
-		p.left_stride = work->large_pad;
-		p.right = work->turned;
-		p.inner = work->large;
-	} else if (stage == POLYNOMIAL) { /* B = c1 A + c2 A A */
-		p.out = work->b;
-		p.from = p.left = p.right = work->a;
-		p.keep = (float)c[1];
-		p.weight = (float)c[2];
-	} else { /* c0 X + B X */
-		p.out = work->next;
-		p.from = p.right = work->x;
-		p.left = work->b;
-		p.keep = (float)c[0];
-		p.weight = 1;
-		p.out_stride = p.right_stride = work->large_pad;
-		p.columns = work->large_pad;
-	}
-	return p;
+	if (stage == SQUARE) /* A = X X^T */
+		return (struct product){ .out = work->a, .left = work->turned, .right = work->turned,
+			                 .symmetric = true, .sums = work->sums };
+	if (stage == POLYNOMIAL) /* B = c1 A + c2 A A, and A is its own transpose */
+		return (struct product){ .out = work->b, .left = work->a, .right = work->a,
+			                 .from = work->a.at, .keep = (float)c[1], .weight = (float)c[2],
+			                 .symmetric = true, .sums = work->sums };
+	/* c0 X^T + X^T B, the transpose of c0 X + B X, where X^T was. */
+	return (struct product){ .out = work->turned, .left = work->x, .right = work->b,
+		                 .from = work->turned.at, .keep = (float)c[0], .weight = 1,
+		                 .sums = work->sums };
 }
 
-static bool iterate(struct tensor_update *u, uint64_t *budget)
+static bool iterate(struct tensor_update *u, uint64_t *budget, const struct work *work)
 {
 	uint32_t iterations = (uint32_t)u->optim->values[STEPS][0];
 
 	while (u->pass < ITERATE + iterations * STAGES) {
 		enum stage stage = (u->pass - ITERATE) % STAGES;
-		struct work work = work_of(u, (u->pass - ITERATE) / STAGES);
-		struct product p;
+		struct product p = product_of(u, work, stage);
 
-		if (stage == TURN) {
-			if (!pass_small(u, budget, &work, true))
-				return false;
-			continue;
-		}
-		p = product_of(u, &work, stage);
-		if (!pass_product(u, budget, &p, work.small))
+		if (stage == TURN ? !turn(u, budget, work) : !pass_end(u, product_run(&p, &u->at, budget)))
 			return false;
 	}
 	return true;
@@ -328,34 +239,37 @@ KERNEL_LOOP go(float shrink, float rate, float *restrict w, const float *restric
 
 static void apply(struct tensor_update *u, size_t n)
 {
-	struct work work = work_of(u, (uint32_t)u->optim->values[STEPS][0]);
+	struct work work = work_of(u);
 	uint64_t row = u->at / u->shape.columns, column = u->at % u->shape.columns;
-	const float *x = work.x + row * work.large_pad + column;
-	float turned[PIECE];
+	float x[PIECE];
 
-	if (u->shape.rows > u->shape.columns) {
-		for (size_t i = 0; i < n; i++)
-			turned[i] = work.x[(column + i) * work.large_pad + row];
-		x = turned;
-	}
+	for (size_t i = 0; i < n; i++)
+		x[i] = *element(u, &work, row, column + i);
 	go(u->scalars->values[SHRINK], rate_of(u), u->w + u->at, x, n);
 }
 
 static bool run(struct tensor_update *u, uint64_t budget)
 {
-	struct work work = work_of(u, 0);
+	struct work work = work_of(u);
 
 	if (u->pass == DIRECT && !pass_rows(u, &budget, direct))
 		return false;
-	if (u->pass == NORMALISE && !pass_small(u, &budget, &work, false))
+	if (u->pass == NORMALISE && !normalise(u, &budget, &work.turned))
 		return false;
-	return iterate(u, &budget) && pass_rows(u, &budget, apply);
+	return iterate(u, &budget, &work) && pass_rows(u, &budget, apply);
 }
 
 const struct rule_row KERNEL(optim_row_muon) = {
 	.name = "muon",
-	.formula = "matrices only; momentum, then Newton-Schulz in float32 (PyTorch: bfloat16, so no "
-	           "bits are alike); the comment of muon_kernel.c has it",
+	.formula = "of matrices only; "
+	           "b = b + (1-momentum)*(g-b); "
+	           "u = nesterov ? g + momentum*(b-g) : b; "
+	           "X = u / max(norm(u), eps), transposed if it has more rows than columns; "
+	           "ns_steps times A = X*X^T, X = c[0]*X + (c[1]*A + c[2]*A*A)*X, c = "
+	           "ns_coefficients, in float32 (PyTorch in bfloat16: no bits are alike); "
+	           "w = w*(1 - lr*weight_decay) - lr*f*X; "
+	           "adjust_lr_fn 0, \"original\": f = sqrt(max(1, rows/columns)); "
+	           "adjust_lr_fn 1, \"match_rms_adamw\": f = 0.2*sqrt(max(rows, columns))",
 	.source = "torch/optim/_muon.py; Jordan et al. 2024",
 	.reach = OPTIM_TENSOR,
 	.hypers = hypers,

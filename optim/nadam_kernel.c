@@ -117,9 +117,16 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_nadam) = {
 	.name = "nadam",
-	.formula = "mu(t) = beta1 (1 - 0.96^(t momentum_decay) / 2); p = p*mu(t); m and v as adam; d = "
-	           "sqrt(v / (1-beta2^t)) + eps; w = w + (-lr (1-mu(t)) / (1-p) * g)/d; w = w + (-lr "
-	           "mu(t+1) / (1 - p mu(t+1)) * m)/d",
+	.formula = "p starts at 1; "
+	           KERNEL_MAXIMIZE KERNEL_DECOUPLED
+	           "mu(t) = beta1*(1 - 0.96^(t*momentum_decay)/2); "
+	           "p = p*mu(t); "
+	           "m = lerp(m, g, 1-beta1); "
+	           "v = fma((1-beta2)*g, g, v*beta2); "
+	           "d = sqrt(v / (1-beta2^t)) + eps; "
+	           "w = w + (-lr*(1-mu(t)) / (1-p) * g)/d; "
+	           "w = w + (-lr*mu(t+1) / (1 - p*mu(t+1)) * m)/d, with match=torch1 p*mu(t)*mu(t+1) "
+	           "for p*mu(t+1)",
 	.source = "torch/optim/nadam.py; Dozat 2016",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

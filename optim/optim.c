@@ -140,7 +140,8 @@ void optim_carry_initial(const struct optim *optim, struct optim_carry *out)
 		out->values[i] = carries[i].initial;
 }
 
-/* Puts what the schedule has into place. */
+/* Puts what the schedule has into place.  A momentum of 0 is one that was not settled: such a
+ * model began without the state for it, and goes on so. */
 static void schedule_apply(struct optim *optim, uint64_t done)
 {
 	const struct rule_row *row = rule_row(optim->rule);

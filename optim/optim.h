@@ -125,6 +125,16 @@ int optim_set(struct optim *optim, const char *name, const double *values, uint3
  * and one that may be 0).  OPTD_HYPER and why. */
 int optim_check(const struct optim *optim, char *why, size_t why_bytes);
 
+/* For settings with which a model is to begin: optim_check, and what a model that has begun
+ * may have: settings that would be without effect, and a cycle of a momentum which the rule
+ * does not have.  Then, as PyTorch's OneCycleLR does to the optimizer, makes a momentum of 0
+ * that is to be cycled 0.95: the rule has the state for it.  OPTD_HYPER and why. */
+int optim_settle(struct optim *optim, char *why, size_t why_bytes);
+
+/* What is scheduled as the momentum: betas (the first), or else momentum; the count of
+ * hyper-parameters where the rule has neither, or not with this match. */
+uint32_t optim_cycled(const struct optim *optim);
+
 /* "adam match=torch2 lr=0.001 betas=[0.9,0.999] ..." with every hyper-parameter,
  * each number with the fewest digits that read back the same. */
 void optim_text(const struct optim *optim, char *text, size_t text_bytes);
@@ -136,8 +146,8 @@ size_t optim_text_over(const struct optim *optim, const struct optim *own, char 
 void optim_hyper_text(const struct optim_rule *rule, uint32_t index, const double *values, char *text,
                       size_t text_bytes);
 
-/* 0 when both are the same settings, else -1 and the first that differs, both
- * values, in why. */
+/* 0 when both are the same settings, before or after optim_settle, else -1 and the first
+ * that differs, both values, in why. */
 int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes);
 
 /* State vectors these settings need: sgd without momentum has none. */

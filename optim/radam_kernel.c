@@ -127,8 +127,14 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_radam) = {
 	.name = "radam",
-	.formula = "m and v as adam; h = (m / (1-beta1^t)) * lr; where rho(t) > 5: h = (h * ((1 / "
-	           "(sqrt(v) + eps)) * sqrt(1-beta2^t))) * r(t); w = w - h",
+	.formula = KERNEL_MAXIMIZE KERNEL_DECOUPLED
+	           "m = lerp(m, g, 1-beta1); "
+	           "v = fma((1-beta2)*g, g, v*beta2); "
+	           "h = (m / (1-beta1^t)) * lr; "
+	           "rho = rho0 - 2*t*beta2^t / (1-beta2^t), rho0 = 2/(1-beta2) - 1; "
+	           "r = sqrt((rho-4)*(rho-2)*rho0 / ((rho0-4)*(rho0-2)*rho)); "
+	           "rho > 5: h = (h * ((1 / (sqrt(v) + eps)) * sqrt(1-beta2^t))) * r; "
+	           "w = w - h",
 	.source = "torch/optim/radam.py; Liu et al. 2019, arXiv 1908.03265",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

@@ -128,9 +128,12 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_rmsprop) = {
 	.name = "rmsprop",
-	.formula = "q = fma((1-alpha)*g, g, q*alpha); centered: a = lerp(a, g, 1-alpha), q' = fma(-a, a,"
-	           " q); d = sqrt(q') + eps; w = w + (-lr*g)/d, or with momentum b = b*momentum + g/d, w"
-	           " = fma(b, -lr, w)",
+	.formula = KERNEL_MAXIMIZE KERNEL_DECAY
+	           "q = fma((1-alpha)*g, g, q*alpha); "
+	           "centered: a = lerp(a, g, 1-alpha); "
+	           "d = sqrt(centered ? fma(-a, a, q) : q) + eps; "
+	           "momentum: b = b*momentum + g/d, w = fma(b, -lr, w); "
+	           "else w = w + (-lr*g)/d",
 	.source = "torch/optim/rmsprop.py; Tieleman, Hinton 2012, lecture 6.5",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

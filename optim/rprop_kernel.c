@@ -50,6 +50,15 @@ static int check(const struct optim *optim, char *why, size_t why_bytes)
 	return OPTD_HYPER;
 }
 
+static int settle(const struct optim *optim, char *why, size_t why_bytes)
+{
+	if (optim->schedule.part_count == 0)
+		return 0;
+	snprintf(why, why_bytes, "rprop: a schedule is without effect: lr is only the first step size, and each "
+	         "element's moves on by itself; leave the schedule out");
+	return OPTD_HYPER;
+}
+
 static void scalars(const struct optim *optim, double t, float *out)
 {
 	(void)t;
@@ -90,8 +99,14 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_rprop) = {
 	.name = "rprop",
-	.formula = "s = sign(g*prev); step_size = clamp(step_size * (s > 0 ? etas[1] : s < 0 ? etas[0] :"
-	           " 1), step_sizes); g = s < 0 ? 0 : g; w = fma(-sign(g), step_size, w); prev = g",
+	.formula = "step_size starts at lr; "
+	           KERNEL_MAXIMIZE
+	           "s = sign(g*prev); "
+	           "step_size = clamp(step_size * (s > 0 ? etas[1] : s < 0 ? etas[0] : 1), "
+	           "step_sizes); "
+	           "g = s < 0 ? 0 : g; "
+	           "w = fma(-sign(g), step_size, w); "
+	           "prev = g",
 	.source = "torch/optim/rprop.py; Riedmiller, Braun 1993",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,
@@ -99,6 +114,7 @@ const struct rule_row KERNEL(optim_row_rprop) = {
 	.matches = 1u << OPTIM_TORCH2 | 1u << OPTIM_TORCH1,
 	.slots = slots,
 	.check = check,
+	.settle = settle,
 	.scalars = scalars,
 	.step = step,
 };

@@ -57,8 +57,10 @@ struct rule_slot {
 
 struct rule_row {
 	const char *name;
-	const char *formula; /* of one update; w are weights, g what is pushed of gradients, x of
-	                        values, t counts updates from 1 */
+	const char *formula; /* of one update, all of it: who reads it has no source.  Steps with "; "
+	                        between them; "NAME: " is a step only where that setting is not 0.
+	                        w are weights, g what is pushed of gradients, x of values, t counts
+	                        updates from 1 */
 	const char *source;
 	const char *state;   /* the slots in words, where they depend on the tensor's shape */
 	enum optim_class reach;
@@ -81,6 +83,10 @@ struct rule_row {
 	/* What depends on several hyper-parameters, or NULL.  0, or OPTD_HYPER and
 	 * a sentence in why. */
 	int (*check)(const struct optim *optim, char *why, size_t why_bytes);
+
+	/* The same of what is only refused at the beginning, see optim_settle: settings that
+	 * would be without effect. */
+	int (*settle)(const struct optim *optim, char *why, size_t why_bytes);
 
 	/* Fills `out` with the numbers kept for each segment; returns how many.  NULL
 	 * for none. */
@@ -171,6 +177,10 @@ uint32_t rule_hyper_count(const struct rule_row *row);
 const struct optim_hyper *rule_hyper(const struct rule_row *row, uint32_t index);
 /* The limit on a gradient's elements; 0 for none. */
 double rule_clip_value(const struct optim *optim);
+
+/* What a schedule makes of the momentum when a model begins: 0.95 of a 0 that it moves; one
+ * that finds none to move leaves it. */
+void rule_settle_momentum(struct optim *optim);
 
 /* The row with the rule's description; every row would do. */
 static inline const struct rule_row *rule_row(const struct optim_rule *rule)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "optim/text.h"
+#include "proto/nearest.h"
 #include "proto/status.h"
 
 #define PI 3.14159265358979323846
@@ -70,8 +71,7 @@ enum onecycle {
 	CYCLE_MOMENTUM,
 };
 
-#define BASE_MOMENTUM 0.85 /* PyTorch's defaults, at max_lr and at the ends */
-#define MAX_MOMENTUM 0.95
+#define BASE_MOMENTUM 0.85 /* PyTorch's default, at max_lr */
 
 static const struct schedule_param onecycle[] = {
 	[MAX_LR] = { "max_lr", 0, 0, FLT_MAX, false, true },
@@ -97,26 +97,42 @@ static const struct schedule_param wsd[] = {
 };
 
 static const struct {
-	const char *name;
+	const char *name, *formula;
 	const struct schedule_param *params;
 	uint32_t count;
 } kinds[SCHEDULE_KIND_COUNT] = {
-	[SCHEDULE_CONSTANT] = { "constant", NULL, 0 },
-	[SCHEDULE_CONSTANT_LR] = { "constantlr", constant_lr, PARAM_COUNT(constant_lr) },
-	[SCHEDULE_LINEAR_WARMUP] = { "linear_warmup", linear_warmup, PARAM_COUNT(linear_warmup) },
-	[SCHEDULE_STEP] = { "step", step, PARAM_COUNT(step) },
-	[SCHEDULE_MULTISTEP] = { "multistep", multistep, PARAM_COUNT(multistep) },
-	[SCHEDULE_EXPONENTIAL] = { "exponential", exponential, PARAM_COUNT(exponential) },
-	[SCHEDULE_COSINE] = { "cosine", cosine, PARAM_COUNT(cosine) },
-	[SCHEDULE_COSINE_RESTARTS] = { "cosine_restarts", cosine_restarts, PARAM_COUNT(cosine_restarts) },
-	[SCHEDULE_POLYNOMIAL] = { "polynomial", polynomial, PARAM_COUNT(polynomial) },
-	[SCHEDULE_ONECYCLE] = { "onecycle", onecycle, PARAM_COUNT(onecycle) },
-	[SCHEDULE_WSD] = { "wsd", wsd, PARAM_COUNT(wsd) },
+	[SCHEDULE_CONSTANT] = { "constant", "lr", NULL, 0 },
+	[SCHEDULE_CONSTANT_LR] = { "constantlr", "t < total_iters ? lr*factor : lr", constant_lr, PARAM_COUNT(constant_lr) },
+	[SCHEDULE_LINEAR_WARMUP] = { "linear_warmup",
+	                            "lr*(start_factor + (end_factor-start_factor)*min(t, total_iters)/total_iters)", linear_warmup, PARAM_COUNT(linear_warmup) },
+	[SCHEDULE_STEP] = { "step", "lr*gamma^floor(t/step_size)", step, PARAM_COUNT(step) },
+	[SCHEDULE_MULTISTEP] = { "multistep", "lr*gamma^n, n of the milestones are <= t", multistep, PARAM_COUNT(multistep) },
+	[SCHEDULE_EXPONENTIAL] = { "exponential", "lr*gamma^t", exponential, PARAM_COUNT(exponential) },
+	[SCHEDULE_COSINE] = { "cosine", "eta_min + (lr-eta_min)*(1 + cos(pi*t/T_max))/2; goes up again after T_max", cosine, PARAM_COUNT(cosine) },
+	[SCHEDULE_COSINE_RESTARTS] = { "cosine_restarts",
+	                              "eta_min + (lr-eta_min)*(1 + cos(pi*s/T))/2; s counts from the last restart, which "
+	                              "are every T updates, T_0 at first and after each T_mult times as many", cosine_restarts, PARAM_COUNT(cosine_restarts) },
+	[SCHEDULE_POLYNOMIAL] = { "polynomial", "lr*(1 - min(t, total_iters)/total_iters)^power", polynomial, PARAM_COUNT(polynomial) },
+	[SCHEDULE_ONECYCLE] = { "onecycle",
+	                       "from max_lr/div_factor at t = 0 to max_lr at t = pct_start*total_steps - 1; three_phase: "
+	                       "back to max_lr/div_factor at t = 2*pct_start*total_steps - 2; to "
+	                       "max_lr/div_factor/final_div_factor at t = total_steps - 1; on half waves of a cosine, "
+	                       "or linear: on straight lines; cycle_momentum: momentum, or the first of betas, goes "
+	                       "from 0.95 to 0.85 and back likewise", onecycle, PARAM_COUNT(onecycle) },
+	[SCHEDULE_WSD] = { "wsd",
+	                  "t < warmup: lr*t/warmup; for the next stable updates lr; for the next decay updates "
+	                  "lr*(min_ratio + (1-min_ratio)*f), p from 0 to 1, shape 0: f = 1-p, shape 1: f = (1 + "
+	                  "cos(pi*p))/2, shape 2: f = 1-sqrt(p); then lr*min_ratio", wsd, PARAM_COUNT(wsd) },
 };
 
 const char *schedule_name(enum schedule_kind kind)
 {
 	return (unsigned)kind < SCHEDULE_KIND_COUNT ? kinds[kind].name : "?";
+}
+
+const char *schedule_formula(enum schedule_kind kind)
+{
+	return kinds[kind].formula;
 }
 
 int schedule_find(const char *name)
@@ -130,13 +146,22 @@ int schedule_find(const char *name)
 
 const char *schedule_nearest(const char *name)
 {
-	const char *nearest = kinds[0].name;
+	struct nearest nearest = nearest_of(name);
 
-	for (int i = 1; i < SCHEDULE_KIND_COUNT; i++) {
-		if (text_distance(name, kinds[i].name) < text_distance(name, nearest))
-			nearest = kinds[i].name;
+	for (int i = 0; i < SCHEDULE_KIND_COUNT; i++)
+		nearest_try(&nearest, kinds[i].name);
+	return nearest.best;
+}
+
+const char *schedule_of_param(const char *name)
+{
+	for (uint32_t i = 0; i < SCHEDULE_KIND_COUNT; i++) {
+		for (uint32_t k = 0; k < kinds[i].count; k++) {
+			if (strcmp(kinds[i].params[k].name, name) == 0)
+				return kinds[i].name;
+		}
 	}
-	return text_near(name, nearest) ? nearest : NULL;
+	return strcmp(name, "milestones") == 0 ? kinds[SCHEDULE_MULTISTEP].name : NULL;
 }
 
 const struct schedule_param *schedule_params(enum schedule_kind kind, uint32_t *count)
@@ -158,12 +183,27 @@ void schedule_part_init(struct schedule_part *part, enum schedule_kind kind)
 	}
 }
 
+/* PyTorch's words for what is another here, or is not. */
+static const struct {
+	enum schedule_kind kind;
+	const char *name, *instead;
+} words[] = {
+	{ SCHEDULE_ONECYCLE, "anneal_strategy", "write linear: true for 'linear', nothing for 'cos'" },
+	{ SCHEDULE_ONECYCLE, "base_momentum", "the momentum goes between 0.95 and 0.85, PyTorch's defaults" },
+	{ SCHEDULE_ONECYCLE, "max_momentum", "the momentum goes between 0.95 and 0.85, PyTorch's defaults" },
+};
+
 static int refuse_name(const struct schedule_part *part, const char *name, char *why, size_t why_bytes)
 {
 	struct text text = text_open(why, why_bytes);
 	uint32_t count = kinds[part->kind].count;
 
-	text_add(&text, "schedule %s has no parameter '%.64s'; it has", kinds[part->kind].name, name);
+	text_add(&text, "schedule %s has no parameter '%.64s'; ", kinds[part->kind].name, name);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (words[i].kind == part->kind && strcmp(words[i].name, name) == 0)
+			text_add(&text, "%s; ", words[i].instead);
+	}
+	text_add(&text, "it has");
 	for (uint32_t i = 0; i < count; i++)
 		text_add(&text, " %s", kinds[part->kind].params[i].name);
 	if (part->kind == SCHEDULE_MULTISTEP)
@@ -495,13 +535,45 @@ double schedule_lr(const struct schedule *schedule, double lr, uint64_t t)
 	return part_lr(part, lr, since);
 }
 
+static bool part_cycles(const struct schedule_part *part)
+{
+	return part->kind == SCHEDULE_ONECYCLE && part->values[CYCLE_MOMENTUM] != 0;
+}
+
 bool schedule_momentum(const struct schedule *schedule, uint64_t t, double *momentum)
 {
 	double since;
 	const struct schedule_part *part = part_at(schedule, t, &since);
 
-	if (part->kind != SCHEDULE_ONECYCLE || part->values[CYCLE_MOMENTUM] == 0)
+	if (!part_cycles(part))
 		return false;
-	*momentum = onecycle_value(part->values, since, MAX_MOMENTUM, BASE_MOMENTUM, MAX_MOMENTUM);
+	*momentum = onecycle_value(part->values, since, SCHEDULE_MAX_MOMENTUM, BASE_MOMENTUM,
+	                           SCHEDULE_MAX_MOMENTUM);
 	return true;
+}
+
+bool schedule_cycles(const struct schedule *schedule)
+{
+	uint32_t i = 0;
+
+	while (i < schedule->part_count && !part_cycles(&schedule->parts[i]))
+		i++;
+	return i < schedule->part_count;
+}
+
+bool schedule_takes_momentum(const struct schedule *schedule)
+{
+	uint32_t i = 0;
+
+	while (i < schedule->part_count && part_cycles(&schedule->parts[i]))
+		i++;
+	return i < schedule->part_count || schedule->part_count == 0;
+}
+
+void schedule_leave_momentum(struct schedule *schedule)
+{
+	for (uint32_t i = 0; i < schedule->part_count; i++) {
+		if (schedule->parts[i].kind == SCHEDULE_ONECYCLE)
+			schedule->parts[i].values[CYCLE_MOMENTUM] = 0;
+	}
 }

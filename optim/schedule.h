@@ -62,8 +62,12 @@ struct schedule {
 /* "cosine"; and back, -1 for another word. */
 const char *schedule_name(enum schedule_kind kind);
 int schedule_find(const char *name);
+/* What it makes of lr after t updates, in its parameters' names; pieces with "; " between. */
+const char *schedule_formula(enum schedule_kind kind);
 /* The name most like the given word; NULL where none is like it. */
 const char *schedule_nearest(const char *name);
+/* The first kind with a parameter of this name, or NULL. */
+const char *schedule_of_param(const char *name);
 /* All of them, for errors. */
 #define SCHEDULE_NAMES "constant, constantlr, linear_warmup, step, multistep, exponential, cosine, " \
 	"cosine_restarts, polynomial, onecycle, wsd"
@@ -98,5 +102,15 @@ bool schedule_equal(const struct schedule *a, const struct schedule *b);
 /* Whether the momentum (or the first beta) is scheduled after t updates, which onecycle
  * does unless cycle_momentum is 0; then what it is. */
 bool schedule_momentum(const struct schedule *schedule, uint64_t t, double *momentum);
+
+/* PyTorch's max_momentum, at both ends of the cycle. */
+#define SCHEDULE_MAX_MOMENTUM 0.95
+
+/* Whether some part schedules the momentum, and whether all do, so that the optimizer's own
+ * is without effect. */
+bool schedule_cycles(const struct schedule *schedule);
+bool schedule_takes_momentum(const struct schedule *schedule);
+/* Leaves the momentum to the optimizer, as cycle_momentum: 0. */
+void schedule_leave_momentum(struct schedule *schedule);
 
 #endif

@@ -162,8 +162,10 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_sgd) = {
 	.name = "sgd",
-	.formula = "b = t == 1 ? g : fma(g, 1-dampening, b*momentum); d = nesterov ? fma(b, momentum, g)"
-	           " : b; w = fma(d, -lr, w). Without momentum d = g",
+	.formula = KERNEL_MAXIMIZE KERNEL_DECAY
+	           "b = t == 1 ? g : fma(g, 1-dampening, b*momentum); "
+	           "d = momentum == 0 ? g : nesterov ? fma(b, momentum, g) : b; "
+	           "w = fma(d, -lr, w)",
 	.source = "torch/optim/sgd.py; Sutskever et al. 2013",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,
@@ -178,7 +180,10 @@ const struct rule_row KERNEL(optim_row_sgd) = {
 
 const struct rule_row KERNEL(optim_row_diloco) = {
 	.name = "diloco",
-	.formula = "as sgd",
+	.formula = KERNEL_DECAY
+	           "b = t == 1 ? g : fma(g, 1-dampening, b*momentum); "
+	           "d = momentum == 0 ? g : nesterov ? fma(b, momentum, g) : b; "
+	           "w = fma(d, -lr, w)",
 	.source = "Douillard et al. 2023, arXiv 2311.08105",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_PSEUDO_GRADIENT,
@@ -192,7 +197,9 @@ const struct rule_row KERNEL(optim_row_diloco) = {
 
 const struct rule_row KERNEL(optim_row_fedavgm) = {
 	.name = "fedavgm",
-	.formula = "sgd of -g",
+	.formula = "g = -g; "
+	           "b = t == 1 ? g : b*momentum + g; "
+	           "w = fma(momentum == 0 ? g : b, -lr, w)",
 	.source = "Hsu, Qi, Brown 2019, arXiv 1909.06335",
 	.reach = OPTIM_ELEMENTWISE,
 	.push = OPTIM_DELTA,

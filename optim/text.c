@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "optim/rule.h"
+#include "proto/nearest.h"
 
 struct text text_open(char *start, size_t bytes)
 {
@@ -59,53 +60,13 @@ void text_values(const double *values, uint32_t count, char *out, size_t out_byt
 		text_add(&text, "]");
 }
 
-/* More of a name is not looked at. */
-enum { LETTERS = 63 };
-
-uint32_t text_distance(const char *a, const char *b)
-{
-	size_t a_length = strnlen(a, LETTERS), b_length = strnlen(b, LETTERS);
-	uint32_t row[LETTERS + 1];
-
-	/* row[j]: from the letters of a seen so far to the first j of b. */
-	for (size_t j = 0; j <= b_length; j++)
-		row[j] = (uint32_t)j;
-	for (size_t i = 1; i <= a_length; i++) {
-		uint32_t diagonal = row[0];
-
-		row[0] = (uint32_t)i;
-		for (size_t j = 1; j <= b_length; j++) {
-			uint32_t best = diagonal + (a[i - 1] != b[j - 1]);
-
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			diagonal = row[j];
-			row[j] = best;
-		}
-	}
-	return row[b_length];
-}
-
-bool text_near(const char *a, const char *b)
-{
-	size_t a_length = strnlen(a, LETTERS), b_length = strnlen(b, LETTERS);
-
-	return 2 * text_distance(a, b) <= (a_length > b_length ? a_length : b_length);
-}
-
 const char *optim_nearest(const char *name)
 {
-	const char *nearest = optim_rule_name(optim_rule(0));
+	struct nearest nearest = nearest_of(name);
 
-	for (uint32_t i = 1; i < optim_rule_count(); i++) {
-		const char *other = optim_rule_name(optim_rule(i));
-
-		if (text_distance(name, other) < text_distance(name, nearest))
-			nearest = other;
-	}
-	return text_near(name, nearest) ? nearest : NULL;
+	for (uint32_t i = 0; i < optim_rule_count(); i++)
+		nearest_try(&nearest, optim_rule_name(optim_rule(i)));
+	return nearest.best;
 }
 
 void optim_unknown(const char *name, char *why, size_t why_bytes)
@@ -207,18 +168,9 @@ static int compare_schedules(const struct schedule *a, const struct schedule *b,
 	return -1;
 }
 
-int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)
+/* Of the same rule and match. */
+static int compare_values(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)
 {
-	if (a->rule != b->rule) {
-		snprintf(why, why_bytes, "optimizer: here %s, the model has %s",
-		         optim_rule_name(a->rule), optim_rule_name(b->rule));
-		return -1;
-	}
-	if (a->match != b->match) {
-		snprintf(why, why_bytes, "match: here %s, the model has %s",
-		         optim_match_name(a->match), optim_match_name(b->match));
-		return -1;
-	}
 	for (uint32_t i = 0; i < optim_hyper_count(a->rule); i++) {
 		const struct optim_hyper *hyper = optim_hyper(a->rule, i);
 		char here[TEXT_VALUES_BYTES], there[TEXT_VALUES_BYTES];
@@ -231,4 +183,23 @@ int optim_compare(const struct optim *a, const struct optim *b, char *why, size_
 		return -1;
 	}
 	return compare_schedules(&a->schedule, &b->schedule, why, why_bytes);
+}
+
+int optim_compare(const struct optim *a, const struct optim *b, char *why, size_t why_bytes)
+{
+	struct optim settled_a = *a, settled_b = *b;
+
+	if (a->rule != b->rule) {
+		snprintf(why, why_bytes, "optimizer: here %s, the model has %s",
+		         optim_rule_name(a->rule), optim_rule_name(b->rule));
+		return -1;
+	}
+	if (a->match != b->match) {
+		snprintf(why, why_bytes, "match: here %s, the model has %s",
+		         optim_match_name(a->match), optim_match_name(b->match));
+		return -1;
+	}
+	rule_settle_momentum(&settled_a);
+	rule_settle_momentum(&settled_b);
+	return compare_values(&settled_a, &settled_b, why, why_bytes);
 }

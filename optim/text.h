@@ -5,7 +5,6 @@
 #ifndef OPTD_OPTIM_TEXT_H
 #define OPTD_OPTIM_TEXT_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,11 +33,5 @@ void text_number(double value, char *out, size_t out_bytes);
 
 /* "0.001", or "[0.9,0.999]" for a pair. */
 void text_values(const double *values, uint32_t count, char *out, size_t out_bytes);
-
-/* Letters to change, add or drop to make b of a; beyond 63 letters, of their
- * beginnings. */
-uint32_t text_distance(const char *a, const char *b);
-/* Whether one may have been meant by the other: at most half of the longer differs. */
-bool text_near(const char *a, const char *b);
 
 #endif

@@ -71,8 +71,11 @@ static void step(const struct optim *optim, const float *s, float *w, float *con
 
 const struct rule_row KERNEL(optim_row_yogi) = {
 	.name = "yogi",
-	.formula = "g = g + weight_decay*w; m = beta1*m + (1-beta1)*g; v = v - (1-beta2)*sign(v - "
-	           "g*g)*(g*g); w = w - ((lr/(1-beta1^t))*m) / (sqrt(v)/sqrt(1-beta2^t) + eps)",
+	.formula = "m and v start at initial_accumulator_value; "
+	           "g = g + weight_decay*w; "
+	           "m = beta1*m + (1-beta1)*g; "
+	           "v = v - (1-beta2)*sign(v - g*g)*(g*g); "
+	           "w = w - ((lr/(1-beta1^t))*m) / (sqrt(v)/sqrt(1-beta2^t) + eps)",
 	.source = "Zaheer et al. 2018",
 	.reach = OPTIM_ELEMENTWISE,
 	.hypers = hypers,

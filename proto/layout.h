@@ -80,7 +80,7 @@ uint32_t layout_tensor_count(const struct layout *layout);
 const struct layout_tensor *layout_tensor(const struct layout *layout, uint32_t index);
 /* Index of the tensor with this name, or -1. */
 int64_t layout_find(const struct layout *layout, const char *name);
-/* The name nearest to `name` by edit distance, or NULL in an empty layout. */
+/* The name nearest to `name` by edit distance, or NULL if none is near. */
 const char *layout_nearest(const struct layout *layout, const char *name);
 
 uint64_t layout_elements(const struct layout *layout);

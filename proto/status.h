@@ -2,11 +2,10 @@
  * Status codes: the one list of ways in which a request can end.
  *
  * The same number travels on the wire, is returned by every function that can
- * fail, and is handed to callers of the C and Python libraries.  Zero is
- * success, negative numbers are errors, and the few positive numbers are
- * notices: they speak of a request that is still under way.  SKIPPED is the
- * library's: a call that succeeded, and more to be known of it.  Numbers are
- * never reused.
+ * fail, and is handed to callers of the library.  Zero is success, negative
+ * numbers are errors, and the few positive numbers are notices: they speak of a
+ * request that is still under way.  SKIPPED is the library's: a call that
+ * succeeded, and more to be known of it.  Numbers are never reused.
  */
 #ifndef OPTD_PROTO_STATUS_H
 #define OPTD_PROTO_STATUS_H

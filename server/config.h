@@ -141,10 +141,6 @@ const struct config_knob *config_knob_find(const char *path);
 /* Its allowed values in words: "a size from 1MiB to 1GiB". */
 void config_knob_allowed(const struct config_knob *knob, char *out, size_t out_bytes);
 
-/* Letters to change, add or drop to make b of a, over their first 48: for naming
- * the nearest of what there is. */
-uint32_t config_distance(const char *a, const char *b);
-
 /* All defaults, no file. */
 void config_init(struct config *config);
 

@@ -109,14 +109,19 @@ static int read_group(struct reader *reader, struct group *group, const struct o
                       const yaml_node_t *mapping)
 {
 	char reason[CONFIG_WHY_BYTES];
+	const yaml_node_t *list;
 	const char *tensors, *name, *match;
 	bool frozen = false;
 
 	if (mapping->type != YAML_MAPPING_NODE)
 		return refuse(reader, mapping, "an entry is {tensors: \"*.bias\", ...}");
 	int rc = reader_keys(reader, mapping);
-	if (rc == 0)
-		rc = read_word(reader, mapping, "tensors", &tensors);
+	if (rc < 0)
+		return rc;
+	list = reader_find(reader, mapping, "tensors");
+	if (list != NULL && list->type == YAML_SEQUENCE_NODE)
+		return refuse(reader, list, "tensors is one pattern; write an entry for each");
+	rc = read_word(reader, mapping, "tensors", &tensors);
 	if (rc == 0)
 		rc = read_word(reader, mapping, "name", &name);
 	if (rc == 0)
@@ -133,9 +138,24 @@ static int read_group(struct reader *reader, struct group *group, const struct o
 		return refuse(reader, mapping, reason);
 	group->frozen = frozen;
 	rc = frozen ? check_frozen(reader, mapping) : read_settings(reader, group, mapping);
-	if (rc == 0 && optim_check(&group->optim, reason, sizeof(reason)) < 0)
+	if (rc == 0 && !frozen && optim_settle(&group->optim, reason, sizeof(reason)) < 0)
 		rc = refuse(reader, mapping, reason);
 	return rc;
+}
+
+/* The second one could have no tensor in any model. */
+static int check_again(struct reader *reader, const struct groups *groups, const yaml_node_t *list)
+{
+	const yaml_node_item_t *items = list->data.sequence.items.start;
+	const char *last = groups->list[groups->count].tensors;
+
+	for (uint32_t i = 0; i < groups->count; i++) {
+		if (strcmp(groups->list[i].tensors, last) == 0)
+			return reader_refuse(reader, reader_line(reader_node(reader, items[groups->count])),
+			                     "models.optimizer: groups: \"%.64s\" is given twice; first on line %u",
+			                     last, reader_line(reader_node(reader, items[i])));
+	}
+	return 0;
 }
 
 int reader_groups(struct reader *reader, const yaml_node_t *list, const struct optim *own,
@@ -151,6 +171,8 @@ int reader_groups(struct reader *reader, const yaml_node_t *list, const struct o
 			return reader_refuse(reader, reader_line(entry),
 			                     "models.optimizer: groups: more than %u entries", LIMIT_GROUPS);
 		int rc = read_group(reader, &groups->list[groups->count], own, entry);
+		if (rc == 0)
+			rc = check_again(reader, groups, list);
 		if (rc < 0)
 			return rc;
 		groups->count++;

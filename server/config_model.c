@@ -73,6 +73,35 @@ bool node_real(const yaml_node_t *node, bool flag, double *out)
 	       value_real(node_text(node), node->data.scalar.length, flag, out);
 }
 
+static const char *allowed_of(const struct optim_hyper *hyper)
+{
+	if (hyper->kind == OPTIM_FLAG)
+		return "true or false (or 1 or 0)";
+	if (hyper->count == 1)
+		return "a number, such as 0.001 or 1e-3";
+	return hyper->count == 2 ? "a list of two numbers, such as [0.9, 0.999]" : "a list of three numbers";
+}
+
+/* What PyTorch says in words, and a number says here. */
+static const struct {
+	const char *rule, *hyper, *hint;
+} words[] = {
+	{ "muon", "adjust_lr_fn", "; 0 is PyTorch's \"original\", 1 its \"match_rms_adamw\"" },
+	{ "adafactor", "eps",
+	  "; PyTorch's null in the first place is the float32 epsilon: write [1.1920929e-7, 0.001], or leave eps out" },
+	{ "adafactor_paper", "eps", "; write [1e-30, 0.001]" },
+};
+
+static const char *word_hint(const struct optim *optim, const struct optim_hyper *hyper)
+{
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(words[i].rule, optim_rule_name(optim->rule)) == 0 &&
+		    strcmp(words[i].hyper, hyper->name) == 0)
+			return words[i].hint;
+	}
+	return "";
+}
+
 int reader_hyper(struct reader *reader, struct optim *optim, const yaml_node_t *key,
                  const yaml_node_t *value)
 {
@@ -92,14 +121,9 @@ int reader_hyper(struct reader *reader, struct optim *optim, const yaml_node_t *
 		valid = node_real(value, flag, &values[0]);
 	}
 	if (!valid)
-		return reader_refuse(reader, reader_line(key),
-		                     "models.optimizer: %.64s: \"%.64s\" is not %s", node_text(key),
-		                     value->type == YAML_SCALAR_NODE ? node_text(value) : "[...]",
-		                     flag ? "true or false (or 1 or 0)"
-		                     : hyper->count > 1
-		                             ? (hyper->count == 2 ? "a list of two numbers, such as [0.9, 0.999]"
-		                                                  : "a list of three numbers")
-		                             : "a number, such as 0.001 or 1e-3");
+		return reader_refuse(reader, reader_line(key), "models.optimizer: %.64s: \"%.64s\" is not %s%s",
+		                     node_text(key), value->type == YAML_SCALAR_NODE ? node_text(value) : "[...]",
+		                     allowed_of(hyper), word_hint(optim, hyper));
 	/* An unknown name gets its error, with the nearest one, here too. */
 	if (optim_set(optim, node_text(key), values, count, reason, sizeof(reason)) < 0)
 		return reader_refuse(reader, reader_line(key), "models.optimizer: %s", reason);
@@ -121,7 +145,7 @@ static int read_hypers(struct reader *reader, struct optim *optim, const yaml_no
 		         strcmp(node_text(key), "groups") != 0)
 			rc = reader_hyper(reader, optim, key, reader_node(reader, pair->value));
 	}
-	if (rc == 0 && optim_check(optim, reason, sizeof(reason)) < 0)
+	if (rc == 0 && optim_settle(optim, reason, sizeof(reason)) < 0)
 		rc = reader_refuse(reader, reader_line(mapping), "models.optimizer: %s", reason);
 	return rc;
 }

@@ -10,6 +10,7 @@
 
 #include "server/config_value.h"
 #include "server/config_yaml.h"
+#include "server/core/settings.h"
 
 static bool number(const yaml_node_t *node, bool flag, double *out)
 {
@@ -17,16 +18,29 @@ static bool number(const yaml_node_t *node, bool flag, double *out)
 	       value_real(node_text(node), node->data.scalar.length, flag, out);
 }
 
-static bool is_flag(const struct schedule_part *part, const char *name)
+/* The parameter of this name, or NULL; milestones are none of them. */
+static const struct schedule_param *find_param(const struct schedule_part *part, const char *name)
 {
 	uint32_t count;
 	const struct schedule_param *params = schedule_params(part->kind, &count);
 
 	for (uint32_t i = 0; i < count; i++) {
 		if (strcmp(params[i].name, name) == 0)
-			return params[i].whole && params[i].min == 0 && params[i].max == 1;
+			return &params[i];
 	}
-	return false;
+	return NULL;
+}
+
+static bool is_flag(const struct schedule_param *param)
+{
+	return param != NULL && param->whole && param->min == 0 && param->max == 1;
+}
+
+/* Of a name that is not known the value says nothing: it may be a word of PyTorch's. */
+static bool is_known(const struct schedule_part *part, const char *name)
+{
+	return find_param(part, name) != NULL ||
+	       (part->kind == SCHEDULE_MULTISTEP && strcmp(name, "milestones") == 0);
 }
 
 /* One number, or a list of them. */
@@ -47,9 +61,9 @@ static int read_param(struct reader *reader, struct schedule_part *part, const y
 		for (uint32_t i = 0; i < count && i <= SCHEDULE_MILESTONES_MAX; i++)
 			valid = valid && number(reader_node(reader, items[i]), false, &values[i]);
 	} else {
-		valid = number(value, is_flag(part, name), &values[0]);
+		valid = number(value, is_flag(find_param(part, name)), &values[0]);
 	}
-	if (!valid)
+	if (!valid && is_known(part, name))
 		return reader_refuse(reader, reader_line(key),
 		                     "models.optimizer: schedule: %.64s is not a number, or a list of them", name);
 	if (schedule_set(part, name, values, count, reason, sizeof(reason)) < 0)
@@ -125,6 +139,31 @@ static int read_part(struct reader *reader, const yaml_node_t *node, struct sche
 	return rc;
 }
 
+/* Here, where the line is known. */
+static int check(struct reader *reader, const yaml_node_t *node, const struct schedule *schedule)
+{
+	char reason[CONFIG_WHY_BYTES];
+
+	if (schedule_check(schedule, reason, sizeof(reason)) == 0)
+		return 0;
+	return reader_refuse(reader, reader_line(node), "models.optimizer: %s", reason);
+}
+
+static int check_part(struct reader *reader, const yaml_node_t *node, const struct schedule_part *part)
+{
+	const struct schedule alone = { .parts = { *part }, .part_count = 1 };
+
+	return check(reader, node, &alone);
+}
+
+static int check_last(struct reader *reader, const yaml_node_t *node, uint64_t until)
+{
+	if (until == 0)
+		return 0;
+	return reader_refuse(reader, reader_line(node), "models.optimizer: " SETTINGS_LAST_UNTIL,
+	                     (unsigned long long)until);
+}
+
 static int read_parts(struct reader *reader, const yaml_node_t *list, struct schedule *schedule)
 {
 	const yaml_node_item_t *items = list->data.sequence.items.start;
@@ -139,25 +178,31 @@ static int read_parts(struct reader *reader, const yaml_node_t *list, struct sch
 		const yaml_node_t *node = reader_node(reader, items[i]);
 		int rc = read_part(reader, node, &schedule->parts[i], &schedule->ends[i]);
 
+		if (rc == 0)
+			rc = check_part(reader, node, &schedule->parts[i]);
 		if (rc < 0)
 			return rc;
 		if (i + 1 < count && schedule->ends[i] == 0)
 			return reader_refuse(reader, reader_line(node),
 			                     "models.optimizer: schedule: all stretches but the last need until");
 	}
-	schedule->ends[count - 1] = 0;
-	return 0;
+	int rc = check_last(reader, list, schedule->ends[count - 1]);
+	return rc == 0 ? check(reader, list, schedule) : rc;
 }
 
 int reader_schedule(struct reader *reader, const yaml_node_t *value, struct schedule *schedule)
 {
-	uint64_t until; /* of no use: nothing comes after it */
+	uint64_t until = 0;
+	int rc;
 
 	memset(schedule, 0, sizeof(*schedule));
 	if (value->type == YAML_SEQUENCE_NODE)
 		return read_parts(reader, value, schedule);
 	schedule->part_count = 1;
-	return read_part(reader, value, &schedule->parts[0], &until);
+	rc = read_part(reader, value, &schedule->parts[0], &until);
+	if (rc == 0)
+		rc = check_last(reader, value, until);
+	return rc == 0 ? check(reader, value, schedule) : rc;
 }
 
 static void print_part(FILE *out, const struct schedule_part *part, uint64_t until)

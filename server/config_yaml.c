@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "proto/nearest.h"
 #include "server/config_value.h"
 
 int reader_refuse(struct reader *reader, uint32_t line, const char *format, ...)
@@ -58,30 +59,6 @@ bool node_null(const yaml_node_t *node)
 	return text[0] == '\0' || strcmp(text, "~") == 0 || strcmp(text, "null") == 0;
 }
 
-uint32_t config_distance(const char *a, const char *b)
-{
-	uint32_t row[49], n = (uint32_t)strnlen(b, 48);
-
-	for (uint32_t j = 0; j <= n; j++)
-		row[j] = j;
-	for (uint32_t i = 0; i < 48 && a[i]; i++) {
-		uint32_t diagonal = row[0];
-
-		row[0] = i + 1;
-		for (uint32_t j = 0; j < n; j++) {
-			uint32_t best = diagonal + (a[i] != b[j]);
-
-			diagonal = row[j + 1];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (diagonal + 1 < best)
-				best = diagonal + 1;
-			row[j + 1] = best;
-		}
-	}
-	return row[n];
-}
-
 /* A knob's last name: "memory" of "limits.memory". */
 static const char *leaf(const char *path)
 {
@@ -92,31 +69,23 @@ static const char *leaf(const char *path)
 
 /* How far a key is from a knob: a name in the section where it stands, then any
  * other name or whole path, for keys that stand in the wrong section. */
-static uint32_t knob_distance(const char *key, const char *path, const char *section)
+static size_t knob_distance(const char *key, const char *path, const char *section)
 {
-	uint32_t name = config_distance(key, leaf(path)), whole = config_distance(key, path);
-	uint32_t best = name < whole ? name : whole;
+	size_t name = nearest_distance(key, leaf(path)), whole = nearest_distance(key, path);
+	size_t best = name < whole ? name : whole;
 	bool here = strncmp(path, section, strlen(section)) == 0 &&
 	            strchr(path + strlen(section), '.') == NULL;
 
 	return 2 * best + !here;
 }
 
-/* Whether one may have been meant by the other: at most half of the longer differs. */
-static bool is_near(const char *a, const char *b)
-{
-	size_t a_length = strlen(a), b_length = strlen(b);
-
-	return 2 * config_distance(a, b) <= (a_length > b_length ? a_length : b_length);
-}
-
 int reader_unknown(struct reader *reader, const yaml_node_t *key, const char *section)
 {
 	const char *text = node_text(key), *nearest = NULL, *word;
-	uint32_t least = UINT32_MAX;
+	size_t least = SIZE_MAX;
 
 	for (uint32_t i = 0; i < config_knob_count(); i++) {
-		uint32_t here = knob_distance(text, config_knob(i)->path, section);
+		size_t here = knob_distance(text, config_knob(i)->path, section);
 
 		if (here < least) {
 			least = here;
@@ -131,12 +100,12 @@ int reader_unknown(struct reader *reader, const yaml_node_t *key, const char *se
 			continue;
 		snprintf(name, sizeof(name), "%.*s", (int)strcspn(config_knob(i)->path, "."),
 		         config_knob(i)->path);
-		if (2 * config_distance(text, name) < least && is_near(text, name))
+		if (2 * nearest_distance(text, name) < least && nearest_close(text, name))
 			return reader_refuse(reader, reader_line(key),
 			                     "unknown key \"%.64s\"; the nearest is \"%s\"", text,
 			                     name);
 	}
-	if (!is_near(text, leaf(nearest)) && !is_near(text, nearest))
+	if (!nearest_close(text, leaf(nearest)) && !nearest_close(text, nearest))
 		return reader_refuse(reader, reader_line(key),
 		                     "unknown key \"%.64s\"; none is like it: optd.yaml(5) lists all", text);
 	word = strncmp(nearest, "models.", 7) == 0 ? "an entry of" : "section";

@@ -10,6 +10,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "proto/nearest.h"
+
 static const char usage[] =
 	"usage: optd [--config FILE] [OPTION]...\n"
 	"\n"
@@ -112,7 +114,7 @@ static int take_setter(struct line *line, int option, const char *value, FILE *e
 /* What getopt did not take: it tells only by optopt that it knew the option. */
 static int refuse_option(const char *word, FILE *err)
 {
-	const char *nearest = table[0].name;
+	struct nearest nearest;
 	char name[64];
 
 	if (strncmp(word, "--", 2) != 0)
@@ -120,16 +122,15 @@ static int refuse_option(const char *word, FILE *err)
 	if (optopt != 0)
 		return misused(err, "%.64s: this option takes no value", word);
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word + 2, "="), word + 2);
+	nearest = nearest_of(name);
 	for (const struct option *row = table; row->name; row++) {
 		if (strncmp(row->name, name, strlen(name)) == 0)
 			return misused(err, "%.64s: there are several options that begin so", word);
-		if (config_distance(name, row->name) < config_distance(name, nearest))
-			nearest = row->name;
+		nearest_try(&nearest, row->name);
 	}
-	/* Where more than half is different, nothing is near. */
-	if (2 * config_distance(name, nearest) > strlen(name))
+	if (!nearest.best)
 		return misused(err, "unknown option %.64s", word);
-	return misused(err, "unknown option %.64s; the nearest is --%s", word, nearest);
+	return misused(err, "unknown option %.64s; the nearest is --%s", word, nearest.best);
 }
 
 static int take(struct line *line, int option, char **argv, FILE *err)

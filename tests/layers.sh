@@ -11,7 +11,7 @@ set -eu
 # second column is a regular expression for "quoted" includes; @plain stands for
 # the headers of proto/ but those of the wire and of safetensors.
 rows="
-optim/                      optim/|proto/(dtype|status|limits)\.h
+optim/                      optim/|proto/(dtype|status|limits|nearest)\.h
 proto/wire                  proto/
 proto/safetensors           proto/safetensors|@plain
 proto/                      @plain

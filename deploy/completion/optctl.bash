@@ -74,7 +74,10 @@ _optctl()
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 	elif [[ $place == 0 && $command == rules ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "$(optctl rules 2>/dev/null | awk 'NF == 0 { exit } NR > 1 { print $1 }')" -- "$word")
+		# The first column up to an empty line, and the schedules behind it.
+		mapfile -t COMPREPLY < <(compgen -W "$(optctl rules 2>/dev/null | awk 'NF == 0 { behind = 1 }
+			!behind && NR > 1 { print $1 }
+			sub(/^Schedules: /, "") { gsub(/,/, ""); print }')" -- "$word")
 	elif [[ $place == 0 && $command =~ ^(export|save|set|drop)$ ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_optctl_models "${server[@]}")" -- "$word")
 	fi

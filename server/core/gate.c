@@ -24,6 +24,14 @@ static bool settings_direct(const struct model_settings *settings)
 	return !settings_collect(settings);
 }
 
+/* Whether segments of a block may be multiplied with different factors as it is committed:
+ * where norms are clipped, or a loss scale is in some of them alone. */
+static bool settings_differ(const struct model_settings *settings)
+{
+	return clipping_on(&settings->clip) ||
+	       (settings_direct(settings) && groups_mixed(&settings->groups, &settings->optim));
+}
+
 uint32_t gate_most_segments(const struct layout *layout, struct layout_run run)
 {
 	uint32_t most = 0;
@@ -44,6 +52,8 @@ uint64_t gate_bytes(const struct model_settings *settings, const struct layout *
 	uint64_t bytes = sizeof(struct gate) + (blocks + 1) * sizeof(struct gate_block) +
 	                 (gate_most_segments(layout, run) + 1u) * sizeof(struct commit_scalars);
 
+	if (settings_differ(settings))
+		bytes += (gate_most_segments(layout, run) + 1u) * sizeof(float);
 	if (layout_has_whole(layout))
 		bytes += (blocks + 1) * sizeof(struct gate_tensor);
 	if (settings_direct(settings))
@@ -71,6 +81,12 @@ static bool gate_allocate(struct gate *gate)
 	gate->contributors = calloc(gate->workers, sizeof(*gate->contributors));
 	gate->scalars =
 	        calloc(gate_most_segments(model->layout, model->owned) + 1u, sizeof(*gate->scalars));
+	if (settings_differ(&model->settings)) {
+		gate->factors =
+		        calloc(gate_most_segments(model->layout, model->owned) + 1u, sizeof(*gate->factors));
+		if (gate->factors == NULL)
+			return false;
+	}
 	if (gate->blocks == NULL || gate->contributors == NULL || gate->scalars == NULL ||
 	    !gate_tensors_new(gate))
 		return false;
@@ -116,6 +132,7 @@ void gate_free(struct gate *gate)
 	free(gate->blocks);
 	free(gate->contributors);
 	free(gate->scalars);
+	free(gate->factors);
 	gate_tensors_free(gate);
 	free(gate);
 }

@@ -7,13 +7,13 @@ static void commit_direct(struct gate *gate, const struct contribution *c, struc
 {
 	commit->values = c->values;
 	commit->type = c->type;
-	commit->factor = (float)(1.0 / c->loss_scale);
 	commit->skipped = c->poisoned;
 	commit->skipped_rank = c->rank;
 	commit->skipped_tensor_plus_one = c->poison_tensor_plus_one;
 	commit->packed = c->mask != NULL;
 	commit->present = c->mask;
 	commit->empty = c->values == NULL;
+	gate_scale_commit(gate, c, commit);
 	gate->contributors[0] = (struct commit_contributor){c->rank, c->incarnation, c->step};
 	commit->contributor_count = 1;
 }

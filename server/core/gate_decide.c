@@ -15,8 +15,7 @@ uint64_t gate_decide_bytes(const struct model_settings *settings, const struct l
 	if (!clipping_on(&settings->clip))
 		return 0;
 	return sizeof(struct gate_decide) +
-	       mem_bytes((layout_run_segments(layout, run) + 1u) * sizeof(double)) +
-	       (gate_most_segments(layout, run) + 1u) * sizeof(float);
+	       mem_bytes((layout_run_segments(layout, run) + 1u) * sizeof(double));
 }
 
 static size_t parts_bytes(const struct model *model)
@@ -33,11 +32,9 @@ bool gate_decide_allocate(struct gate *gate)
 	if (decide == NULL)
 		return false;
 	decide->parts = mem_new(parts_bytes(model));
-	decide->factors =
-	        calloc(gate_most_segments(model->layout, model->owned) + 1u, sizeof(*decide->factors));
 	/* One that was restored has all blocks at one version. */
 	decide->step = model->owned.count > 0 ? model->versions[0] : 0;
-	return decide->parts != NULL && decide->factors != NULL;
+	return decide->parts != NULL;
 }
 
 void gate_decide_free(struct gate *gate)
@@ -45,7 +42,6 @@ void gate_decide_free(struct gate *gate)
 	if (gate->decide == NULL)
 		return;
 	mem_free(gate->decide->parts, parts_bytes(gate->model));
-	free(gate->decide->factors);
 	free(gate->decide);
 }
 
@@ -134,7 +130,7 @@ void gate_decide_commit(struct gate *gate, struct commit *commit)
 		return;
 	for (uint32_t i = 0; i < b->segment_count; i++) {
 		float factor = each ? (float)decision->numbers[first + i] : decision->factor;
-		gate->decide->factors[i] = model_has_gradient(model, first + i) ? factor : 1.0f;
+		gate->factors[i] = model_has_gradient(model, first + i) ? factor : 1.0f;
 	}
-	commit->factors = gate->decide->factors;
+	commit->factors = gate->factors;
 }

@@ -40,23 +40,41 @@ static bool touched_has(const struct gate_block *b, uint32_t segment)
 	       (b->touched == TOUCHED_SOME && commit_has(b->mask, segment));
 }
 
-static void fold_whole(struct gate *gate, struct gate_block *b, uint32_t block,
-                       struct optim_gradient values)
+/* The elements of `count` segments of a block from segment i on. */
+static uint32_t elements_of(const struct gate *gate, const struct layout_block *lb, uint32_t i, uint32_t count)
 {
-	float *sum = gate->sums + model_offset(gate->model, block);
-	uint32_t n = model_block(gate->model, block)->count;
+	const struct layout_segment *first = layout_segment(gate->model->layout, lb->first_segment + i);
+	const struct layout_segment *last = layout_segment(gate->model->layout, lb->first_segment + i + count - 1);
 
-	if (b->touched == TOUCHED_NONE)
-		optim_scale(gate->isa, sum, values, n);
-	else
-		optim_fold(gate->isa, sum, values, n);
+	return last->offset + last->count - first->offset;
+}
+
+static void fold_whole(struct gate *gate, struct gate_block *b, uint32_t block,
+                       const struct contribution *c, struct gate_factors factors)
+{
+	const struct layout_block *lb = model_block(gate->model, block);
+	struct optim_gradient values = {c->values, 1.0f, c->type};
+	float *sum = gate->sums + model_offset(gate->model, block);
+
+	for (uint32_t i = 0, alike; i < lb->segment_count; i += alike) {
+		alike = gate_alike(gate, block, i, factors);
+		uint32_t n = elements_of(gate, lb, i, alike);
+		values.factor = gate_factor(gate, block, i, factors);
+		if (b->touched == TOUCHED_NONE)
+			optim_scale(gate->isa, sum, values, n);
+		else
+			optim_fold(gate->isa, sum, values, n);
+		sum += n;
+		values.values = dtype_at(values.values, values.type, n);
+	}
 	b->touched = TOUCHED_ALL;
 }
 
 static void fold_segments(struct gate *gate, struct gate_block *b, uint32_t block,
-                          const struct contribution *c, struct optim_gradient values)
+                          const struct contribution *c, struct gate_factors factors)
 {
 	const struct layout_block *lb = model_block(gate->model, block);
+	struct optim_gradient values = {c->values, 1.0f, c->type};
 	float *sum = gate->sums + model_offset(gate->model, block);
 
 	if (b->touched == TOUCHED_NONE)
@@ -65,6 +83,7 @@ static void fold_segments(struct gate *gate, struct gate_block *b, uint32_t bloc
 		const struct layout_segment *s = layout_segment(gate->model->layout, lb->first_segment + i);
 		if (!commit_has(c->mask, i))
 			continue;
+		values.factor = gate_factor(gate, block, i, factors);
 		if (touched_has(b, i))
 			optim_fold(gate->isa, sum + s->offset, values, s->count);
 		else
@@ -82,18 +101,17 @@ static void fold_segments(struct gate *gate, struct gate_block *b, uint32_t bloc
 static void fold_one(struct gate *gate, uint32_t block, struct contribution *c, double whole_weight)
 {
 	struct gate_block *b = gate_block(gate, block);
-	struct optim_gradient values = {c->values, 1.0f, c->type};
 	double share = 1.0;
 
 	if (c->values == NULL)
 		return;
 	if (gate->model->settings.reduce == MSG_MEAN)
 		share = (b->weighted ? c->weight : 1.0) / whole_weight;
-	values.factor = (float)(share / c->loss_scale);
+	struct gate_factors factors = gate_factors(share, c->loss_scale);
 	if (c->mask == NULL && b->touched != TOUCHED_SOME)
-		fold_whole(gate, b, block, values);
+		fold_whole(gate, b, block, c, factors);
 	else
-		fold_segments(gate, b, block, c, values);
+		fold_segments(gate, b, block, c, factors);
 }
 
 void gate_queue(struct gate *gate, struct gate_block *b, struct contribution *c)

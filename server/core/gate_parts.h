@@ -3,6 +3,7 @@
  *
  *     gate.c         making one, and taking contributions in
  *     gate_fold.c    adding them up in rank order
+ *     gate_scale.c   what of them a loss scale divides
  *     gate_decide.c  what is decided about a step as a whole
  *     gate_commit.c  handing out what is complete
  *     gate_tensor.c  likewise whole tensors, all their blocks together
@@ -78,7 +79,12 @@ struct gate_decide {
 	uint32_t collected; /* blocks */
 	double *parts;      /* [segments] of its norms */
 	const struct lane_message *decision; /* on the step before; the lead's to keep */
-	float *factors;     /* [segments of a block, at most] what gate_next hands out */
+};
+
+/* What a contribution's elements are multiplied with, by what their tensor's rule takes. */
+struct gate_factors {
+	float gradient; /* of the loss: the loss scale is divided out */
+	float value;    /* anything else */
 };
 
 struct gate {
@@ -95,6 +101,7 @@ struct gate {
 	/* What gate_next hands out. */
 	struct commit_contributor *contributors;
 	struct commit_scalars *scalars; /* [segments of a block, at most] */
+	float *factors; /* likewise, where segments of a block may differ in them; or NULL */
 	/* Where tensors are whole: [blocks], those of a tensor at its first. */
 	struct gate_tensor *tensors;
 	struct gate_tensor *first_due, *last_due;
@@ -117,6 +124,13 @@ bool gate_complete(const struct gate *gate, const struct gate_block *b);
 void gate_fold(struct gate *gate, uint32_t block);
 /* The step of the block is to be skipped: lets go of all that waits for it. */
 void gate_poison(struct gate *gate, struct gate_block *b, const struct gate_push *push);
+/* Those of a share of all, rounded once; of segment `i` of a block; how many from there on
+ * have the same. */
+struct gate_factors gate_factors(double share, double loss_scale);
+float gate_factor(const struct gate *gate, uint32_t block, uint32_t i, struct gate_factors factors);
+uint32_t gate_alike(const struct gate *gate, uint32_t block, uint32_t i, struct gate_factors factors);
+/* Where direct: adds them to a commit. */
+void gate_scale_commit(struct gate *gate, const struct contribution *c, struct commit *commit);
 /* Lets go of a contribution's bytes. */
 void gate_discard(struct gate *gate, struct contribution *c);
 /* The most segments that a block of the run has. */

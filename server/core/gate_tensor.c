@@ -156,11 +156,11 @@ static void fill_direct(struct gate *gate, struct layout_run run, struct commit 
 
 	commit->values = c->values;
 	commit->type = c->type;
-	commit->factor = (float)(1.0 / c->loss_scale);
 	commit->skipped = c->poisoned;
 	commit->skipped_rank = c->rank;
 	commit->skipped_tensor_plus_one = c->poison_tensor_plus_one;
 	commit->empty = c->values == NULL;
+	gate_scale_commit(gate, c, commit);
 	gate->tensor_contributors[0] = (struct commit_contributor){c->rank, c->incarnation, c->step};
 	commit->contributor_count = 1;
 }

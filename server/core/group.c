@@ -119,6 +119,20 @@ static uint32_t most(const struct groups *groups, const struct optim *own,
 	return highest;
 }
 
+bool groups_scaled(const struct optim *optim)
+{
+	return optim == NULL || optim_rule_push(optim->rule) == OPTIM_GRADIENT;
+}
+
+bool groups_mixed(const struct groups *groups, const struct optim *own)
+{
+	bool first = groups_scaled(own), mixed = false;
+
+	for (uint32_t i = 1; i <= groups->count; i++)
+		mixed |= groups_scaled(groups_optim(groups, own, i)) != first;
+	return mixed;
+}
+
 const struct optim *groups_answering(const struct groups *groups, const struct optim *own)
 {
 	for (uint32_t i = 0; i <= groups->count; i++) {
@@ -174,7 +188,12 @@ static int refuse_unmatched(const struct groups *groups, uint32_t number, const 
 		const char *name = layout_tensor(layout, i)->name;
 		near_add(&near, name, glob_distance(pattern, name));
 	}
-	snprintf(why, why_bytes, "group %u: '%s' matches no tensor; the nearest of %u", number, pattern, count);
+	snprintf(why, why_bytes, "group %u: '%s' matches no tensor; ", number, pattern);
+	used = strlen(why);
+	if (count == 1)
+		snprintf(why + used, why_bytes - used, "there is only");
+	else
+		snprintf(why + used, why_bytes - used, "of the %u the nearest are", count);
 	for (uint32_t i = 0; i < near.count; i++) {
 		used = strlen(why);
 		snprintf(why + used, why_bytes - used, "%s '%.80s'", i == 0 ? "" : ",", near.names[i]);

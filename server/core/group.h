@@ -48,6 +48,12 @@ const struct optim *groups_optim(const struct groups *groups, const struct optim
 uint32_t groups_slot_count(const struct groups *groups, const struct optim *own);
 uint32_t groups_carry_count(const struct groups *groups, const struct optim *own);
 
+/* Whether a loss scale is in what such an optimizer takes: in gradients of the loss, and
+ * neither in weights nor in differences of them.  NULL, frozen: as in a gradient. */
+bool groups_scaled(const struct optim *optim);
+/* Whether it is in what some of them take, and not in what others do. */
+bool groups_mixed(const struct groups *groups, const struct optim *own);
+
 /* The first of them that answers each worker by itself, or NULL. */
 const struct optim *groups_answering(const struct groups *groups, const struct optim *own);
 

@@ -182,6 +182,7 @@ struct model *model_new(const char *name, const struct model_settings *settings,
 		model_free(model);
 		return NULL;
 	}
+	model->mixed = groups_mixed(&settings->groups, &settings->optim);
 	scaler_begin(&model->scaler, &settings->loss_scale);
 	find_groups(model, *layout);
 	find_slots(model, *layout);
@@ -298,6 +299,11 @@ bool model_has_gradient(const struct model *model, uint32_t index)
 {
 	const struct optim *optim = model_optim_made(model, index);
 	return optim != NULL && optim_rule_push(optim->rule) != OPTIM_WEIGHTS;
+}
+
+bool model_is_scaled(const struct model *model, uint32_t index)
+{
+	return groups_scaled(model_optim_made(model, index));
 }
 
 /* What segment `index` of the shard carries; zeros where no rule carries anything. */

@@ -83,6 +83,7 @@ struct model {
 	uint64_t *updates;  /* [segment_count] updates that segment has seen; frozen: none */
 	struct optim_carry *carries; /* [segment_count]; NULL where no rule carries anything */
 	uint8_t *groups;    /* [segment_count] number of the tensor's group; NULL: all are 0 */
+	bool mixed;         /* a loss scale is in what some groups take, and not in all (groups_mixed) */
 	uint32_t ready_count;
 	/* Async: seen[rank][block of the shard] is the number of that rank's steps
 	 * the block has taken in, so that a push sent again is known for what it is.
@@ -141,6 +142,9 @@ const struct optim *model_optim_made(const struct model *model, uint32_t index);
 /* Whether its gradient counts in the norms that a step is clipped by: frozen tensors and
  * pushes of values have none. */
 bool model_has_gradient(const struct model *model, uint32_t index);
+
+/* Whether a loss scale is in what is pushed of it (groups_scaled). */
+bool model_is_scaled(const struct model *model, uint32_t index);
 
 /* Fills scalars (room for one a segment) with what the present segments of a
  * block need for their next update, frozen ones none; returns how many. */

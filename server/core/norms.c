@@ -23,10 +23,15 @@ uint64_t norms_bytes(const struct model_settings *settings, const struct layout 
 {
 	uint64_t bytes = sizeof(struct norms) + MALLOC_BYTES + mem_bytes(parts_bytes(layout));
 
-	if (own_run(layout, place).count == layout_block_count(layout))
+	struct layout_run own = own_run(layout, place);
+	uint64_t told = layout_run_segments(layout, own);
+
+	if (own.count == layout_block_count(layout))
 		return bytes;
+	/* Each rank may have an answer of its own. */
+	told = (told < LIMIT_NORM_SEGMENTS ? told : LIMIT_NORM_SEGMENTS) * sizeof(double);
 	return bytes + mem_bytes(parts_bytes(layout)) + layout_block_count(layout) +
-	       settings->workers * (1 + sizeof(struct norm_ask)) + 3 * MALLOC_BYTES;
+	       settings->workers * (1 + sizeof(struct norm_ask) + told) + 3 * MALLOC_BYTES;
 }
 
 struct norms *norms_new(const struct model *model, uint64_t step)

@@ -82,10 +82,12 @@ static void answer_block(struct engine *engine, struct shard *shard, const struc
 
 	for (uint32_t i = 0; out != NULL && i < b->segment_count; i++) {
 		uint32_t n = layout_segment(model->layout, b->first_segment + i)->count;
+		/* No loss scale is in weights, which such rules take. */
+		float factor = model_is_scaled(model, b->first_segment + i - model->first_segment) ? x.factor : 1.0f;
 		bool given = x.values != NULL && commit_has(from.mask, i);
 		if (commit_has(part->mask, i)) {
 			model_answer(model, engine->options.isa, &changed, block, i,
-			             (struct optim_gradient){given ? x.values : NULL, x.factor, x.type}, out);
+			             (struct optim_gradient){given ? x.values : NULL, factor, x.type}, out);
 			out += n;
 		}
 		if (given)

@@ -60,13 +60,16 @@ int settings_read_schedule(const struct msg_schedule_part *given, uint32_t count
 
 	if (count == 0)
 		return rc;
+	if (given[count - 1].until != 0) {
+		snprintf(why, why_bytes, SETTINGS_LAST_UNTIL, (unsigned long long)given[count - 1].until);
+		return OPTD_HYPER;
+	}
 	memset(schedule, 0, sizeof(*schedule));
 	for (uint32_t i = 0; rc == OPTD_OK && i < count; i++) {
 		rc = read_schedule_part(&given[i], &schedule->parts[i], why, why_bytes);
 		schedule->ends[i] = given[i].until;
 	}
 	schedule->part_count = count;
-	schedule->ends[count - 1] = 0; /* nothing comes after it */
 	return rc;
 }
 
@@ -106,7 +109,7 @@ static int read_optim(const struct msg_open *open, struct optim *optim, char *wh
 		rc = settings_read_hypers(open->hypers, open->hyper_count, optim, why, why_bytes);
 	if (rc == OPTD_OK)
 		rc = settings_read_schedule(open->schedule, open->schedule_count, &optim->schedule, why, why_bytes);
-	return rc == OPTD_OK ? optim_check(optim, why, why_bytes) : rc;
+	return rc == OPTD_OK ? optim_settle(optim, why, why_bytes) : rc;
 }
 
 static void append(char *why, size_t why_bytes, const char *text)
@@ -252,7 +255,10 @@ static int read_all(const struct msg_open *open, struct model_settings *settings
                     size_t why_bytes)
 {
 	int rc = read_optim(open, &settings->optim, why, why_bytes);
-	return rc < 0 ? rc : settings_read_groups(open, &settings->optim, &settings->groups, why, why_bytes);
+
+	if (rc == OPTD_OK)
+		rc = settings_read_groups(open, &settings->optim, &settings->groups, why, why_bytes);
+	return rc == OPTD_OK ? settings_settle_groups(&settings->groups, why, why_bytes) : rc;
 }
 
 int settings_make(const struct engine_options *options, const struct engine_preset *preset,

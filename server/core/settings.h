@@ -10,6 +10,11 @@
 
 #include "server/core/engine.h"
 
+/* The last stretch of a schedule that ends at %llu. */
+#define SETTINGS_LAST_UNTIL \
+	"schedule: the last stretch is until %llu, and nothing comes behind it; add a stretch that begins there, such as " \
+	"constant, or leave its until out"
+
 /* The settings of a model that is about to be made: the preset's (which may be
  * NULL), then the worker's, then the defaults; the worker must not contradict the
  * preset.  OPTD_HYPER, OPTD_CONFLICT or OPTD_TOO_LARGE, and a sentence in why. */

@@ -2,7 +2,8 @@
  * Settings, changes: what SET asks for, and whether a model that runs can go on with it.
  *
  * A model that runs keeps its state: what would need another number of state vectors, or
- * others, is refused, and so is what only says how they begin.
+ * others, is refused, and so is what only says how they begin, and what a schedule or
+ * another setting has taken the place of.
  */
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,9 @@ static int refuse_pattern(const struct groups *groups, const char *tensors, char
 		nearest_try(&nearest, groups->list[i].tensors);
 	if (groups->count == 0)
 		snprintf(why, why_bytes, "it has no group '%s', nor any other", tensors);
+	else if (nearest.best == NULL)
+		snprintf(why, why_bytes, "it has no group '%s', and none of its %u is like it", tensors,
+		         groups->count);
 	else
 		snprintf(why, why_bytes, "it has no group '%s'; the nearest of %u is '%s'", tensors, groups->count,
 		         nearest.best);
@@ -58,10 +62,30 @@ static uint32_t index_of(const struct optim_rule *rule, const char *name)
 	return i;
 }
 
+/* What onecycle moves by itself.  The second beta, which stands beside the first, may change. */
+static int refuse_scheduled(const struct optim *optim, uint32_t index, const double *values, char *why,
+                            size_t why_bytes)
+{
+	const char *name = optim_hyper(optim->rule, index)->name;
+	const char *which = strcmp(name, "betas") == 0 ? "the first of betas" : name;
+
+	if (strcmp(name, "lr") == 0 && !schedule_takes_lr(&optim->schedule)) {
+		snprintf(why, why_bytes, "lr is without effect under onecycle, whose rates come from its max_lr");
+		return OPTD_HYPER;
+	}
+	if (index != optim_cycled(optim) || schedule_takes_momentum(&optim->schedule) ||
+	    values[0] == optim->values[index][0])
+		return OPTD_OK;
+	snprintf(why, why_bytes, "%s is without effect under onecycle, which moves it between 0.95 and 0.85 "
+	         "(cycle_momentum)", which);
+	return OPTD_HYPER;
+}
+
 /* One that optim_set took. */
 static int read_hyper(const struct msg_hyper *given, struct optim *optim, struct change *change, char *why,
                       size_t why_bytes)
 {
+	const struct optim has = *optim;
 	char name[64];
 
 	settings_name(given->name, name, sizeof(name));
@@ -73,13 +97,9 @@ static int read_hyper(const struct msg_hyper *given, struct optim *optim, struct
 		snprintf(why, why_bytes, "%s is given twice", name);
 		return OPTD_HYPER;
 	}
-	if (strcmp(name, "lr") == 0 && !schedule_takes_lr(&optim->schedule)) {
-		snprintf(why, why_bytes, "lr is without effect under onecycle, whose rates come from its max_lr");
-		return OPTD_HYPER;
-	}
 	change->given |= 1u << index;
 	memcpy(change->values[index], given->values, given->count * sizeof(double));
-	return OPTD_OK;
+	return refuse_scheduled(&has, index, given->values, why, why_bytes);
 }
 
 int settings_read_change(const struct model_settings *has, const struct msg_set *set, struct change *change,
@@ -169,10 +189,31 @@ static int check_at(const struct model_settings *made, const struct changes *cha
 	return rc;
 }
 
+/* An lr that other settings leave without effect when it comes. */
+static int check_lr(const struct model_settings *made, const struct changes *changes,
+                    const struct change *change, char *why, size_t why_bytes)
+{
+	struct model_settings is;
+	char detail[LIMIT_TEXT_BYTES - 64];
+
+	settings_at(made, changes, change, change->from, &is);
+	struct optim optim = *groups_optim(&is.groups, &is.optim, change->group);
+	uint32_t lr = 0, count = optim_hyper_count(optim.rule);
+	while (lr < count && strcmp(optim_hyper(optim.rule, lr)->name, "lr") != 0)
+		lr++;
+	if (lr == count || !(change->given >> lr & 1) || optim_settle(&optim, detail, sizeof(detail)) == OPTD_OK)
+		return OPTD_OK;
+	snprintf(why, why_bytes, "from version %llu on: %s", (unsigned long long)change->from, detail);
+	return OPTD_HYPER;
+}
+
 int settings_check_change(const struct model_settings *made, const struct changes *changes,
                           const struct change *change, char *why, size_t why_bytes)
 {
 	int rc = check_at(made, changes, change, change->from, change->group, why, why_bytes);
+
+	if (rc == OPTD_OK)
+		rc = check_lr(made, changes, change, why, why_bytes);
 
 	for (uint32_t i = 0; rc == OPTD_OK && i < changes->count; i++) {
 		if (changes->list[i].from > change->from)

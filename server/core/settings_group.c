@@ -72,6 +72,21 @@ int settings_read_groups(const struct msg_open *open, const struct optim *own, s
 	return OPTD_OK;
 }
 
+int settings_settle_groups(struct groups *groups, char *why, size_t why_bytes)
+{
+	char detail[400];
+
+	for (uint32_t i = 0; i < groups->count; i++) {
+		struct group *group = &groups->list[i];
+		int rc = group->frozen ? OPTD_OK : optim_settle(&group->optim, detail, sizeof(detail));
+		if (rc < 0) {
+			snprintf(why, why_bytes, "group %u ('%s'): %s", i + 1, group->tensors, detail);
+			return rc;
+		}
+	}
+	return OPTD_OK;
+}
+
 /* ---- comparing ---------------------------------------------------------- */
 
 /* "2 ('*.bias', 'bn.*')" or "none". */

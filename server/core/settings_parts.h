@@ -36,6 +36,8 @@ int settings_conflict(char *why, size_t why_bytes, const char *what, const char 
 /* A worker's groups, read over the model's own optimizer.  OPTD_HYPER and why. */
 int settings_read_groups(const struct msg_open *open, const struct optim *own, struct groups *groups,
                          char *why, size_t why_bytes);
+/* As those of a model that begins, see optim_settle.  OPTD_HYPER and why. */
+int settings_settle_groups(struct groups *groups, char *why, size_t why_bytes);
 /* Whether the groups that a worker names are the model's: OPTD_CONFLICT with both. */
 int settings_compare_groups(const struct msg_open *open, const struct model_settings *has, char *why,
                             size_t why_bytes);

@@ -164,6 +164,20 @@ static bool checkpoint_allows(struct call *call, const char *name,
 	return false;
 }
 
+/* Whether its optimizer and groups are for these tensors.  Who they are of is told: a worker
+ * that gave none looks for the fault in the server's config. */
+static bool suits(struct call *call, const char *name, const struct model_settings *settings, bool preset)
+{
+	char why[LIMIT_TEXT_BYTES] = "";
+
+	int rc = groups_fit(&settings->groups, *call->layout, why, sizeof(why));
+	if (rc == OPTD_OK)
+		rc = whole_check(&settings->groups, &settings->optim, settings->mode, *call->layout, why, sizeof(why));
+	if (rc < 0)
+		call_refuse(call, rc, "model '%s': %s%s", name, preset ? "by the server's config (models), " : "", why);
+	return rc == OPTD_OK;
+}
+
 static struct shard *create(struct call *call, const char *name)
 {
 	const struct msg_open *open = &call->request->open;
@@ -173,19 +187,16 @@ static struct shard *create(struct call *call, const char *name)
 	struct model_settings settings;
 	char why[LIMIT_TEXT_BYTES] = "";
 
-	int rc = settings_make(&engine->options, find_preset(engine, name), open, &settings, why, sizeof(why));
-	if (rc == OPTD_OK)
-		rc = groups_fit(&settings.groups, *call->layout, why, sizeof(why));
-	if (rc == OPTD_OK)
-		rc = whole_check(&settings.groups, &settings.optim, settings.mode, *call->layout, why, sizeof(why));
+	const struct engine_preset *preset = find_preset(engine, name);
+	int rc = settings_make(&engine->options, preset, open, &settings, why, sizeof(why));
 	if (rc == OPTD_OK)
 		rc = clipping_check_client(&settings.clip, open, why, sizeof(why));
 	if (rc < 0) {
 		call_refuse(call, rc, "model '%s': %s", name, why);
 		return NULL;
 	}
-	if (!limits_allow(call, name, &settings, place) ||
-	    !checkpoint_allows(call, name, &settings, place))
+	if (!suits(call, name, &settings, preset != NULL && preset->optim_given) ||
+	    !limits_allow(call, name, &settings, place) || !checkpoint_allows(call, name, &settings, place))
 		return NULL;
 	if (layout_hash(*call->layout) != open->layout_hash) {
 		call_refuse(call, OPTD_LAYOUT,
@@ -438,8 +449,11 @@ static void refuse_unknown(struct call *call, const char *name)
 
 	for (uint32_t i = 0; i < engine->shard_count; i++)
 		nearest_try(&nearest, engine->shards[i]->model->name);
-	if (nearest.best == NULL)
+	if (engine->shard_count == 0)
 		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here, nor any other", name);
+	else if (nearest.best == NULL)
+		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here; of %u none is like it", name,
+		            engine->shard_count);
 	else
 		call_refuse(call, OPTD_NO_MODEL, "no model '%s' here; the nearest of %u is '%s'", name,
 		            engine->shard_count, nearest.best);

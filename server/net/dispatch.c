@@ -257,13 +257,23 @@ static void refuse(struct lane *lane, uint32_t peer, const struct msg *request, 
 	lane_answer(lane, peer, request, status, text);
 }
 
-static bool room_for_weights(struct lane *lane, uint32_t peer, const struct msg *request)
+/* A client asks for one message of the parts of a norm at a time, and buffers are powers of
+ * two.  It may leave them unread beside the weights that the formula counts: what it may of
+ * weights in whole blocks would be more than all parts of a model of scalars. */
+#define SHARE_OF_NORMS (2 * LIMIT_NORM_SEGMENTS * sizeof(double))
+
+/* Of weights, or of parts of a norm. */
+static bool room_for_numbers(struct lane *lane, uint32_t peer, const struct msg *request)
 {
+	const struct peer_grant *grant = &lane->peers.all[peer].grant;
+	uint64_t share = grant->share;
 	char text[ROOM_TEXT_BYTES];
 
-	if (request->verb != MSG_PULL && request->verb != MSG_PUSH_PULL)
+	if (request->verb == MSG_NORM && request->payload_bytes == 0)
+		share = grant->counted + SHARE_OF_NORMS;
+	else if (request->verb != MSG_PULL && request->verb != MSG_PUSH_PULL)
 		return true;
-	if (room_for_answer(lane, peer, lane->peers.all[peer].grant.share, text))
+	if (room_for_answer(lane, peer, share, text))
 		return true;
 	refuse(lane, peer, request, OPTD_BUSY, text);
 	return false;
@@ -351,7 +361,7 @@ static void handle_model(struct lane *lane, uint32_t peer, const struct msg *req
 	struct layout *layout = NULL;
 	char why[512];
 
-	if (!room_for_weights(lane, peer, request))
+	if (!room_for_numbers(lane, peer, request))
 		return;
 	if (request->verb == MSG_OPEN && request->payload_bytes > 0) {
 		int rc = wire_layout_decode(lane->arena, request->payload, request->payload_bytes, &layout,

@@ -1,4 +1,6 @@
 /* Gradients that are not finite, and loss scales, as the library's calls have them. */
+#include <float.h>
+
 #include "tests/support/calls_world.h"
 
 static int set_up_skip(void **state)
@@ -166,6 +168,48 @@ static void test_reject_sends_nothing(void **state)
 	assert_int_equal(optd_last_step(w->model, &outcome), OPTD_INVALID);
 }
 
+/* The largest that 0.5 leaves finite is half of FLT_MAX. */
+static void test_what_its_scale_makes_infinite_is_not_finite(void **state)
+{
+	struct world *w = *state;
+	optd_part part = {.tensor = 0, .gradient = w->gradient};
+	assert_int_equal(optd_set_loss_scale(w->model, 0.5), OPTD_OK);
+	w->gradient[3] = -FLT_MAX / 2;
+	assert_int_equal(optd_push(w->model, w->gradient), OPTD_OK);
+	w->gradient[3] = nextafterf(-FLT_MAX / 2, -INFINITY);
+	assert_int_equal(optd_push(w->model, w->gradient), OPTD_NOT_FINITE);
+	assert_non_null(strstr(optd_error(w->client), "'a' is infinite, divided by its loss scale, at index 3"));
+	assert_int_equal(optd_push_parts(w->model, &part, 1), OPTD_NOT_FINITE);
+	assert_int_equal(optd_set_loss_scale(w->model, 1), OPTD_OK);
+	assert_int_equal(optd_push(w->model, w->gradient), OPTD_OK);
+}
+
+static void test_halves_that_their_scale_makes_infinite_are_not_finite(void **state)
+{
+	struct world *w = *state;
+	/* The largest that the scale leaves finite, and the next. */
+	static const struct {
+		optd_half type;
+		double scale;
+		uint16_t last, first;
+	} rows[] = {
+		{OPTD_F16, 1, 0x7bff, 0x7c00},
+		{OPTD_F16, 0x1p-113, 0x77ff, 0x7800}, /* 32752, 32768 */
+		{OPTD_BF16, 1, 0x7f7f, 0x7f80},
+		{OPTD_BF16, 0.5, 0x7eff, 0x7f00},
+	};
+	uint16_t *halves = calloc(N, sizeof(*halves));
+	assert_non_null(halves);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_int_equal(optd_set_loss_scale(w->model, rows[i].scale), OPTD_OK);
+		halves[N - 1] = rows[i].last;
+		assert_int_equal(optd_push_half(w->model, rows[i].type, halves), OPTD_OK);
+		halves[N - 1] = rows[i].first;
+		assert_int_equal(optd_push_half(w->model, rows[i].type, halves), OPTD_NOT_FINITE);
+	}
+	free(halves);
+}
+
 static void test_zero_is_left_to_the_server(void **state)
 {
 	struct world *w = *state;
@@ -304,6 +348,10 @@ int main(void)
 		SKIP(test_a_rollback_forgets_what_was_not_finite),
 		SKIP(test_a_resend_after_a_lost_connection_says_it_again),
 		cmocka_unit_test_setup_teardown(test_reject_sends_nothing, set_up_reject, calls_tear_down),
+		cmocka_unit_test_setup_teardown(test_what_its_scale_makes_infinite_is_not_finite, set_up_reject,
+		                                calls_tear_down),
+		cmocka_unit_test_setup_teardown(test_halves_that_their_scale_makes_infinite_are_not_finite, set_up_reject,
+		                                calls_tear_down),
 		ZERO(test_zero_is_left_to_the_server),
 		ZERO(test_the_policy_is_the_models),
 		OLD(test_a_server_that_knows_no_policies_is_sent_no_nan),

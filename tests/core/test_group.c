@@ -143,7 +143,17 @@ static void test_pattern_that_matches_nothing_names_the_nearest_tensors(void **s
 	struct groups groups = {.count = 2};
 	groups.list[0] = group_of("embed", &own, NULL);
 	groups.list[1] = group_of("*.baes", &own, NULL);
-	refuses(&groups, names, 5, "group 2: '*.baes' matches no tensor|nearest of 5 'fc1.bias', 'fc2.bias', ");
+	refuses(&groups, names, 5, "group 2: '*.baes' matches no tensor|of the 5 the nearest are 'fc1.bias', 'fc2.bias', ");
+}
+
+static void test_pattern_that_misses_the_only_tensor_names_it(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"embed"};
+	struct optim own = optim_of("sgd", NULL, 0);
+	struct groups groups = {.count = 1};
+	groups.list[0] = group_of("*.bias", &own, NULL);
+	refuses(&groups, names, 1, "'*.bias' matches no tensor; there is only 'embed'");
 }
 
 static void test_group_whose_tensors_all_are_in_one_before_it_is_refused(void **state)
@@ -231,6 +241,7 @@ int main(void)
 	        cmocka_unit_test(test_factor_without_effect_is_refused),
 	        cmocka_unit_test(test_first_group_that_matches_has_a_tensor),
 	        cmocka_unit_test(test_pattern_that_matches_nothing_names_the_nearest_tensors),
+	        cmocka_unit_test(test_pattern_that_misses_the_only_tensor_names_it),
 	        cmocka_unit_test(test_group_whose_tensors_all_are_in_one_before_it_is_refused),
 	        cmocka_unit_test(test_counts_are_the_most_that_any_group_needs),
 	        cmocka_unit_test(test_text_tells_what_groups_have_other_than_the_model),

@@ -164,7 +164,7 @@ static void test_pattern_without_a_tensor_is_refused_and_nothing_is_made(void **
 	core_hello(&client);
 	const struct core_answer *answer = core_open(&client);
 	assert_int_equal(answer->head.status, OPTD_HYPER);
-	core_assert_text(answer, "model 'm': group 1: 't0.*' matches no tensor|'t0'");
+	core_assert_text(answer, "model 'm': by the server's config (models), group 1: 't0.*' matches no tensor|'t0'");
 	assert_null(engine_find(f.world.engine, "m"));
 	core_world_end(&f.world);
 }

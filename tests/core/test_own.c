@@ -88,6 +88,30 @@ static void test_one_worker_in_sync_is_answered_as_well(void **state)
 	core_world_end(&world);
 }
 
+static void test_loss_scale_is_not_in_weights_nor_in_their_answer(void **state)
+{
+	(void)state;
+	struct core_world world;
+	float x[ELEMENTS], centre[ELEMENTS] = {0}, answer[ELEMENTS];
+	start(&world, MSG_ASYNC, 0.1);
+	struct core_client worker = core_join(&world, 0, 0);
+	fill(x, ELEMENTS, 1);
+	/* And as it comes again, from the centre of then. */
+	for (int i = 0; i < 2; i++) {
+		float now[ELEMENTS];
+		struct msg msg = core_msg(&worker, MSG_PUSH_PULL);
+		msg.loss_scale = 1024;
+		msg.part_count = 1;
+		msg.parts[0] = (struct msg_part){.first = 0, .count = 1};
+		uint64_t push = core_send(&worker, &msg, x, ELEMENTS);
+		memcpy(now, centre, sizeof(now));
+		elastic(0.1f, x, i == 0 ? centre : now, answer, ELEMENTS);
+		assert_values(&world, push, answer, ELEMENTS);
+		assert_values(&world, core_pull(&worker, 0, 1, 0), centre, ELEMENTS);
+	}
+	core_world_end(&world);
+}
+
 static void test_push_alone_moves_the_centre(void **state)
 {
 	(void)state;
@@ -415,6 +439,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_each_worker_is_answered_its_own_weights_and_readers_the_centre),
 	        cmocka_unit_test(test_one_worker_in_sync_is_answered_as_well),
+	        cmocka_unit_test(test_loss_scale_is_not_in_weights_nor_in_their_answer),
 	        cmocka_unit_test(test_push_alone_moves_the_centre),
 	        cmocka_unit_test(test_push_that_comes_again_is_answered_from_the_centre_of_now),
 	        cmocka_unit_test(test_poisoned_push_that_comes_again_is_answered_the_centre),

@@ -141,6 +141,113 @@ static void test_one_worker_and_async_are_divided_as_they_come(void **state)
 	}
 }
 
+/* As people have the statistics of a normalization: t1, in the midst of the block, is assigned. */
+static void begin_mixed(struct core_world *world, const struct msg_group *group, enum msg_mode mode,
+                        uint32_t workers)
+{
+	core_world_init(world);
+	world->open.mode = mode;
+	world->open.workers = workers;
+	world->open.groups = group;
+	world->open.group_count = 1;
+	core_world_start(world);
+}
+
+static const struct msg_group ASSIGNED = {.tensors = {"t1", 2}, .optimizer = {"assign", 6}};
+
+static void expect_mixed(struct core_world *world)
+{
+	const float *weights = core_shard(world)->model->weights;
+
+	for (int i = 0; i < 8; i++)
+		assert_true(weights[i] == (i >= 4 && i < 7 ? 5.0f : -(1.0f / 65536.0f) * 5.0f));
+}
+
+static void test_values_of_several_workers_are_not_divided(void **state)
+{
+	(void)state;
+	struct core_world world;
+	begin_mixed(&world, &ASSIGNED, MSG_SYNC, 2);
+	struct core_client a = core_join(&world, 0, 0), b = core_join(&world, 1, 1);
+	push(&a, 0, 5.0f, 0, 65536, false);
+	push(&b, 0, 5.0f, 0, 65536, false);
+	expect_mixed(&world);
+	core_world_end(&world);
+}
+
+static void test_values_of_one_worker_and_of_async_are_not_divided(void **state)
+{
+	(void)state;
+	for (enum msg_mode mode = MSG_SYNC; mode <= MSG_ASYNC; mode++) {
+		struct core_world world;
+		begin_mixed(&world, &ASSIGNED, mode, 1);
+		struct core_client a = core_join(&world, 0, 0);
+		push(&a, 0, 5.0f, 0, 65536, false);
+		expect_mixed(&world);
+		core_world_end(&world);
+	}
+}
+
+static void test_values_that_come_without_the_rest_are_not_divided(void **state)
+{
+	(void)state;
+	const uint8_t mask = 6;
+	const float values[4] = {5, 5, 5, 65536};
+	for (uint32_t workers = 1; workers <= 2; workers++) {
+		struct core_world world;
+		begin_mixed(&world, &ASSIGNED, MSG_SYNC, workers);
+		struct core_client clients[2];
+		for (uint32_t i = 0; i < workers; i++)
+			clients[i] = core_join(&world, i, (int32_t)i);
+		for (uint32_t i = 0; i < workers; i++) {
+			struct msg msg = core_msg(&clients[i], MSG_PUSH);
+			msg.loss_scale = 65536;
+			msg.part_count = 1;
+			msg.parts[0] = (struct msg_part){.first = 0, .count = 1, .mask = &mask, .mask_bytes = 1};
+			core_send(&clients[i], &msg, values, 4);
+		}
+		const float *weights = core_shard(&world)->model->weights;
+		assert_true(weights[3] == 0 && weights[4] == 5 && weights[6] == 5 && weights[7] == -1);
+		core_world_end(&world);
+	}
+}
+
+/* Differences of weights: fedavgm without momentum adds them. */
+static void test_deltas_are_not_divided(void **state)
+{
+	(void)state;
+	for (uint32_t workers = 1; workers <= 2; workers++) {
+		struct core_world world;
+		core_world_init(&world);
+		world.open.workers = workers;
+		world.open.optimizer = (struct msg_text){"fedavgm", 7};
+		world.open.hypers[1] = (struct msg_hyper){.name = {"momentum", 8}, .values = {0.0}, .count = 1};
+		world.open.hyper_count = 2;
+		core_world_start(&world);
+		struct core_client clients[2];
+		for (uint32_t i = 0; i < workers; i++)
+			clients[i] = core_join(&world, i, (int32_t)i);
+		for (uint32_t i = 0; i < workers; i++)
+			push(&clients[i], 0, 3.0f, 0, 1024, false);
+		assert_true(core_shard(&world)->model->weights[0] == 3.0f);
+		core_world_end(&world);
+	}
+}
+
+static void test_factors_of_mixed_blocks_are_in_the_formula(void **state)
+{
+	(void)state;
+	struct core_world world;
+	begin_mixed(&world, &ASSIGNED, MSG_ASYNC, 1);
+	core_join(&world, 0, 0);
+	const struct model *model = core_shard(&world)->model;
+	struct model_settings plain = model->settings;
+	plain.groups.count = 0;
+	assert_int_equal(gate_bytes(&model->settings, model->layout, model->place),
+	                 gate_bytes(&plain, model->layout, model->place) + (3 + 1) * sizeof(float));
+	core_world_end(&world);
+}
+
 static void test_answers_tell_the_scale_of_the_next_step(void **state)
 {
 	(void)state;
@@ -192,6 +299,11 @@ int main(void)
 	        cmocka_unit_test(test_settings_out_of_range_are_refused),
 	        cmocka_unit_test(test_each_rank_is_divided_by_its_own_scale),
 	        cmocka_unit_test(test_one_worker_and_async_are_divided_as_they_come),
+	        cmocka_unit_test(test_values_of_several_workers_are_not_divided),
+	        cmocka_unit_test(test_values_of_one_worker_and_of_async_are_not_divided),
+	        cmocka_unit_test(test_values_that_come_without_the_rest_are_not_divided),
+	        cmocka_unit_test(test_deltas_are_not_divided),
+	        cmocka_unit_test(test_factors_of_mixed_blocks_are_in_the_formula),
 	        cmocka_unit_test(test_answers_tell_the_scale_of_the_next_step),
 	        cmocka_unit_test(test_a_step_of_several_blocks_counts_once),
 	};

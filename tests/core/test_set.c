@@ -170,6 +170,7 @@ static void test_names_and_values_are_those_of_the_rule(void **state)
 	core_world_init(&world);
 	start(&world);
 	assert_refused(&world, set_of("weight_decai", 0.5), OPTD_HYPER, "'m'|weight_decai|nearest is 'weight_decay'");
+	assert_refused(&world, set_of("clip_norm", 2), OPTD_HYPER, "'clip_norm' is a setting of the model|changed in a run");
 	assert_refused(&world, set_of("lr", -1), OPTD_HYPER, "lr=-1|out of range");
 	assert_refused(&world, set_from("nesterov", 1, 0), OPTD_HYPER, "version 0|nesterov=1 needs momentum");
 	struct msg_set twice = set_of("lr", 0.5);
@@ -219,6 +220,71 @@ static void test_lr_is_refused_under_onecycle(void **state)
 	start(&world);
 	assert_refused(&world, set_of("lr", 0.5), OPTD_HYPER, "without effect under onecycle");
 	set(&world, set_of("weight_decay", 0.5));
+	core_world_end(&world);
+}
+
+static void onecycle(struct core_world *world)
+{
+	world->open.schedule_count = 1;
+	world->open.schedule[0] = (struct msg_schedule_part){
+	        .name = {"onecycle", 8},
+	        .param_count = 2,
+	        .params = {{{"max_lr", 6}, {0.1}, 1}, {{"total_steps", 11}, {10}, 1}}};
+}
+
+static void test_a_momentum_that_onecycle_moves_is_refused(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	onecycle(&world);
+	start(&world);
+	assert_refused(&world, set_of("momentum", 0.5), OPTD_HYPER, "momentum is without effect under onecycle");
+	assert_refused(&world, set_of("momentum", 0), OPTD_HYPER, "momentum is without effect under onecycle");
+	set(&world, set_of("nesterov", 1));
+	core_world_end(&world);
+}
+
+static void test_a_momentum_between_onecycles_is_set(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	onecycle(&world);
+	world.open.schedule_count = 2;
+	world.open.schedule[0].until = 10;
+	world.open.schedule[1] = (struct msg_schedule_part){.name = {"constant", 8}};
+	start(&world);
+	set(&world, set_of("momentum", 0.5));
+	core_world_end(&world);
+}
+
+static void test_of_betas_under_onecycle_only_the_second_is_set(void **state)
+{
+	(void)state;
+	struct core_world world;
+	struct msg_set betas = {.model = {"m", 1}, .hyper_count = 1, .hypers = {{{"betas", 5}, {0.5, 0.99}, 2}}};
+	core_world_init(&world);
+	optimizer(&world, "adam");
+	onecycle(&world);
+	start(&world);
+	assert_refused(&world, betas, OPTD_HYPER, "the first of betas is without effect under onecycle");
+	betas.hypers[0].values[0] = 0.9;
+	set(&world, betas);
+	core_world_end(&world);
+}
+
+static void test_an_lr_is_refused_where_steps_are_relative(void **state)
+{
+	(void)state;
+	struct core_world world;
+	core_world_init(&world);
+	optimizer(&world, "adafactor_paper");
+	start(&world);
+	assert_refused(&world, set_from("lr", 0.5, 3), OPTD_HYPER, "version 3 on|lr=0.5 is without effect|relative_step=0");
+	set(&world, set_from("relative_step", 0, 5));
+	assert_refused(&world, set_from("lr", 0.5, 3), OPTD_HYPER, "version 3 on|lr=0.5 is without effect");
+	set(&world, set_from("lr", 0.5, 5));
 	core_world_end(&world);
 }
 
@@ -387,6 +453,10 @@ int main(void)
 	        cmocka_unit_test(test_other_optimizer_state_is_refused_with_both),
 	        cmocka_unit_test(test_what_only_says_how_state_begins_is_refused),
 	        cmocka_unit_test(test_lr_is_refused_under_onecycle),
+	        cmocka_unit_test(test_a_momentum_that_onecycle_moves_is_refused),
+	        cmocka_unit_test(test_a_momentum_between_onecycles_is_set),
+	        cmocka_unit_test(test_of_betas_under_onecycle_only_the_second_is_set),
+	        cmocka_unit_test(test_an_lr_is_refused_where_steps_are_relative),
 	        cmocka_unit_test(test_lr_is_the_base_of_a_schedule),
 	        cmocka_unit_test(test_a_model_without_weights_is_not_changed),
 	        cmocka_unit_test(test_a_group_is_named_by_its_pattern),

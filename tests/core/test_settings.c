@@ -252,6 +252,110 @@ static void test_hyper_parameter_of_another_rule_is_refused(void **state)
 	assert_compare(&open, OPTD_HYPER, "'momentum'");
 }
 
+static struct msg_open onecycle_of(const char *optimizer)
+{
+	struct msg_open open = open_of(optimizer, NULL, 0);
+	open.schedule_count = 1;
+	open.schedule[0] = (struct msg_schedule_part){
+	        .name = text_of("onecycle"),
+	        .param_count = 2,
+	        .params = {{text_of("max_lr"), {0.1}, 1}, {text_of("total_steps"), {4}, 1}}};
+	return open;
+}
+
+static struct model_settings made(const struct msg_open *open)
+{
+	struct model_settings settings;
+	struct core_answer said = {.text = ""};
+	if (settings_make(&OPTIONS, NULL, open, &settings, said.text, sizeof(said.text)) < 0)
+		fail_msg("%s", said.text);
+	return settings;
+}
+
+static void assert_agrees(const struct msg_open *open, const struct model_settings *has, int status, const char *words)
+{
+	struct core_answer said = {.text = ""};
+	assert_int_equal(settings_compare(open, has, said.text, sizeof(said.text)), status);
+	core_assert_text(&said, words);
+}
+
+static void test_momentum_of_0_under_onecycle_may_be_said_again(void **state)
+{
+	(void)state;
+	struct msg_open open = onecycle_of("sgd");
+	struct model_settings has = made(&open);
+	assert_true(has.optim.values[1][0] == 0.95);
+	assert_agrees(&open, &has, OPTD_OK, "");
+	open.hypers[open.hyper_count++] = (struct msg_hyper){text_of("momentum"), {0}, 1};
+	assert_agrees(&open, &has, OPTD_OK, "");
+	open.hypers[0].values[0] = 0.95;
+	assert_agrees(&open, &has, OPTD_OK, "");
+	open.hypers[0].values[0] = 0.5;
+	assert_agrees(&open, &has, OPTD_CONFLICT, "momentum|0.5|0.95");
+}
+
+/* From a checkpoint of before, which has no state for it. */
+static void test_model_that_began_without_a_cycled_momentum_agrees_with_the_same_words(void **state)
+{
+	(void)state;
+	struct msg_open open = onecycle_of("sgd");
+	struct model_settings has = made(&open);
+	has.optim.values[1][0] = 0;
+	assert_int_equal(optim_slot_count(&has.optim), 0);
+	assert_agrees(&open, &has, OPTD_OK, "");
+	struct engine_preset preset = {.model = "m", .optim_given = true, .settings = made(&open)};
+	struct model model = {.settings = has};
+	char why[LIMIT_TEXT_BYTES];
+	assert_int_equal(settings_compare_preset(&preset, &model, why, sizeof(why)), OPTD_OK);
+}
+
+static void test_groups_take_the_momentum_that_onecycle_moves(void **state)
+{
+	(void)state;
+	struct msg_schedule_part constant = {.name = text_of("constant")};
+	struct msg_hyper none = {text_of("momentum"), {0}, 1};
+	struct msg_group groups[] = {{.tensors = text_of("a")},
+	                             {.tensors = text_of("b"), .hyper_count = 1, .hypers = &none},
+	                             {.tensors = text_of("c"), .schedule_count = 1, .schedule = &constant},
+	                             {.tensors = text_of("d"),
+	                              .schedule_count = 1,
+	                              .schedule = &constant,
+	                              .hyper_count = 1,
+	                              .hypers = &none}};
+	static const double momentum[] = {0.95, 0.95, 0.95, 0};
+	struct msg_open open = onecycle_of("sgd");
+	open.groups = groups;
+	open.group_count = 4;
+	struct model_settings has = made(&open);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_true(has.groups.list[i].optim.values[1][0] == momentum[i]);
+	assert_agrees(&open, &has, OPTD_OK, "");
+	groups[3].optimizer = text_of("rprop");
+	groups[3].hyper_count = 0;
+	assert_make(NULL, &open, OPTD_HYPER, "group 4 ('d'): rprop: a schedule is without effect");
+}
+
+static void test_onecycle_without_a_momentum_to_move_is_refused(void **state)
+{
+	(void)state;
+	struct msg_open open = onecycle_of("adagrad");
+	assert_make(NULL, &open, OPTD_HYPER, "adagrad has neither momentum nor betas; give cycle_momentum: 0");
+	open.schedule[0].params[open.schedule[0].param_count++] =
+	        (struct msg_schedule_param){text_of("cycle_momentum"), {0}, 1};
+	assert_make(NULL, &open, OPTD_OK, "");
+}
+
+static void test_end_of_the_last_stretch_is_refused(void **state)
+{
+	(void)state;
+	struct msg_open open = onecycle_of("adam");
+	open.schedule[0].until = 3;
+	assert_make(NULL, &open, OPTD_HYPER, "last stretch is until 3|add a stretch");
+	open.schedule[1] = (struct msg_schedule_part){.name = text_of("constant")};
+	open.schedule_count = 2;
+	assert_make(NULL, &open, OPTD_OK, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +374,11 @@ int main(void)
 	        cmocka_unit_test(test_every_setting_that_differs_gives_both_values),
 	        cmocka_unit_test(test_match_that_differs_is_a_conflict_also_without_an_optimizer),
 	        cmocka_unit_test(test_hyper_parameter_of_another_rule_is_refused),
+	        cmocka_unit_test(test_momentum_of_0_under_onecycle_may_be_said_again),
+	        cmocka_unit_test(test_model_that_began_without_a_cycled_momentum_agrees_with_the_same_words),
+	        cmocka_unit_test(test_groups_take_the_momentum_that_onecycle_moves),
+	        cmocka_unit_test(test_onecycle_without_a_momentum_to_move_is_refused),
+	        cmocka_unit_test(test_end_of_the_last_stretch_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,7 +179,7 @@ static void choose_optim(struct rng *rng, struct optim *optim)
 			optim->schedule.part_count = 1;
 			schedule_part_init(&optim->schedule.parts[0], SCHEDULE_LINEAR_WARMUP);
 		}
-	} while (optim_check(optim, why, sizeof(why)) < 0);
+	} while (optim_settle(optim, why, sizeof(why)) < 0);
 }
 
 /* As a client does: what the lead answered is what the other lanes are told. */

@@ -13,7 +13,7 @@ optctl() {
 	case "$*" in
 	*tcp://127.0.0.1:1*status*) printf '      "name": "%s",\n' fashion feathers ;;
 	*tcp://127.0.0.1:2*status*) printf '      "name": "%s",\n' other ;;
-	rules) printf 'rule\nadam x\nadamw x\n\n' ;;
+	rules) printf 'rule\nadam x\nadamw x\n\nNAME: x\nSchedules: cosine, cosine_restarts\n' ;;
 	esac
 }
 compopt() { :; }
@@ -61,7 +61,7 @@ result() { # status, name
 echo "1..5"
 
 completes "optctl s" "status save set" && completes "optctl status --j" "--json" &&
-	completes "optctl rules adam" "adam adamw" && completes "optctl save " "" &&
+	completes "optctl rules adam" "adam adamw" && completes "optctl rules cos" "cosine cosine_restarts" && completes "optctl save " "" &&
 	completes "optctl set --f" "--from" && completes "optctl set --group a fashion" "" &&
 	completes "optctl export --a" "--average"
 result $? "test_commands_options_and_rules_are_completed"

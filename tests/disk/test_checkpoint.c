@@ -102,6 +102,29 @@ static void test_a_schedule_comes_back(void **state)
 	sample_deinit(&sample);
 }
 
+/* As a version wrote it that did not cycle a momentum of 0: without a buffer. */
+static void test_onecycle_with_a_momentum_of_0_comes_back_as_it_was(void **state)
+{
+	const double rate = 0.5, steps = 9;
+	struct sample sample;
+	struct checkpoint_file *file;
+	const struct optim *optim;
+
+	(void)state;
+	sample_small(&sample, 2);
+	ok(optim_init(&sample.about.optim, optim_find("sgd"), OPTIM_TORCH2, why, sizeof why));
+	sample.about.optim.schedule.part_count = 1;
+	schedule_part_init(&sample.about.optim.schedule.parts[0], SCHEDULE_ONECYCLE);
+	ok(schedule_set(&sample.about.optim.schedule.parts[0], "max_lr", &rate, 1, why, sizeof why));
+	ok(schedule_set(&sample.about.optim.schedule.parts[0], "total_steps", &steps, 1, why, sizeof why));
+	file = sample_saved(&sample, dir, path);
+	optim = &checkpoint_about(file)->optim;
+	assert_true(optim->values[1][0] == 0);
+	assert_int_equal(optim_slot_count(optim), 0);
+	checkpoint_close(file);
+	sample_deinit(&sample);
+}
+
 /* Puts the run in random pieces in random order. */
 static void put_shuffled(const struct sample *sample, struct checkpoint_writer *writer, uint64_t *seed)
 {
@@ -532,6 +555,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_every_bit_comes_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settings_come_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_schedule_comes_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_onecycle_with_a_momentum_of_0_comes_back_as_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_blocks_may_come_one_by_one_from_the_last, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_models_in_any_split, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_head_is_never_larger_than_promised, setup, teardown),

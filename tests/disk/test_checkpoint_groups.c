@@ -266,7 +266,7 @@ static void test_groups_that_make_no_sense_are_refused_by_name(void **state)
 	refuses("\"groups\":\"4\"", "\"groups\":\"9\"", OPTD_CORRUPT, "'groups' is 9, not from 1 to 8");
 	refuses("\"groups\":\"4\"", "\"grouqs\":\"4\"", OPTD_CORRUPT, "'groups' is missing");
 	refuses("\"*.bias\"", "\"[.bias\"", OPTD_CORRUPT, "'group.0.tensors': tensors '[.bias' has a '['");
-	refuses("\"*.bias\"", "\"*.bixs\"", OPTD_CORRUPT, "group 1: '*.bixs' matches no tensor; the nearest of 4 'fc.bias'");
+	refuses("\"*.bias\"", "\"*.bixs\"", OPTD_CORRUPT, "group 1: '*.bixs' matches no tensor; of the 4 the nearest are 'fc.bias'");
 	refuses("\"group.3.tensors\"", "\"group.3.tensorx\"", OPTD_CORRUPT, "'group.3.tensors' is missing");
 	refuses("\"group.2.frozen\":\"1\"", "\"group.2.frozen\":\"2\"", OPTD_CORRUPT, "'group.2.frozen' is 2");
 	refuses("\"group.2.frozen\":\"1\"", "\"group.2.frozen\":\"0\"", OPTD_CORRUPT, "'group.2.optimizer' is missing");

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Times that the client's manual promises are those that it is built with, and one version
-# stands in all places.  Prints TAP.
+# Times that the client's manual promises are those that it is built with, one version
+# stands in all places, and pages for man read as they were written.  Prints TAP.
 set -u
 
 number=0
@@ -40,7 +40,7 @@ probe=$(constant client/session.h SESSION_PROBE_MS)
 answer=$(constant client/session.h SESSION_ANSWER_MS)
 timeout=$(constant client/internal.h CLIENT_TIMEOUT_MS)
 
-echo "1..7"
+echo "1..8"
 for page in client/optd.h client/README.md; do
 	says "$page" "first after $first ms, then each time after twice as long" &&
 		says "$page" "up to $((last / 1000)) s"
@@ -60,4 +60,18 @@ others=$(stated client/optd.h server/options.h server/core/verb_open.c deploy/*.
 [ -n "$version" ] && [ -z "$others" ] || echo "# optd.h says $version, others say $others"
 [ -n "$version" ] && [ -z "$others" ]
 result $? "test_one_version_stands_in_all_places"
+
+# Macros of two fonts join their words: a sentence that slips onto such a line loses its spaces.
+glued=$(awk '/^\.(BR|RB|IR|RI|BI|IB) / {
+	line = $0
+	gsub(/"[^"]*"/, "\"", line)
+	words = 0
+	for (i = split(line, word, " "); i > 1 && words < 2; i--)
+		words = word[i] ~ /^[A-Za-z]+[.,;:]?$/ ? words + 1 : 0
+	if (words == 2)
+		print "# " FILENAME ":" FNR ": " $0
+}' deploy/*.[158])
+[ -z "$glued" ] || echo "$glued"
+[ -z "$glued" ]
+result $? "test_no_line_of_two_fonts_joins_words_of_a_sentence"
 exit $failed

@@ -83,7 +83,17 @@ try() { # page, name of the source
 	"$dir/$2" >"$dir/output" 2>&1 || { echo "# exit $?"; sed 's/^/# /' "$dir/output"; return 1; }
 }
 
-echo "1..3"
+# The same program where nothing listens, and waits less for it.
+tells_why_nothing_answers() { # page
+	kill "$daemon"
+	wait "$daemon"
+	daemon=
+	sed 's/\.rank = 0/&, .timeout_ms = 300/' "$1" >"$dir/impatient.md"
+	try "$dir/impatient.md" impatient >/dev/null && return 1
+	grep -q "${server#tcp://}" "$dir/output" || { sed 's/^/# /' "$dir/output"; return 1; }
+}
+
+echo "1..4"
 if ! start_daemon; then
 	sed 's/^/# /' "$dir/log"
 	result 1 "test_program_in_README_trains"
@@ -93,6 +103,8 @@ try README.md readme
 result $? "test_program_in_README_trains"
 try client/README.md guide
 result $? "test_program_in_the_clients_guide_trains"
+tells_why_nothing_answers README.md
+result $? "test_program_in_README_says_why_it_could_not_connect"
 try_fragments client/README.md
 result $? "test_fragments_in_the_clients_guide_compile"
 exit $failed

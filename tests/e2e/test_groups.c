@@ -290,7 +290,7 @@ static void test_a_pattern_without_a_tensor_makes_no_model(void **state)
 	daemon_start_tcp(&fixture->daemon, 1);
 	assert_int_equal(open_as(fixture, 0, &how), OPTD_HYPER);
 	const char *error = optd_error(fixture->client);
-	assert_non_null(strstr(error, "'*.biass' matches no tensor"));
+	assert_non_null(strstr(error, ": group 1: '*.biass' matches no tensor"));
 	assert_non_null(strstr(error, "'embed.bias', 'fc.bias', 'norm.bias'"));
 	assert_int_equal(open_as(fixture, -1, NULL), OPTD_NO_MODEL);
 	must_open(fixture, &all_given);

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/wire.h"
 #include "tests/e2e/speak.h"
 #include "tests/e2e/trainer.h"
 #include "tests/support/daemon_process.h"
@@ -39,6 +40,9 @@
 #define WAITING 20
 /* A layout of nearly limits.message. */
 #define TENSORS 40000
+/* Half of its blocks, and asks for the parts of a norm of these: 5 MiB of answers to each. */
+#define NORM_BLOCKS 5
+#define NORM_ASKS 20
 
 struct fixture {
 	struct daemon_process daemon;
@@ -466,6 +470,92 @@ static void test_layouts_that_are_never_read_keep_to_limits_memory(void **state)
 	assert_keeps_to_memory(fixture);
 }
 
+/* ---- parts of a norm ------------------------------------------------------ */
+
+/* Opens a model of many tensors that clips a norm, as the first of two servers has it. */
+static void open_normed(struct speaker *speaker, const char *endpoint, int32_t rank)
+{
+	struct layout *layout = layout_new();
+	char name[32];
+
+	for (int i = 0; i < TENSORS; i++) {
+		int bytes = snprintf(name, sizeof(name), "tensor%06d", i);
+		assert_int_equal(layout_add(layout, name, (size_t)bytes, NULL, 0, 0), 0);
+	}
+	speak_hello(speaker, endpoint);
+	struct msg open = speak_request(speaker, MSG_OPEN);
+	open.payload_bytes = wire_layout_bytes(layout);
+	void *bytes = malloc(open.payload_bytes);
+	wire_layout_encode(layout, bytes);
+	open.payload = bytes;
+	open.checksum = wire_checksum(bytes, open.payload_bytes);
+	open.rank = rank;
+	assert_int_equal(layout_cut(layout, NULL), 0);
+	open.open = (struct msg_open){ .model = { "n", 1 }, .daemons = 2, .layout_hash = layout_hash(layout),
+		                       .client = speaker->session, .wants_init = true, .optimizer = { "sgd", 3 },
+		                       .mode = MSG_SYNC, .workers = WORKERS, .clip = { .norm = 1 },
+		                       .relays_norms = true };
+	if (speak_ask(speaker, &open) != OPTD_OK)
+		fail_msg("%s", speaker->text);
+	layout_free(layout);
+	free(bytes);
+}
+
+static struct msg about_normed(struct speaker *speaker, enum msg_verb verb, int32_t rank, uint32_t first,
+                               uint32_t count)
+{
+	struct msg msg = speak_request(speaker, verb);
+
+	msg.rank = rank;
+	msg.incarnation = 1;
+	msg.token = verb == MSG_INIT ? speaker->token : 0;
+	msg.part_count = count > 0;
+	msg.parts[0] = (struct msg_part){ .first = first, .count = count };
+	return msg;
+}
+
+static void init_normed(struct speaker *speaker)
+{
+	static const float zeros[LIMIT_BLOCK_SEGMENTS];
+
+	for (uint32_t i = 0; i <= NORM_BLOCKS; i++) {
+		struct msg init = about_normed(speaker, MSG_INIT, 0, i, i < NORM_BLOCKS);
+		init.payload = i < NORM_BLOCKS ? zeros : NULL;
+		init.payload_bytes = i < NORM_BLOCKS ? sizeof(zeros) : 0;
+		init.checksum = wire_checksum(init.payload, init.payload_bytes);
+		if (speak_ask(speaker, &init) != OPTD_OK)
+			fail_msg("%s", speaker->text);
+	}
+}
+
+/* All of the step is collected, so each ask is answered at once, with 160 KiB or BUSY. */
+static void test_norms_that_are_never_read_keep_to_limits_memory(void **state)
+{
+	struct fixture *fixture = *state;
+	struct msg last[WORKERS], ask;
+
+	for (int32_t i = 0; i < WORKERS; i++) {
+		open_normed(&fixture->greedy[i], fixture->daemon.endpoints[0], i);
+		if (i == 0)
+			init_normed(&fixture->greedy[i]);
+		struct msg close = about_normed(&fixture->greedy[i], MSG_CLOSE_STEP, i, 0, NORM_BLOCKS);
+		assert_true(speak_send(&fixture->greedy[i], &close));
+	}
+	for (int32_t i = 0; i < WORKERS; i++) {
+		ask = about_normed(&fixture->greedy[i], MSG_NORM, i, 0, NORM_BLOCKS);
+		assert_int_equal(speak_ask(&fixture->greedy[i], &ask), OPTD_OK);
+	}
+	for (int32_t i = 0; i < WORKERS; i++) {
+		for (int j = 0; j < NORM_ASKS; j++) {
+			last[i] = about_normed(&fixture->greedy[i], MSG_NORM, i, 0, NORM_BLOCKS);
+			assert_true(speak_send(&fixture->greedy[i], &last[i]));
+		}
+	}
+	for (int32_t i = 0; i < WORKERS; i++)
+		assert_true(speak_answer(&fixture->greedy[i], &last[i], DAEMON_DEADLINE_MS));
+	assert_keeps_to_memory(fixture);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -482,6 +572,7 @@ int main(void)
 		TEST(test_so_it_does_when_one_message_completes_the_step),
 		TEST(test_pulls_that_one_push_releases_keep_to_limits_memory),
 		TEST(test_layouts_that_are_never_read_keep_to_limits_memory),
+		TEST(test_norms_that_are_never_read_keep_to_limits_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

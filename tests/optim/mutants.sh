@@ -102,7 +102,7 @@ mkdir -p "$work/tree/tests" "$work/clean"
 cp -r optim proto "$work/tree/"
 cp -r tests/optim tests/support "$work/tree/tests/"
 cd "$work/tree" || exit 1
-for source in optim/*.c tests/optim/vectors*.c tests/support/vectors_*.c; do
+for source in optim/*.c proto/nearest.c tests/optim/vectors*.c tests/support/vectors_*.c; do
 	compile "$source" "$work/clean" || exit 1
 done
 $CC -o "$work/vectors" "$work"/clean/*.o -lm || exit 1

@@ -67,6 +67,8 @@ static void test_nearest_rule_forgives_a_typo(void **state)
 	assert_string_equal(optim_nearest("adamm"), "adam");
 	assert_string_equal(optim_nearest("SGD momentum"), "momentum");
 	assert_string_equal(optim_nearest("rms_prop"), "rmsprop");
+	assert_string_equal(optim_nearest("AdamW"), "adamw");
+	assert_string_equal(optim_nearest("RMSProp"), "rmsprop");
 	assert_null(optim_nearest(""));
 	assert_null(optim_nearest(long_name));
 	assert_null(optim_nearest("levenberg"));
@@ -226,11 +228,49 @@ static void test_refusal_of_a_name_tells_the_nearest(void **state)
 
 	(void)state;
 	assert_refused(optim_set(&adam, "learning_rate", &value, 1, why, sizeof(why)), why,
-	               "'learning_rate'", " lr ");
+	               "'learning_rate'", "it is called 'lr'");
 	assert_refused(optim_set(&adam, "beta", &value, 1, why, sizeof(why)), why, "'beta'",
 	               "'betas'");
 	assert_refused(optim_set(&adam, "momentum", &value, 1, why, sizeof(why)), why, "adam",
 	               "'momentum'");
+}
+
+static void test_refusal_of_what_stands_elsewhere_tells_where(void **state)
+{
+	static const struct {
+		const char *given, *what;
+	} rows[] = {
+		{ "clip_norm", "; 'clip_norm' is a setting of the model: it belongs beside optimizer, not in it, and "
+		  "cannot be changed in a run" },
+		{ "clip_nrom", "; the nearest is 'clip_norm', a setting of the model" },
+		{ "max_grad_norm", "; it is called 'clip_norm', a setting of the model" },
+		{ "loss_scale", "; 'loss_scale' is a setting of the model" },
+		{ "param_groups", "; it is called 'groups', an entry of optimizer beside the hyper-parameters, and "
+		  "cannot be changed in a run" },
+		{ "T_max", "; 'T_max' is a parameter of schedule 'cosine'" },
+		{ "milestones", "; 'milestones' is a parameter of schedule 'multistep'" },
+		{ "wd", "; it is called 'weight_decay'; it has lr" },
+	};
+	struct optim adam = make("adam", OPTIM_TORCH2);
+	double value = 1;
+	char why[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		assert_refused(optim_set(&adam, rows[i].given, &value, 1, why, sizeof(why)), why, rows[i].given,
+		               rows[i].what);
+}
+
+static void test_another_name_is_not_offered_for_what_a_rule_lacks(void **state)
+{
+	struct optim average = make("average", OPTIM_TORCH2), sgd = make("sgd", OPTIM_TORCH2);
+	double value = 1;
+	char why[256];
+
+	(void)state;
+	assert_refused(optim_set(&average, "learning_rate", &value, 1, why, sizeof(why)), why, "average", "rate");
+	assert_null(strstr(why, "'lr'"));
+	assert_refused(optim_set(&sgd, "epsilon", &value, 1, why, sizeof(why)), why, "'epsilon'; it has", "lr");
 }
 
 static void test_refusal_of_a_count_tells_both(void **state)
@@ -370,6 +410,114 @@ static void test_isa_names_read_back(void **state)
 	assert_false(optim_isa_usable(OPTIM_ISA_COUNT));
 }
 
+static void schedule_of(struct optim *optim, enum schedule_kind kind)
+{
+	const double one = 1;
+	char why[256];
+
+	optim->schedule.part_count = 1;
+	schedule_part_init(&optim->schedule.parts[0], kind);
+	if (kind != SCHEDULE_ONECYCLE)
+		return;
+	schedule_set(&optim->schedule.parts[0], "max_lr", &one, 1, why, sizeof(why));
+	schedule_set(&optim->schedule.parts[0], "total_steps", &one, 1, why, sizeof(why));
+}
+
+/* As PyTorch: of every rule with momentum or betas; of others it raises. */
+static void test_onecycle_needs_a_momentum_to_move(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < optim_rule_count(); i++) {
+		struct optim optim;
+		char why[256];
+		double value;
+		bool has = false;
+
+		if (optim_init(&optim, optim_rule(i), OPTIM_TORCH2, why, sizeof(why)) < 0)
+			continue;
+		schedule_of(&optim, SCHEDULE_ONECYCLE);
+		if (optim_check(&optim, why, sizeof(why)) < 0 || strcmp(optim_rule_name(optim.rule), "rprop") == 0 ||
+		    strcmp(optim_rule_name(optim.rule), "adafactor_paper") == 0)
+			continue;
+		for (uint32_t j = 0; j < optim_hyper_count(optim.rule); j++)
+			has |= strcmp(optim_hyper(optim.rule, j)->name, "momentum") == 0 ||
+			       strcmp(optim_hyper(optim.rule, j)->name, "betas") == 0;
+		if (has) {
+			assert_int_equal(optim_settle(&optim, why, sizeof(why)), 0);
+			continue;
+		}
+		assert_refused(optim_settle(&optim, why, sizeof(why)), why, optim_rule_name(optim.rule),
+		               "neither momentum nor betas; give cycle_momentum: 0");
+		value = 0;
+		schedule_set(&optim.schedule.parts[0], "cycle_momentum", &value, 1, why, sizeof(why));
+		assert_int_equal(optim_settle(&optim, why, sizeof(why)), 0);
+	}
+}
+
+static void test_onecycle_has_no_momentum_to_move_in_numpys_sgd(void **state)
+{
+	struct optim optim = make("sgd", OPTIM_NUMPY);
+	char why[256];
+
+	(void)state;
+	schedule_of(&optim, SCHEDULE_ONECYCLE);
+	assert_refused(optim_settle(&optim, why, sizeof(why)), why, "sgd with this match", "cycle_momentum: 0");
+}
+
+static void test_onecycle_makes_a_momentum_of_0_the_first_it_moves_it_to(void **state)
+{
+	struct optim given = make("sgd", OPTIM_TORCH2), optim = given, other = given;
+	const double half = 0.5;
+	char why[256];
+
+	(void)state;
+	schedule_of(&given, SCHEDULE_ONECYCLE);
+	optim = given;
+	assert_int_equal(optim_settle(&optim, why, sizeof(why)), 0);
+	assert_true(optim.values[1][0] == 0.95);
+	assert_int_equal(optim_slot_count(&optim), 1);
+	/* Who says 0 again says the same. */
+	assert_int_equal(optim_compare(&given, &optim, why, sizeof(why)), 0);
+	other = given;
+	assert_int_equal(optim_set(&other, "momentum", &half, 1, why, sizeof(why)), 0);
+	assert_int_equal(optim_settle(&other, why, sizeof(why)), 0);
+	assert_true(other.values[1][0] == 0.5);
+	assert_int_equal(optim_compare(&given, &other, why, sizeof(why)), -1);
+}
+
+static void test_nesterov_needs_its_momentum_also_under_onecycle(void **state)
+{
+	struct optim optim = make("sgd", OPTIM_TORCH2);
+	const double yes = 1;
+	char why[256];
+
+	(void)state;
+	schedule_of(&optim, SCHEDULE_ONECYCLE);
+	assert_int_equal(optim_set(&optim, "nesterov", &yes, 1, why, sizeof(why)), 0);
+	assert_refused(optim_settle(&optim, why, sizeof(why)), why, "nesterov=1 needs", "momentum=0");
+}
+
+static void test_an_lr_or_schedule_without_effect_is_refused_at_the_beginning(void **state)
+{
+	struct optim rprop = make("rprop", OPTIM_TORCH2), paper = make("adafactor_paper", OPTIM_TORCH2), plain = paper;
+	const double half = 0.5, no = 0;
+	char why[256];
+
+	(void)state;
+	assert_int_equal(optim_set(&rprop, "lr", &half, 1, why, sizeof(why)), 0);
+	assert_int_equal(optim_settle(&rprop, why, sizeof(why)), 0);
+	schedule_of(&rprop, SCHEDULE_CONSTANT);
+	assert_refused(optim_settle(&rprop, why, sizeof(why)), why, "rprop: a schedule", "first step size");
+	assert_int_equal(optim_check(&rprop, why, sizeof(why)), 0);
+	schedule_of(&plain, SCHEDULE_CONSTANT);
+	assert_refused(optim_settle(&plain, why, sizeof(why)), why, "a schedule is without effect", "relative_step=0");
+	assert_int_equal(optim_settle(&paper, why, sizeof(why)), 0);
+	assert_int_equal(optim_set(&paper, "lr", &half, 1, why, sizeof(why)), 0);
+	assert_refused(optim_settle(&paper, why, sizeof(why)), why, "lr=0.5 is without effect", "relative_step=0");
+	assert_int_equal(optim_set(&paper, "relative_step", &no, 1, why, sizeof(why)), 0);
+	assert_int_equal(optim_settle(&paper, why, sizeof(why)), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -382,6 +530,8 @@ int main(void)
 		cmocka_unit_test(test_refused_value_leaves_settings_alone),
 		cmocka_unit_test(test_refusal_names_value_and_range),
 		cmocka_unit_test(test_refusal_of_a_name_tells_the_nearest),
+		cmocka_unit_test(test_refusal_of_what_stands_elsewhere_tells_where),
+		cmocka_unit_test(test_another_name_is_not_offered_for_what_a_rule_lacks),
 		cmocka_unit_test(test_refusal_of_a_count_tells_both),
 		cmocka_unit_test(test_nesterov_needs_momentum_without_dampening),
 		cmocka_unit_test(test_numpy_refuses_what_its_formulas_lack),
@@ -390,6 +540,11 @@ int main(void)
 		cmocka_unit_test(test_only_needed_slots_exist),
 		cmocka_unit_test(test_adagrad_starts_at_its_initial_value),
 		cmocka_unit_test(test_isa_names_read_back),
+		cmocka_unit_test(test_onecycle_needs_a_momentum_to_move),
+		cmocka_unit_test(test_onecycle_has_no_momentum_to_move_in_numpys_sgd),
+		cmocka_unit_test(test_onecycle_makes_a_momentum_of_0_the_first_it_moves_it_to),
+		cmocka_unit_test(test_nesterov_needs_its_momentum_also_under_onecycle),
+		cmocka_unit_test(test_an_lr_or_schedule_without_effect_is_refused_at_the_beginning),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

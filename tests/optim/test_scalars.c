@@ -179,6 +179,106 @@ static void test_onecycle_moves_the_first_beta(void **state)
 	assert_memory_equal(state_a, state_b, sizeof(state_a));
 }
 
+/* PyTorch 1.13.1, w = 1, these gradients, OneCycleLR(max_lr=.1, total_steps=6) and a step of it
+ * after each of the optimizer's: w.item().hex() after each. */
+static const float onecycle_gradients[6] = { 1, -0.5f, 0.25f, 1.5f, -1, 0.75f };
+
+static const struct {
+	const char *rule;
+	struct {
+		const char *name;
+		double value;
+	} hypers[2];
+	float weights[6];
+} onecycles[] = {
+	{ "sgd", { { NULL, 0 } },
+	  { 0x1.fdf3b6p-1f, 0x1.ec1a88p-1f, 0x1.d50e06p-1f, 0x1.a5a710p-1f, 0x1.9fad40p-1f, 0x1.9fad2ap-1f } },
+	{ "sgd", { { "dampening", 0.5 }, { "weight_decay", 0.1 } },
+	  { 0x1.fdbf48p-1f, 0x1.d84e26p-1f, 0x1.b6a36ap-1f, 0x1.92848cp-1f, 0x1.8be7aep-1f, 0x1.8be79cp-1f } },
+	{ "sgd", { { "momentum", 0.5 }, { "nesterov", 1 } },
+	  { 0x1.fc01a4p-1f, 0x1.032424p+0f, 0x1.e7ddd6p-1f, 0x1.997f36p-1f, 0x1.9abbd4p-1f, 0x1.9abbb6p-1f } },
+	{ "rmsprop", { { NULL, 0 } },
+	  { 0x1.eb851ep-1f, 0x1.1f13b8p-1f, 0x1.94d1b2p-4f, -0x1.0461e8p-1f, -0x1.382d6ap-1f, -0x1.382df8p-1f } },
+	{ "rmsprop", { { "centered", 1 } },
+	  { 0x1.eb6ab6p-1f, 0x1.1d038ap-1f, 0x1.77a7c6p-4f, -0x1.0a3026p-1f, -0x1.3e83b6p-1f, -0x1.3e8444p-1f } },
+	{ "adam", { { NULL, 0 } },
+	  { 0x1.fdf3b6p-1f, 0x1.02b99cp+0f, 0x1.0248d8p+0f, 0x1.f95b8cp-1f, 0x1.f768fep-1f, 0x1.f768f8p-1f } },
+	{ "adamw", { { NULL, 0 } },
+	  { 0x1.fdee78p-1f, 0x1.027614p+0f, 0x1.01cf9ap+0f, 0x1.f82c00p-1f, 0x1.f62838p-1f, 0x1.f62832p-1f } },
+};
+
+static void add_onecycle(struct optim *optim, double total_steps)
+{
+	struct schedule_part *part = &optim->schedule.parts[optim->schedule.part_count++];
+	const double max_lr = 0.1;
+	char why[256];
+
+	schedule_part_init(part, SCHEDULE_ONECYCLE);
+	assert_int_equal(schedule_set(part, "max_lr", &max_lr, 1, why, sizeof(why)), 0);
+	assert_int_equal(schedule_set(part, "total_steps", &total_steps, 1, why, sizeof(why)), 0);
+}
+
+static void follows(const struct optim *optim, const float *weights)
+{
+	float slots[OPTIM_SLOTS_MAX], w = 1;
+
+	for (uint32_t i = 0; i < optim_slot_count(optim); i++)
+		slots[i] = optim_slot_initial(optim, i);
+	for (uint64_t t = 1; t <= 6; t++) {
+		w = update(optim, t, w, slots, onecycle_gradients[t - 1]);
+		if (w != weights[t - 1])
+			fail_msg("%s, update %d: %a, PyTorch has %a", optim_rule_name(optim->rule), (int)t, (double)w,
+			         (double)weights[t - 1]);
+	}
+}
+
+static void test_onecycle_gives_pytorchs_bits_also_where_momentum_is_0(void **state)
+{
+	char why[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(onecycles) / sizeof(onecycles[0]); i++) {
+		struct optim optim = make(onecycles[i].rule, OPTIM_TORCH1);
+
+		for (int j = 0; j < 2 && onecycles[i].hypers[j].name != NULL; j++)
+			set(&optim, onecycles[i].hypers[j].name, onecycles[i].hypers[j].value, 0);
+		add_onecycle(&optim, 6);
+		assert_int_equal(optim_settle(&optim, why, sizeof(why)), 0);
+		follows(&optim, onecycles[i].weights);
+	}
+}
+
+/* Recorded likewise: SequentialLR of ConstantLR(factor=1), until 2, and OneCycleLR(max_lr=.1,
+ * total_steps=4).  PyTorch's first stretch has the lr max_lr/25, which OneCycleLR made it. */
+static void test_onecycle_in_a_sequence_has_its_momentum_from_the_first_update(void **state)
+{
+	static const float weights[6] = { 0x1.fdf3b6p-1f, 0x1.fd07c8p-1f, 0x1.fba494p-1f,
+		                          0x1.a4d62ap-1f, 0x1.976e00p-1f, 0x1.976deap-1f };
+	struct optim optim = make("sgd", OPTIM_TORCH1);
+	char why[256];
+
+	(void)state;
+	set(&optim, "lr", 0.1 / 25, 0);
+	optim.schedule.part_count = 1;
+	schedule_part_init(&optim.schedule.parts[0], SCHEDULE_CONSTANT);
+	optim.schedule.ends[0] = 2;
+	add_onecycle(&optim, 4);
+	assert_int_equal(optim_settle(&optim, why, sizeof(why)), 0);
+	follows(&optim, weights);
+}
+
+/* A model that began before such a momentum was cycled has no state for it. */
+static void test_onecycle_leaves_a_momentum_of_0_that_was_not_settled(void **state)
+{
+	struct optim plain = make("sgd", OPTIM_TORCH2), optim = plain;
+
+	(void)state;
+	add_onecycle(&optim, 6);
+	set(&plain, "lr", schedule_lr(&optim.schedule, 0, 0), 0);
+	assert_int_equal(optim_slot_count(&optim), 0);
+	assert_true(update(&optim, 1, 1, NULL, 1) == update(&plain, 1, 1, NULL, 1));
+}
+
 static void test_maximize_turns_before_weight_decay(void **state)
 {
 	struct optim optim = make("sgd", OPTIM_TORCH2);
@@ -202,6 +302,9 @@ int main(void)
 		cmocka_unit_test(test_late_updates_are_uncorrected),
 		cmocka_unit_test(test_schedule_sets_the_rate_of_updates_done),
 		cmocka_unit_test(test_onecycle_moves_the_first_beta),
+		cmocka_unit_test(test_onecycle_gives_pytorchs_bits_also_where_momentum_is_0),
+		cmocka_unit_test(test_onecycle_in_a_sequence_has_its_momentum_from_the_first_update),
+		cmocka_unit_test(test_onecycle_leaves_a_momentum_of_0_that_was_not_settled),
 		cmocka_unit_test(test_maximize_turns_before_weight_decay),
 	};
 

@@ -219,6 +219,22 @@ static void test_unknown_parameters_and_counts_are_named(void **state)
 	assert_refused(schedule_set(&part, "milestones", falling, 2, why, sizeof(why)), why, "milestone 2", "6");
 }
 
+static void test_pytorchs_words_are_told_what_is_here_instead(void **state)
+{
+	struct schedule_part part;
+	const double value = 0.9;
+	char why[256];
+
+	(void)state;
+	schedule_part_init(&part, SCHEDULE_ONECYCLE);
+	assert_refused(schedule_set(&part, "max_momentum", &value, 1, why, sizeof(why)), why, "'max_momentum'",
+	               "between 0.95 and 0.85");
+	assert_refused(schedule_set(&part, "base_momentum", &value, 1, why, sizeof(why)), why, "'base_momentum'",
+	               "between 0.95 and 0.85");
+	assert_refused(schedule_set(&part, "anneal_strategy", &value, 1, why, sizeof(why)), why, "'anneal_strategy'",
+	               "write linear: true");
+}
+
 static void test_parts_of_a_sequence_end_one_after_the_other(void **state)
 {
 	struct schedule schedule = { .part_count = 3, .ends = { 10, 10 } };
@@ -254,6 +270,7 @@ int main(void)
 		cmocka_unit_test(test_every_parameter_has_its_range),
 		cmocka_unit_test(test_what_is_required_is_asked_for),
 		cmocka_unit_test(test_unknown_parameters_and_counts_are_named),
+		cmocka_unit_test(test_pytorchs_words_are_told_what_is_here_instead),
 		cmocka_unit_test(test_parts_of_a_sequence_end_one_after_the_other),
 		cmocka_unit_test(test_onecycle_holds_its_end),
 	};

@@ -324,6 +324,19 @@ static void test_a_full_mask_fits_the_header(void **state)
 	same_parts(&msg, &out);
 }
 
+static void test_as_many_parts_of_a_norm_as_allowed_come_through(void **state)
+{
+	static const double numbers[LIMIT_NORM_SEGMENTS] = {1, 2};
+	(void)state;
+	struct msg msg = sample_make(SAMPLE_NORM_TELL);
+	msg.parts[0].count = LIMIT_NORM_SEGMENTS;
+	msg.payload = numbers;
+	msg.payload_bytes = sizeof(numbers);
+	struct msg out = through(&msg);
+	assert_int_equal(out.payload_bytes, sizeof(numbers));
+	assert_int_equal(out.parts[0].count, LIMIT_NORM_SEGMENTS);
+}
+
 static void test_a_message_larger_than_a_header_is_not_encoded(void **state)
 {
 	static uint8_t mask[LIMIT_MASK_BYTES] = {1};
@@ -424,6 +437,7 @@ int main(void)
 	        cmocka_unit_test(test_no_rank_and_the_highest_rank_come_through),
 	        cmocka_unit_test(test_as_many_parts_as_allowed_come_through),
 	        cmocka_unit_test(test_a_full_mask_fits_the_header),
+	        cmocka_unit_test(test_as_many_parts_of_a_norm_as_allowed_come_through),
 	        cmocka_unit_test(test_a_message_larger_than_a_header_is_not_encoded),
 	        cmocka_unit_test(test_a_header_is_not_written_beyond_its_buffer),
 	        cmocka_unit_test(test_a_long_text_is_cut_between_characters),

@@ -214,7 +214,7 @@ static void test_bad_optimizers_are_refused(void **state)
 	refuses_optimizer("adm", "no optimizer 'adm'; the nearest is 'adam'");
 	refuses_optimizer("levenberg", "no optimizer 'levenberg'; optctl rules lists all");
 	refuses_optimizer("{name: adam, learning_rate: 1}",
-	                  "adam has no hyper-parameter 'learning_rate'; it has lr betas ");
+	                  "adam has no hyper-parameter 'learning_rate'; it is called 'lr'; it has lr betas ");
 	refuses_optimizer("{lr: 1}", "has no name");
 	refuses_optimizer("[adam]", "must be a name");
 	refuses_optimizer("~", "must be a name");
@@ -227,6 +227,8 @@ static void test_bad_optimizers_are_refused(void **state)
 	refuses_optimizer("{name: adam, betas: [0.9, 0.9, 0.9]}", "betas takes 2 values, given 3");
 	refuses_optimizer("{name: adam, betas: 0.9}", "betas takes 2 values, given 1");
 	refuses_optimizer("{name: adam, betas: [0.9, [1]]}", "is not a list of two numbers");
+	refuses_optimizer("{name: muon, adjust_lr_fn: match_rms_adamw}", "0 is PyTorch's \"original\", 1 its");
+	refuses_optimizer("{name: adafactor, eps: [null, 0.001]}", "write [1.1920929e-7, 0.001]");
 	refuses_optimizer("{name: adam, lr: {a: b}}", "is not a number");
 	refuses_optimizer("{name: sgd, nesterov: true}", "nesterov");
 	refuses_optimizer("{name: adam, lr: 1, lr: 1}", "\"lr\" is given twice");

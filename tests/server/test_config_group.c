@@ -109,7 +109,8 @@ static void test_bad_groups_are_refused_with_their_line(void **state)
 		{ MODEL("a"), "is a list" },
 		{ MODEL("[a]"), "an entry is {tensors: \"*.bias\", ...}" },
 		{ MODEL("[{lr: 1}]"), "an entry has no tensors" },
-		{ MODEL("[{tensors: [a]}]"), "tensors must be a word" },
+		{ MODEL("[{tensors: [a]}]"), "tensors is one pattern; write an entry for each" },
+		{ MODEL("[{tensors: {a: b}}]"), "tensors must be a word" },
 		{ MODEL("[{tensors: \"a\\nb\"}]"), "tensors has a control character" },
 		{ MODEL("[{tensors: ''}]"), "has not 1 to 255 bytes" },
 		{ MODEL("[{tensors: 'a['}]"), "has a '[' without its ']'" },
@@ -127,8 +128,8 @@ static void test_bad_groups_are_refused_with_their_line(void **state)
 		{ MODEL("[{tensors: a, lr_factor: -1}]"), "lr_factor=-1: adamw: lr=-0.5 is out of range" },
 		{ MODEL("[{tensors: a, name: ema, lr_factor: 1}]"), "which ema does not have" },
 		{ MODEL("[{tensors: a, schedule: cosin}]"), "\"cosin\" is not known; the nearest is \"cosine\"" },
-		{ MODEL("[{tensors: a}, {tensors: a}, {tensors: a}, {tensors: a}, {tensors: a}, {tensors: a}, "
-		        "{tensors: a}, {tensors: a}, {tensors: a}]"), "more than 8 entries" },
+		{ MODEL("[{tensors: a}, {tensors: b}, {tensors: c}, {tensors: d}, {tensors: e}, {tensors: f}, "
+		        "{tensors: g}, {tensors: h}, {tensors: i}]"), "more than 8 entries" },
 	};
 
 	(void)state;
@@ -163,6 +164,16 @@ static void test_a_bad_group_is_told_by_its_own_line(void **state)
 	        "c.yaml:7: ", "nearest is 'lr'");
 }
 
+static void test_a_pattern_given_twice_is_refused_with_both_lines(void **state)
+{
+	(void)state;
+	refuses("models:\n- name: m\n  optimizer:\n    name: adam\n    groups:\n    - {tensors: '*.bias', lr: 1}\n"
+	        "    - {tensors: b}\n    - {tensors: \"*.bias\", lr: 2}\n",
+	        "c.yaml:8: ", "groups: \"*.bias\" is given twice; first on line 6");
+	accepts("models:\n- name: m\n  optimizer: {name: adam, groups: [{tensors: a}]}\n- name: n\n"
+	        "  optimizer: {name: adam, groups: [{tensors: a}]}\n");
+}
+
 static void test_groups_that_no_header_can_tell_are_refused(void **state)
 {
 	char pattern[LIMIT_PATTERN_BYTES] = "", text[8 * LIMIT_PATTERN_BYTES + 600], *at = text;
@@ -170,8 +181,10 @@ static void test_groups_that_no_header_can_tell_are_refused(void **state)
 	(void)state;
 	memset(pattern, 'p', sizeof(pattern) - 1);
 	at += sprintf(at, "models:\n- name: m\n  optimizer: {name: adam, groups: [");
-	for (uint32_t i = 0; i < LIMIT_GROUPS; i++)
+	for (uint32_t i = 0; i < LIMIT_GROUPS; i++) {
+		pattern[0] = (char)('a' + i);
 		at += sprintf(at, "{tensors: %s, name: sgd},", pattern);
+	}
 	sprintf(at, "]}\n");
 	refuses(text, "c.yaml:3: ", "the optimizer and its 8 groups take");
 }
@@ -220,6 +233,7 @@ int main(void)
 		cmocka_unit_test(test_bad_groups_are_refused_with_their_line),
 		cmocka_unit_test(test_what_answers_each_worker_by_itself_is_refused_in_a_step_of_several),
 		cmocka_unit_test(test_a_bad_group_is_told_by_its_own_line),
+		cmocka_unit_test(test_a_pattern_given_twice_is_refused_with_both_lines),
 		cmocka_unit_test(test_groups_that_no_header_can_tell_are_refused),
 		cmocka_unit_test(test_memory_is_that_of_the_group_with_the_most_state),
 		cmocka_unit_test(test_memory_has_a_window_more_for_answers_of_a_workers_own),

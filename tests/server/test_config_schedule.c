@@ -80,6 +80,16 @@ static void test_bad_schedules_are_refused_with_their_line(void **state)
 		{ MODEL("[{name: constant}, {name: cosine, T_max: 4}]"), "all stretches but the last need until" },
 		{ MODEL("[{name: constant, until: 9}, {name: constant, until: 4}, constant]"), "would end at 4" },
 		{ MODEL("[{name: constant, until: 0}, constant]"), "until is a whole number" },
+		{ MODEL("{name: constant, until: 3}"), "the last stretch is until 3, and nothing comes behind it; add" },
+		{ MODEL("[{name: constant, until: 3}, {name: step, step_size: 2, until: 9}]"), "last stretch is until 9" },
+		{ MODEL("{name: onecycle, max_lr: 1, total_steps: 9, anneal_strategy: linear}"), "write linear: true" },
+		{ MODEL("{name: onecycle, max_lr: 1, total_steps: 9, max_momentum: 0.9}"), "0.95 and 0.85" },
+		{ "models:\n- name: m\n  optimizer: {name: adagrad, schedule: {name: onecycle, max_lr: 1, total_steps: 9}}\n",
+		  "give cycle_momentum: 0" },
+		{ "models:\n- name: m\n  optimizer: {name: rprop, schedule: constant}\n", "only the first step size" },
+		{ "models:\n- name: m\n  optimizer: {name: adafactor_paper, lr: 0.5}\n", "lr=0.5 is without effect" },
+		{ "models:\n- name: m\n  optimizer: {name: sgd, groups: [{tensors: a, name: rprop, schedule: constant}]}\n",
+		  "groups: rprop: a schedule" },
 		{ MODEL("[]"), "1 to 4 stretches, not 0" },
 		{ "models:\n- name: m\n  optimizer: {name: ftrl, schedule: constant}\n", "divides by lr" },
 		{ "models:\n- name: m\n  optimizer: {name: ema, schedule: constant}\n", "does not have" },
@@ -97,6 +107,18 @@ static void test_too_many_milestones_are_refused(void **state)
 	        "c.yaml:3: ", "17 milestones, allowed are 16");
 }
 
+static void test_what_a_stretch_lacks_is_told_by_its_own_line(void **state)
+{
+	(void)state;
+	refuses("models:\n- name: m\n  optimizer:\n    name: adam\n    schedule:\n"
+	        "    - {name: linear_warmup, until: 5}\n    - {name: cosine}\n",
+	        "c.yaml:7: ", "schedule cosine needs T_max");
+	refuses("models:\n- name: m\n  optimizer:\n    name: adam\n    schedule: exponential\n", "c.yaml:5: ", "needs gamma");
+	refuses("models:\n- name: m\n  optimizer:\n    name: adam\n    groups:\n    - tensors: a\n      schedule:\n"
+	        "      - {name: step, until: 9, step_size: 1}\n      - {name: constant, until: 5}\n      - constant\n",
+	        "c.yaml:8: ", "part 2 would end at 5");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -105,6 +127,7 @@ int main(void)
 		cmocka_unit_test(test_milestones_are_a_list),
 		cmocka_unit_test(test_printed_schedules_read_back_the_same),
 		cmocka_unit_test(test_bad_schedules_are_refused_with_their_line),
+		cmocka_unit_test(test_what_a_stretch_lacks_is_told_by_its_own_line),
 		cmocka_unit_test(test_too_many_milestones_are_refused),
 	};
 

@@ -191,6 +191,8 @@ void set_reference(const struct sim *sim, struct reference *reference);
 void plan_make(struct sim *sim);
 void plan_gradient(const struct sim *sim, uint32_t rank, uint64_t step, const float *weights,
                    float *gradient, bool *has);
+/* Multiplies with a loss scale what is a gradient of the loss, and nothing where it is 0. */
+void plan_scale(const struct sim *sim, double scale, float *gradient);
 /* Whether this rank's gradient is not finite; and the lowest rank of the step whose is not,
  * plus one. */
 bool plan_poisons(const struct sim *sim, uint32_t rank, uint64_t step);

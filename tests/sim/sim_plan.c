@@ -149,6 +149,19 @@ void plan_gradient(const struct sim *sim, uint32_t rank, uint64_t step, const fl
 		gradient[0] = 3e38f;
 }
 
+void plan_scale(const struct sim *sim, double scale, float *gradient)
+{
+	for (uint32_t i = 0; scale > 0 && i < sim->tensor_count; i++) {
+		const struct layout_tensor *t = layout_tensor(sim->layout, i);
+		bool odd = sim->settings.groups.count > 0 && i % 2 == 1;
+		const struct optim *optim = odd ? &sim->settings.groups.list[1].optim : &sim->settings.optim;
+		if (optim_rule_push(optim->rule) != OPTIM_GRADIENT)
+			continue;
+		for (uint64_t j = 0; j < t->count; j++)
+			gradient[t->offset + j] *= (float)scale;
+	}
+}
+
 bool plan_clips(const struct sim *sim)
 {
 	return sim->settings.clip.norm > 0 || sim->settings.clip.tensor_norm > 0;

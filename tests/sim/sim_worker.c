@@ -182,8 +182,7 @@ static void begin_push(struct sim *sim, struct worker *worker)
 	plan_gradient(sim, worker->rank, worker->step, worker->weights, worker->gradient, worker->has);
 	worker->stated = worker->scale;
 	/* A power of two: what divides by it again gives the very gradient. */
-	for (uint64_t i = 0; worker->stated > 0 && i < layout_elements(sim->layout); i++)
-		worker->gradient[i] *= (float)worker->stated;
+	plan_scale(sim, worker->stated, worker->gradient);
 	for (uint32_t i = 0; i < sim->tensor_count; i++) {
 		if (!worker->has[i])
 			continue;
@@ -342,6 +341,9 @@ static void take_norm(struct sim *sim, struct worker *worker, const struct infli
 	if (packet->msg.status != OPTD_OK)
 		sim_fail(sim, "worker %u, NORM of step %llu: %s: %.*s", worker->rank, (unsigned long long)worker->step,
 		         status_name(packet->msg.status), (int)packet->msg.text.size, packet->text);
+	/* No daemon dies, so one behind by a step is answered exactly. */
+	if (packet->msg.guessed)
+		sim_fail(sim, "worker %u, NORM of step %llu: guessed", worker->rank, (unsigned long long)worker->step);
 	if (packet->msg.status != OPTD_OK || worker->relay->messages[request->index].tells)
 		return;
 	struct relay_due due = relay_take(worker->relay, request->index, packet->payload->data,

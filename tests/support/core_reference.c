@@ -157,9 +157,12 @@ static void update_scale(struct reference *reference, bool found_inf)
 	}
 }
 
-static double scale_of(const struct reference_part *part)
+double reference_scale_of(const struct reference *reference, const struct reference_part *part, uint32_t tensor)
 {
-	return part->loss_scale > 0 ? part->loss_scale : 1.0;
+	const struct optim *optim = reference->optims[tensor];
+	bool gradient = optim == NULL || optim_rule_push(optim->rule) == OPTIM_GRADIENT;
+
+	return gradient && part->loss_scale > 0 ? part->loss_scale : 1.0;
 }
 
 static void average(struct reference *reference, uint32_t tensor)
@@ -233,7 +236,7 @@ static void reduce_tensor(struct reference *reference, uint32_t tensor,
 	for (uint32_t rank = 0; rank < count; rank++) {
 		const float *gradient = parts[rank].gradient + begin;
 		double weight = parts[rank].weight > 0 ? parts[rank].weight : 1.0;
-		float factor = (float)((mean ? weight / total : 1.0) / scale_of(&parts[rank]));
+		float factor = (float)((mean ? weight / total : 1.0) / reference_scale_of(reference, &parts[rank], tensor));
 		if (!parts[rank].has[tensor])
 			continue;
 		for (uint64_t i = 0; i < n; i++) {
@@ -339,7 +342,7 @@ void reference_step(struct reference *reference, const struct reference_part *pa
 void reference_push(struct reference *reference, const struct reference_part *part, uint32_t tensor)
 {
 	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
-	float factor = (float)(1.0 / scale_of(part));
+	float factor = (float)(1.0 / reference_scale_of(reference, part, tensor));
 
 	for (uint64_t i = 0; i < n; i++)
 		reference->sum[i] = factor * part->gradient[begin + i];

@@ -85,6 +85,9 @@ void reference_scale(struct reference *reference, const struct msg_loss_scale *s
 /* From the offer after `from` others on, hyper-parameter `hyper` has these values. */
 void reference_set(struct reference *reference, uint32_t tensor, uint64_t from, uint32_t hyper,
                    const double *values);
+/* What a part's elements of a tensor are divided by: 1 unless its rule takes gradients of the
+ * loss. */
+double reference_scale_of(const struct reference *reference, const struct reference_part *part, uint32_t tensor);
 void reference_deinit(struct reference *reference);
 
 /* One step of all ranks; parts are in rank order. */

@@ -116,6 +116,23 @@ static void choose_hypers(struct rng *rng, struct optim *optim)
 	}
 }
 
+/* One that moves lr and the momentum, for as long as a run lasts. */
+static void choose_schedule(struct rng *rng, struct schedule *schedule)
+{
+	const double max_lr = 0.1, steps = 1 + rng_below(rng, 20), no = 0;
+	struct schedule_part *part = &schedule->parts[0];
+	char why[256];
+
+	if (!rng_one_in(rng, 4))
+		return;
+	schedule->part_count = 1;
+	schedule_part_init(part, SCHEDULE_ONECYCLE);
+	assert_int_equal(schedule_set(part, "max_lr", &max_lr, 1, why, sizeof(why)), 0);
+	assert_int_equal(schedule_set(part, "total_steps", &steps, 1, why, sizeof(why)), 0);
+	if (rng_one_in(rng, 3))
+		schedule_set(part, "cycle_momentum", &no, 1, why, sizeof(why));
+}
+
 static bool is_rule(const struct optim *optim, const char *name)
 {
 	return strcmp(optim_rule_name(optim->rule), name) == 0;
@@ -136,7 +153,8 @@ static void choose_optim(struct rng *rng, struct optim *optim)
 		    (whole && optim_rule_class(rule) != OPTIM_TENSOR))
 			continue;
 		choose_hypers(rng, optim);
-		if (optim_check(optim, why, sizeof(why)) == 0)
+		choose_schedule(rng, &optim->schedule);
+		if (optim_settle(optim, why, sizeof(why)) == 0)
 			return;
 	}
 }

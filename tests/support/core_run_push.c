@@ -166,7 +166,8 @@ static float *again_of(const struct run *run, uint32_t rank, uint32_t tensor)
 {
 	const struct reference *reference = &run->reference;
 	uint64_t begin = reference->begin[tensor], n = reference->begin[tensor + 1] - begin;
-	float factor = run->scales[rank] > 0 ? (float)(1.0 / run->scales[rank]) : 1.0f;
+	const struct reference_part part = {.loss_scale = run->scales[rank]};
+	float factor = (float)(1.0 / reference_scale_of(reference, &part, tensor));
 	float *x = malloc((n + 1) * sizeof(float)), *made = malloc((n + 1) * sizeof(float));
 
 	assert_true(x != NULL && made != NULL);
