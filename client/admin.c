@@ -176,11 +176,24 @@ static void keep_report(struct call *call, uint32_t index, const struct msg *rep
 /* A row's texts, ended with NUL. */
 struct row_text {
 	struct told_changes changes;
+	optd_rate rates[1 + LIMIT_GROUPS];
+	char rate_tensors[1 + LIMIT_GROUPS][LIMIT_RATE_BYTES + 1];
 	char model[LIMIT_NAME_BYTES + 1];
 	char optimizer[LIMIT_TEXT_BYTES + 1], average[LIMIT_NAME_BYTES + 1];
 	char waiting[LIMIT_TEXT_BYTES + 1];
 	char tensor[LIMIT_NAME_BYTES + 1];
 };
+
+static void tell_rates(const struct wire_model_status *s, struct row_text *text, optd_status_row *row)
+{
+	row->rates = text->rates;
+	row->rate_count = s->rate_count;
+	for (uint32_t i = 0; i < s->rate_count; i++) {
+		char *tensors = text->rate_tensors[i];
+		text->rates[i].tensors = text_copy(s->rates[i].tensors, tensors, sizeof(text->rate_tensors[i]));
+		text->rates[i].lr = s->rates[i].lr;
+	}
+}
 
 static void make_row(const struct wire_model_status *s, const char *endpoint, struct row_text *text,
                      optd_status_row *row)
@@ -227,6 +240,7 @@ static void make_row(const struct wire_model_status *s, const char *endpoint, st
 		.average = text_copy(s->average, text->average, sizeof(text->average)),
 	};
 	tell_changes(s, &text->changes, row);
+	tell_rates(s, text, row);
 }
 
 static int tell_report(optd_client *client, const struct lane *lane, const struct report *report,

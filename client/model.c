@@ -233,14 +233,27 @@ static void open_failed(optd_model *model, const struct lane *lane,
 	}
 }
 
-/* A lane whose daemon restarted is open again with its state. */
-static void came_back(optd_model *model, struct lane *lane, const struct msg *reply)
+/* A reader has no step: what it knows a model by is its version, in async the highest. */
+static uint64_t reached(const optd_model *model, const struct msg *reply)
 {
-	/* A reader has no step: what it knows a model by is its version. */
-	bool reads = model->client->rank == MSG_NO_RANK;
-	client_tell(model->client, "model '%s' on %s: the server restarted with the same state, %s %" PRIu64,
-	            model->name, lane->endpoint, reads ? "version" : "step",
-	            reads ? reply->version : reply->opened.step);
+	if (model->client->rank != MSG_NO_RANK)
+		return reply->opened.step;
+	return model->info.mode == OPTD_ASYNC ? reply->version_max : reply->version;
+}
+
+/* A lane whose daemon restarted is open again with its state, or, where the program has
+ * accepted that another lost its own, maybe without some of it. */
+static void came_back(optd_model *model, struct lane *lane, const struct msg *reply, uint64_t seen)
+{
+	const char *what = model->client->rank == MSG_NO_RANK ? "version" : "step";
+	uint64_t now = reached(model, reply);
+	if (now < seen)
+		client_tell(model->client,
+		            "model '%s' on %s: the server restarted and went back from %s %" PRIu64 " to %s %" PRIu64,
+		            model->name, lane->endpoint, what, seen, what, now);
+	else
+		client_tell(model->client, "model '%s' on %s: the server restarted with the same state, %s %" PRIu64,
+		            model->name, lane->endpoint, what, now);
 	call_recall(model->client, model, lane);
 }
 
@@ -299,6 +312,8 @@ void model_saw(optd_model *model, const uint64_t *versions)
 void model_opened(optd_model *model, struct lane *lane, const struct session_event *event,
                   const struct msg *reply)
 {
+	struct session_slot *slot = &lane->session.slots[model->slot];
+	uint64_t seen = slot->gone_back_from;
 	if (lane == model->held_by)
 		model->held_by = NULL;
 	switch (event->kind) {
@@ -312,6 +327,7 @@ void model_opened(optd_model *model, struct lane *lane, const struct session_eve
 		open_failed(model, lane, event, reply);
 		break;
 	case SESSION_OPENED:
+		slot->gone_back_from = 0;
 		/* The daemon has looked: nothing that was seen is lost. */
 		model->specs[lane->daemon].open.seen_epoch = lane->session.epoch;
 		if (lane == model->client->lanes[0])
@@ -319,7 +335,7 @@ void model_opened(optd_model *model, struct lane *lane, const struct session_eve
 		if (!model->known_run && lane == model->client->lanes[0])
 			take_lead(model, reply);
 		else if (event->restarted)
-			came_back(model, lane, reply);
+			came_back(model, lane, reply, seen);
 		break;
 	default:
 		break;
@@ -349,6 +365,16 @@ int model_ready(optd_model *model)
 
 /* ---- resuming --------------------------------------------------------- */
 
+/* For what is said of servers that are heard of only later. */
+static void remember_seen(optd_model *model)
+{
+	for (uint32_t i = 0; i < model->client->lane_count; i++) {
+		struct lane *lane = model->client->lanes[i];
+		lane->session.slots[model->slot].gone_back_from =
+			model->client->rank == MSG_NO_RANK ? model->specs[lane->daemon].open.seen_version : model->seen_step;
+	}
+}
+
 int optd_resume_model(optd_model *model, uint64_t *step)
 {
 	optd_client *client = model->client;
@@ -357,6 +383,7 @@ int optd_resume_model(optd_model *model, uint64_t *step)
 	if (model->broken == OPTD_ROLLBACK) {
 		model->broken = 0;
 		model->poison_step_plus_one = 0;
+		remember_seen(model);
 		relay_forget(model->relay);
 		model_advance(model, 0);
 		for (uint32_t i = 0; i < client->daemon_count; i++)

@@ -25,7 +25,7 @@
 static const char usage[] =
 	"usage: optctl [--server ENDPOINTS] [--timeout SECONDS] COMMAND ...\n"
 	"\n"
-	"  status [--json]                  models, steps, workers, who is missing\n"
+	"  status [--json] [MODEL]          models, steps, workers, who is missing\n"
 	"  export [--average] MODEL FILE.safetensors\n"
 	"                                   the weights alone, for others to use\n"
 	"  save [MODEL]                     a checkpoint now, of one model or of all;\n"
@@ -54,7 +54,7 @@ static const char usage[] =
 	"      --version           print version, exit\n"
 	"  -h, --help              print this, exit\n"
 	"\n"
-	"Exit status: 0 done, 1 failed, 64 usage, 69 no server answers.\n"
+	"Exit status: 0 done, 1 failed, 64 usage, 69 a server does not answer.\n"
 	"Manual: optctl(1).\n";
 
 int optctl_fail(int status, const char *text)
@@ -107,8 +107,7 @@ const char *optctl_bytes(uint64_t bytes, char *text)
 
 static int command_status(struct optctl *ctl, char **arguments)
 {
-	(void)arguments;
-	return optctl_status(ctl);
+	return optctl_status(ctl, arguments[0]);
 }
 
 static int command_export(struct optctl *ctl, char **arguments)
@@ -116,25 +115,24 @@ static int command_export(struct optctl *ctl, char **arguments)
 	return optctl_export(ctl, arguments[0], arguments[1]);
 }
 
-struct likely {
-	struct nearest nearest;
-	char best[LIMIT_NAME_BYTES + 1];
-};
+void optctl_likely_try(struct optctl_likely *likely, const char *name)
+{
+	nearest_try(&likely->nearest, name);
+	if (likely->nearest.best != name)
+		return;
+	snprintf(likely->best, sizeof(likely->best), "%s", name);
+	likely->nearest.best = likely->best;
+}
 
 static void try_row(void *user, const optd_status_row *row)
 {
-	struct likely *likely = user;
-	nearest_try(&likely->nearest, row->model);
-	if (likely->nearest.best != row->model)
-		return;
-	snprintf(likely->best, sizeof(likely->best), "%s", row->model);
-	likely->nearest.best = likely->best;
+	optctl_likely_try(user, row->model);
 }
 
 /* A command on a model failed; of a name that no server knows, the nearest one is told. */
 static int model_failed(const struct optctl *ctl, int status, const char *model)
 {
-	struct likely likely = {.nearest = nearest_of(model)};
+	struct optctl_likely likely = {.nearest = nearest_of(model)};
 	char text[4096];
 	snprintf(text, sizeof(text), "%s", optd_error(ctl->client));
 	size_t end = strlen(text);
@@ -219,13 +217,14 @@ static const struct command {
 	uint32_t timeout_ms; /* 0: it asks no server */
 	int (*run)(struct optctl *ctl, char **arguments);
 	int (*parse)(struct optctl *ctl, char **arguments); /* before a server is asked; NULL: nothing to */
+	const char *needs[2]; /* the least, by name */
 } commands[] = {
-	{"status", 0, 0, QUICK_MS, command_status, NULL},
-	{"export", 2, 2, LONG_MS, command_export, NULL},
-	{"save", 0, 1, LONG_MS, command_save, NULL},
-	{"set", 2, 33, QUICK_MS, command_set, optctl_set_parse},
-	{"drop", 1, 1, QUICK_MS, command_drop, NULL},
-	{"rules", 0, 1, 0, command_rules, NULL},
+	{"status", 0, 1, QUICK_MS, command_status, NULL, {NULL}},
+	{"export", 2, 2, LONG_MS, command_export, NULL, {"MODEL", "FILE.safetensors"}},
+	{"save", 0, 1, LONG_MS, command_save, NULL, {NULL}},
+	{"set", 2, 33, QUICK_MS, command_set, optctl_set_parse, {"MODEL", "NAME=VALUE"}},
+	{"drop", 1, 1, QUICK_MS, command_drop, NULL, {"MODEL"}},
+	{"rules", 0, 1, 0, command_rules, NULL, {NULL}},
 };
 
 static const struct command *find_command(const char *name)
@@ -260,6 +259,40 @@ static int parse_from(const char *text, struct optctl *ctl)
 	return EXIT_DONE;
 }
 
+static const struct option option_table[] = {
+	{"server", required_argument, NULL, 's'}, {"timeout", required_argument, NULL, 't'},
+	{"json", no_argument, NULL, 'j'},         {"yes", no_argument, NULL, 'y'},
+	{"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
+	{"markdown", no_argument, NULL, 'm'},     {"average", no_argument, NULL, 'a'},
+	{"group", required_argument, NULL, 'g'},
+	{"from", required_argument, NULL, 'f'},
+	{NULL, 0, NULL, 0},
+};
+/* Of a word that is none of what there is. */
+static int misspelt(const char *what, const char *word, const char *dashes, const struct nearest *nearest)
+{
+	char text[2 * LIMIT_NAME_BYTES];
+	if (!nearest->best || 2 * nearest->distance > strlen(word))
+		snprintf(text, sizeof(text), "%s%.500s", dashes, word);
+	else
+		snprintf(text, sizeof(text), "%s%.400s; the nearest is %s%s", dashes, word, dashes, nearest->best);
+	return misused(what, text);
+}
+
+/* One that begins with "--": without its value it is known, or may be meant to be another. */
+static int misused_long(const char *given)
+{
+	char name[64], text[72];
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(given + 2, "="), given + 2);
+	struct nearest nearest = nearest_of(name);
+	for (const struct option *option = option_table; option->name; option++)
+		nearest_try(&nearest, option->name);
+	if (nearest.distance > 0)
+		return misspelt("there is no such option", name, "--", &nearest);
+	snprintf(text, sizeof(text), "--%s", name);
+	return misused("the option takes no value", text);
+}
+
 /* The option that getopt refused; it moves operands behind options, so that its index
  * tells where. */
 static int misused_option(int argc, char **argv)
@@ -270,7 +303,7 @@ static int misused_option(int argc, char **argv)
 		if (strcmp(given, valued[i]) == 0)
 			return misused("a value is missing after", given);
 	if (strncmp(given, "--", 2) == 0)
-		return misused("there is no such option, or it takes no value", given);
+		return misused_long(given);
 	const char letter[] = {'-', (char)optopt, '\0'};
 	return misused("there is no such option", letter);
 }
@@ -278,19 +311,11 @@ static int misused_option(int argc, char **argv)
 /* Returns -1 to go on, or an exit code. */
 static int parse_options(int argc, char **argv, struct optctl *ctl)
 {
-	static const struct option options[] = {
-		{"server", required_argument, NULL, 's'}, {"timeout", required_argument, NULL, 't'},
-		{"json", no_argument, NULL, 'j'},         {"yes", no_argument, NULL, 'y'},
-		{"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
-		{"markdown", no_argument, NULL, 'm'},     {"average", no_argument, NULL, 'a'},
-		{"group", required_argument, NULL, 'g'},
-		{"from", required_argument, NULL, 'f'},
-		{NULL, 0, NULL, 0},
-	};
+
 	int option;
 	/* One sentence about a mistake, and it is ours. */
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "s:t:g:f:yh", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "s:t:g:f:yh", option_table, NULL)) != -1) {
 		switch (option) {
 		case 's':
 			ctl->server = optarg;
@@ -352,16 +377,30 @@ static int nobody_listens(const char *endpoints)
 }
 
 /* Workers wait for a daemon that is to come; a person who looks wants to know. */
-static int connect_soon(struct optctl *ctl, optd_options options)
+int optctl_connect(struct optctl *ctl, const char *endpoints)
 {
-	uint32_t whole_ms = options.timeout_ms;
-	if (whole_ms > FIRST_MS)
-		options.timeout_ms = FIRST_MS;
-	int rc = optd_connect(ctl->server, &options, &ctl->client);
-	if (rc != OPTD_UNREACHABLE || whole_ms <= FIRST_MS || nobody_listens(ctl->server))
+	uint32_t whole_ms = ctl->timeout_ms ? ctl->timeout_ms : QUICK_MS;
+	optd_options options = {.rank = -1, .timeout_ms = whole_ms > FIRST_MS ? FIRST_MS : whole_ms};
+	int rc = optd_connect(endpoints, &options, &ctl->client);
+	if (rc != OPTD_UNREACHABLE || whole_ms <= FIRST_MS || nobody_listens(endpoints))
 		return rc;
 	options.timeout_ms = whole_ms - FIRST_MS;
-	return optd_connect(ctl->server, &options, &ctl->client);
+	return optd_connect(endpoints, &options, &ctl->client);
+}
+
+static int misspelt_command(const char *given)
+{
+	struct nearest nearest = nearest_of(given);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		nearest_try(&nearest, commands[i].name);
+	return misspelt("there is no such command", given, "", &nearest);
+}
+
+static int missing(const char *what, const char *after)
+{
+	char text[64];
+	snprintf(text, sizeof(text), "%s is missing after", what);
+	return misused(text, after);
 }
 
 static int written(int code)
@@ -376,9 +415,9 @@ static int run(struct optctl *ctl, const struct command *command, char **argumen
 {
 	if (command->timeout_ms == 0)
 		return written(command->run(ctl, arguments));
-	optd_options options = {.rank = -1,
-	                        .timeout_ms = ctl->timeout_ms ? ctl->timeout_ms : QUICK_MS};
-	int rc = connect_soon(ctl, options);
+	int rc = optctl_connect(ctl, ctl->server);
+	if (rc == OPTD_UNREACHABLE && command->run == command_status && strchr(ctl->server, ','))
+		return written(optctl_status_apart(ctl, arguments[0]));
 	if (rc < 0) {
 		int failed = optctl_fail(rc, optd_error(NULL));
 		return rc == OPTD_INVALID ? EXIT_BAD_USAGE : failed;
@@ -404,11 +443,11 @@ int main(int argc, char **argv)
 	const struct command *command = find_command(argv[optind]);
 	int given = argc - optind - 1;
 	if (!command)
-		return misused("there is no such command", argv[optind]);
-	if (given < command->least || given > command->most)
-		return misused(given < command->least ? "an argument is missing after"
-		                                      : "there are too many arguments after",
-		               command->name);
+		return misspelt_command(argv[optind]);
+	if (given < command->least)
+		return missing(command->needs[given], argv[argc - 1]);
+	if (given > command->most)
+		return misused("there are too many arguments after", command->name);
 	if (ctl.json && command->run != command_status)
 		return misused("--json is for status, not for", command->name);
 	if (ctl.yes && command->run != command_drop)

@@ -13,6 +13,8 @@
 #include <stdio.h>
 
 #include "client/optd.h"
+#include "proto/limits.h"
+#include "proto/nearest.h"
 
 /* Exit codes; those of sysexits.h where it has them. */
 enum {
@@ -40,7 +42,14 @@ struct optctl {
 	optd_client *client;
 };
 
-int optctl_status(const struct optctl *ctl);
+/* Connects to these; where nobody listens it fails at once. */
+int optctl_connect(struct optctl *ctl, const char *endpoints);
+
+/* Of one model, or of all for NULL.  Of several servers of which one does not answer it tells
+ * of the others, asked one by one. */
+int optctl_status(struct optctl *ctl, const char *model);
+/* The same when not all could be connected to. */
+int optctl_status_apart(struct optctl *ctl, const char *model);
 /* Without a server.  name may be NULL: all. */
 int optctl_rules(const struct optctl *ctl, const char *name);
 /* Before any server is asked: the model and NAME=VALUEs, which are cut up, into ctl. */
@@ -51,7 +60,17 @@ int optctl_set(const struct optctl *ctl, const char *model,
 /* The changes of a row, for programs; and printed for people. */
 json_t *optctl_changes(const optd_status_row *row);
 void optctl_print_changes(json_t *changes, uint32_t left_out);
+/* Likewise the learning rates. */
+json_t *optctl_rates(const optd_status_row *row);
+void optctl_print_rates(json_t *rates);
 int optctl_export(const struct optctl *ctl, const char *model, const char *path);
+
+/* A name that no server knows, and the nearest of those tried; "" before there is one. */
+struct optctl_likely {
+	struct nearest nearest;
+	char best[LIMIT_NAME_BYTES + 1];
+};
+void optctl_likely_try(struct optctl_likely *likely, const char *name);
 
 /* Prints "optctl: TEXT" and returns the exit code for this status. */
 int optctl_fail(int status, const char *text);

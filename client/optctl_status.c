@@ -19,18 +19,26 @@
 struct row {
 	optd_status_row at;
 	char *texts[ROW_TEXTS];
-	json_t *changes;
+	json_t *changes, *rates;
 };
 
 struct rows {
 	struct row *all;
 	size_t count, room;
+	const char *model; /* the only one that is kept; NULL: all are */
+	struct optctl_likely likely;
+	json_t *lanes;      /* of the servers that answered; as they are in the JSON */
+	json_t *unanswered; /* endpoints of the others */
 	int failed;
 };
 
 static void keep(void *user, const optd_status_row *from)
 {
 	struct rows *rows = user;
+	if (rows->model && strcmp(rows->model, from->model) != 0) {
+		optctl_likely_try(&rows->likely, from->model);
+		return;
+	}
 	if (rows->count == rows->room) {
 		size_t room = rows->room ? rows->room * 2 : 16;
 		struct row *grown = realloc(rows->all, room * sizeof(*grown));
@@ -50,16 +58,27 @@ static void keep(void *user, const optd_status_row *from)
 	row->at.skipped_tensor = row->texts[4] = strdup(from->skipped_tensor);
 	row->at.average = row->texts[5] = strdup(from->average);
 	row->changes = optctl_changes(from);
+	row->rates = optctl_rates(from);
 	row->at.changes = NULL; /* good during the call alone */
-	rows->failed |= !row->changes;
+	row->at.rates = NULL;
+	rows->failed |= !row->changes || !row->rates;
 	for (int i = 0; i < ROW_TEXTS; i++)
 		rows->failed |= !row->texts[i];
 }
 
+static void rows_init(struct rows *rows, const char *model)
+{
+	*rows = (struct rows){.model = model, .lanes = json_array(), .unanswered = json_array()};
+	rows->likely.nearest = nearest_of(model ? model : "");
+}
+
 static void rows_free(struct rows *rows)
 {
+	json_decref(rows->lanes);
+	json_decref(rows->unanswered);
 	for (size_t i = 0; i < rows->count; i++) {
 		json_decref(rows->all[i].changes);
+		json_decref(rows->all[i].rates);
 		for (int k = 0; k < ROW_TEXTS; k++)
 			free(rows->all[i].texts[k]);
 	}
@@ -67,27 +86,6 @@ static void rows_free(struct rows *rows)
 }
 
 /* ---- lanes ------------------------------------------------------------------ */
-
-/* Lanes as they are told: printed for people, or an array for programs. */
-struct lanes {
-	json_t *array; /* NULL: print */
-};
-
-/* Nothing is said of a lane that has met no trouble. */
-static void print_lane(const optd_lane_row *row)
-{
-	if (row->refused + row->cut + row->flooded + row->malformed + row->strangers == 0)
-		return;
-	printf("lane ");
-	optctl_text(stdout, row->endpoint);
-	printf(": %" PRIu64 " connections\n", row->connections);
-	printf("  refused     %" PRIu64 " connections beyond the limit\n", row->refused);
-	printf("  cut         %" PRIu64 " connections for what they sent, %" PRIu64 " for how much\n",
-	       row->cut, row->flooded);
-	printf("  messages    %" PRIu64 " malformed, %" PRIu64 " without a session, %" PRIu64
-	       " answers not taken\n",
-	       row->malformed, row->strangers, row->unsent);
-}
 
 static json_t *lane_json(const optd_lane_row *row)
 {
@@ -99,13 +97,33 @@ static json_t *lane_json(const optd_lane_row *row)
 	                 (json_int_t)row->unsent);
 }
 
-static void tell_lane(void *user, const optd_lane_row *row)
+static void keep_lane(void *user, const optd_lane_row *row)
 {
-	struct lanes *lanes = user;
-	if (lanes->array)
-		json_array_append_new(lanes->array, lane_json(row));
-	else
-		print_lane(row);
+	struct rows *rows = user;
+	rows->failed |= json_array_append_new(rows->lanes, lane_json(row)) < 0;
+}
+
+static json_int_t count_of(json_t *lane, const char *what)
+{
+	return json_integer_value(json_object_get(lane, what));
+}
+
+#define COUNT "%" JSON_INTEGER_FORMAT
+
+/* Nothing is said of a lane that has met no trouble. */
+static void print_lane(json_t *lane)
+{
+	json_int_t refused = count_of(lane, "refused"), cut = count_of(lane, "cut"), flooded = count_of(lane, "flooded"),
+	           malformed = count_of(lane, "malformed"), strangers = count_of(lane, "strangers");
+	if (refused + cut + flooded + malformed + strangers == 0)
+		return;
+	printf("lane ");
+	optctl_text(stdout, json_string_value(json_object_get(lane, "endpoint")));
+	printf(": " COUNT " connections\n", count_of(lane, "connections"));
+	printf("  refused     " COUNT " connections beyond the limit\n", refused);
+	printf("  cut         " COUNT " connections for what they sent, " COUNT " for how much\n", cut, flooded);
+	printf("  messages    " COUNT " malformed, " COUNT " without a session, " COUNT " answers not taken\n",
+	       malformed, strangers, count_of(lane, "unsent"));
 }
 
 /* ---- models ---------------------------------------------------------------- */
@@ -149,6 +167,16 @@ static optd_status_row sum(const struct rows *rows, size_t first)
 	return total;
 }
 
+/* Of the lane that is the furthest behind: its next update is the model's. */
+static json_t *rates_of(const struct rows *rows, size_t first)
+{
+	const struct row *last = &rows->all[first];
+	for (size_t i = first + 1; i < rows->count; i++)
+		if (strcmp(rows->all[i].at.model, last->at.model) == 0 && rows->all[i].at.version < last->at.version)
+			last = &rows->all[i];
+	return last->rates;
+}
+
 /* Whether two lanes have made the same changes, as far as both tell. */
 static int same_changes(const struct row *a, const struct row *b)
 {
@@ -178,11 +206,11 @@ static const char *mode_name(const optd_status_row *row)
 
 /* ---- for people -------------------------------------------------------------- */
 
-static void state_text(const optd_status_row *row, char *text, size_t bytes)
+static void state_text(const optd_status_row *row, int all_answered, char *text, size_t bytes)
 {
 	if (row->block_count < row->blocks)
-		snprintf(text, bytes, "incomplete: %u of %u blocks; name all servers", row->block_count,
-		         row->blocks);
+		snprintf(text, bytes, "incomplete: %u of %u blocks; %s", row->block_count, row->blocks,
+		         all_answered ? "name all servers" : "not all servers answer");
 	else if (!row->ready)
 		snprintf(text, bytes, "no weights yet");
 	else if (row->waiting[0])
@@ -222,10 +250,10 @@ static void print_clipping(const optd_status_row *row)
 	       row->last_norm, row->last_factor, row->clipped, row->clipped == 1 ? "" : "s", row->overflowed);
 }
 
-static void print_model(const optd_status_row *row)
+static void print_model(const optd_status_row *row, json_t *rates, int all_answered)
 {
 	char count[OPTCTL_NUMBER_BYTES], size[OPTCTL_NUMBER_BYTES], text[256];
-	state_text(row, text, sizeof(text));
+	state_text(row, all_answered, text, sizeof(text));
 	optctl_text(stdout, row->model);
 	printf(": ");
 	optctl_text(stdout, text);
@@ -238,6 +266,7 @@ static void print_model(const optd_status_row *row)
 	printf("  optimizer   ");
 	optctl_text(stdout, row->optimizer);
 	printf("\n");
+	optctl_print_rates(rates);
 	if (row->average[0]) {
 		printf("  average     ");
 		optctl_text(stdout, row->average);
@@ -260,14 +289,15 @@ static void print_model(const optd_status_row *row)
 
 static void print_models(const struct optctl *ctl, const struct rows *rows)
 {
+	int all_answered = json_array_size(rows->unanswered) == 0;
 	if (rows->count == 0)
-		printf("no models on %s\n", ctl->server);
+		printf("no models on %s\n", all_answered ? ctl->server : "the servers that answer");
 	for (size_t i = 0; i < rows->count; i++) {
 		if (!first_of_model(rows, i))
 			continue;
 		optd_status_row row = sum(rows, i);
 		const char *other = other_changes(rows, i);
-		print_model(&row);
+		print_model(&row, rates_of(rows, i), all_answered);
 		optctl_print_changes(rows->all[i].changes, row.changes_left_out);
 		if (!other)
 			continue;
@@ -275,6 +305,8 @@ static void print_models(const struct optctl *ctl, const struct rows *rows)
 		optctl_text(stdout, other);
 		printf(" are others: set them again from a later step on\n");
 	}
+	for (size_t i = 0; !rows->model && i < json_array_size(rows->lanes); i++)
+		print_lane(json_array_get(rows->lanes, i));
 }
 
 /* ---- for programs -------------------------------------------------------------- */
@@ -322,6 +354,7 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	json_object_set_new(model, "restored", json_boolean(total.restored));
 	json_object_set_new(model, "mode", json_string(mode_name(&total)));
 	json_object_set_new(model, "optimizer", json_string(total.optimizer));
+	json_object_set(model, "learning_rates", rates_of(rows, first));
 	json_object_set_new(model, "average", json_string(total.average));
 	json_object_set_new(model, "elements", number(total.elements));
 	json_object_set_new(model, "tensors", number(total.tensors));
@@ -346,36 +379,98 @@ static json_t *model_json(const struct rows *rows, size_t first)
 	return model;
 }
 
-/* Takes lanes. */
-static int print_json(const struct optctl *ctl, const struct rows *rows, json_t *lanes)
+static int print_json(const struct optctl *ctl, const struct rows *rows)
 {
 	json_t *document = json_object(), *models = json_array();
 	for (size_t i = 0; i < rows->count; i++)
 		if (first_of_model(rows, i))
 			json_array_append_new(models, model_json(rows, i));
 	json_object_set_new(document, "server", json_string(ctl->server));
+	json_object_set(document, "unanswered", rows->unanswered);
 	json_object_set_new(document, "models", models);
-	json_object_set_new(document, "lanes", lanes);
+	json_object_set(document, "lanes", rows->lanes);
 	int rc = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	printf("\n");
 	json_decref(document);
 	return rc;
 }
 
-int optctl_status(const struct optctl *ctl)
+/* ---- asking -------------------------------------------------------------------- */
+
+static int ask(struct optctl *ctl, struct rows *rows)
 {
-	struct rows rows = {0};
-	struct lanes lanes = {ctl->json ? json_array() : NULL};
-	int rc = optd_get_status(ctl->client, keep, &rows);
-	if (rc == 0 && !rows.failed && !ctl->json)
-		print_models(ctl, &rows);
-	if (rc == 0)
-		rc = optd_get_lanes(ctl->client, tell_lane, &lanes);
-	if (rc == 0 && !rows.failed && ctl->json && print_json(ctl, &rows, json_incref(lanes.array)) != 0)
-		rows.failed = 1;
-	json_decref(lanes.array);
+	int rc = optd_get_status(ctl->client, keep, rows);
+	return rc < 0 ? rc : optd_get_lanes(ctl->client, keep_lane, rows);
+}
+
+static int no_model(const struct optctl *ctl, const struct rows *rows)
+{
+	char text[4096];
+	int n = snprintf(text, sizeof(text), "no model '%.512s' on %.2048s", rows->model, ctl->server);
+	if (rows->likely.best[0])
+		snprintf(text + n, sizeof(text) - (size_t)n, "; the nearest is '%s'", rows->likely.best);
+	return optctl_fail(OPTD_NO_MODEL, text);
+}
+
+/* Prints what was told; returns the exit code. */
+static int tell(const struct optctl *ctl, const struct rows *rows)
+{
+	int code = EXIT_DONE;
+	if (rows->failed || !rows->lanes || !rows->unanswered)
+		return optctl_fail(OPTD_NO_MEMORY, "out of memory");
+	if (rows->model && rows->count == 0)
+		code = no_model(ctl, rows);
+	else if (!ctl->json)
+		print_models(ctl, rows);
+	else if (print_json(ctl, rows) != 0)
+		code = optctl_fail(OPTD_NO_MEMORY, "out of memory");
+	return json_array_size(rows->unanswered) > 0 ? EXIT_NO_SERVER : code;
+}
+
+/* A line about each server that does not answer. */
+static void ask_one(struct optctl *ctl, const char *endpoint, struct rows *rows)
+{
+	int rc = optctl_connect(ctl, endpoint);
+	const char *why = optd_error(NULL);
+	if (rc == 0) {
+		rc = ask(ctl, rows);
+		why = optd_error(ctl->client);
+	}
+	if (rc < 0) {
+		optctl_fail(rc, why);
+		json_array_append_new(rows->unanswered, json_string(endpoint));
+	}
+	optd_close(&ctl->client);
+}
+
+int optctl_status_apart(struct optctl *ctl, const char *model)
+{
+	struct rows rows;
+	size_t servers = 0;
+	char *copy = strdup(ctl->server), *rest = NULL;
+	rows_init(&rows, model);
+	rows.failed = !copy;
+	for (char *one = copy ? strtok_r(copy, ", ", &rest) : NULL; one; one = strtok_r(NULL, ", ", &rest)) {
+		ask_one(ctl, one, &rows);
+		servers++;
+	}
+	int none = servers > 0 && json_array_size(rows.unanswered) == servers;
+	int code = none ? EXIT_NO_SERVER : tell(ctl, &rows);
 	rows_free(&rows);
-	if (rc < 0)
-		return optctl_fail(rc, optd_error(ctl->client));
-	return rows.failed ? optctl_fail(OPTD_NO_MEMORY, "out of memory") : EXIT_DONE;
+	free(copy);
+	return code;
+}
+
+int optctl_status(struct optctl *ctl, const char *model)
+{
+	struct rows rows;
+	rows_init(&rows, model);
+	int rc = ask(ctl, &rows);
+	int code = rc < 0 ? EXIT_NO_SERVER : tell(ctl, &rows);
+	rows_free(&rows);
+	if (rc == OPTD_UNREACHABLE && strchr(ctl->server, ',')) {
+		optd_close(&ctl->client);
+		return optctl_status_apart(ctl, model);
+	}
+	return rc < 0 ? optctl_fail(rc, optd_error(ctl->client)) : code;
 }

@@ -285,8 +285,8 @@ typedef struct optd_model_info {
 	int restored;       /* it came from a checkpoint */
 	uint64_t age_s;     /* since it was created, or since that checkpoint */
 	int ready;          /* it has weights: as of opening it, or of a pull since */
-	char optimizer[256]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam"; ends
-	                        with "..." where it is longer */
+	char optimizer[1024]; /* "adam match=torch2 lr=0.001 ...; 1 group: '*.bias' adam"; ends
+	                         with "..." where it is longer */
 	/* "exists at step 9380, run ab12, 14 h old" where optd_open found what an earlier
 	 * run has left, from a checkpoint or not; "" where it made the model or joined
 	 * workers that are at it. */
@@ -329,33 +329,30 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_SKIPPED (positive): the step is over and was left out, since the gradient of a worker
  * (this one or another) held NaN or Inf, or the norm that the model clips was not finite; weights
  * are as they were.  Every worker's call returns it.  optd_last_step says whose it was.  Compute the next gradient and go on.
- * OPTD_NOT_FINITE, under OPTD_REJECT: of this gradient: names the tensor and index; nothing of it
- * was sent; in sync the servers were told, for up to 2 s.  Push a finite one.  Or, in sync, of
- * another worker's, told once: names its rank and the tensor; this gradient stays in the step and
- * counts once, and the same call made again waits for the other's.  Both arrays are as they were,
- * unless part of the step was complete.
+ * OPTD_NOT_FINITE, under OPTD_REJECT: of this gradient: names the tensor and index; nothing of it was sent; in
+ * sync the servers were told, for up to 2 s.  Push a finite one.  Or, in sync, of another worker's, told once:
+ * names its rank and the tensor; this gradient stays in the step and counts once, and the same call made again
+ * waits for the other's.  Both arrays are as they were, unless part of the step was complete.
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
  * in the step and counts once; the same call made again waits again.
- * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's
- * step_timeout, that the server does not answer, or that it had no room to send the
- * weights because nothing was read for so long; the text says which, and names the rank
- * if the server has.
+ * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's step_timeout, that the
+ * server does not answer, or that it had no room to send the weights because nothing was read for so long; the
+ * text says which, and names the rank if the server has.
  *
- * After a push that ended with OPTD_TIMEOUT, OPTD_STEP_TIMEOUT or OPTD_NOT_FINITE, or that
- * optd_cancel gave up, the next push is the SAME step.  Where the server already has the first one's
- * gradient for a block, that one counts, whatever the next push brings for it.  Where the
- * first one's was not finite, the step is skipped, whatever the next push brings.
+ * After a push that ended with OPTD_TIMEOUT, OPTD_STEP_TIMEOUT or OPTD_NOT_FINITE, or that optd_cancel gave
+ * up, the next push is the SAME step.  Where the server already has the first one's gradient for a block, that
+ * one counts, whatever the next push brings for it.  Where the first one's was not finite, the step is
+ * skipped, whatever the next push brings.
  *
- * gradient and weights may be the same array.  If such a call fails after weights have
- * overwritten part of it, the gradient is gone: a push from that array is then
- * OPTD_INVALID, and nothing is sent, until the step was pushed from another array, or
- * optd_resume_model has said that the array has a gradient again.  Use two arrays to
- * be able to make a call again.
+ * gradient and weights may be the same array.  If such a call fails after weights have overwritten part of it,
+ * the gradient is gone: a push from that array is then OPTD_INVALID, and nothing is sent, until the step was
+ * pushed from another array, or optd_resume_model has said that the array has a gradient again.  Use two
+ * arrays to be able to make a call again.
  * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model.
  *
- * Under easgd (optim/README.md), which is for async or one worker, gradient is this worker's
- * weights, and weights are its new ones; optd_pull has the model's, the centre.  Where only the
- * answer was lost, what comes is an elastic step towards the centre of now, which stays. */
+ * Under easgd (optim/README.md), which is for async or one worker, gradient is this worker's weights, and
+ * weights are its new ones; optd_pull has the model's, the centre.  Where only the answer was lost, what comes
+ * is an elastic step towards the centre of now, which stays. */
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
@@ -419,12 +416,11 @@ OPTD_API int optd_set_weight(optd_model *model, double samples);
  * scale, by that.  Workers may have scales of their own.  OPTD_INVALID for another number. */
 OPTD_API int optd_set_loss_scale(optd_model *model, double scale);
 
-/* What to multiply the next loss with.  Where the server keeps a scale (loss_scale of
- * optd_open_options) it is that of the next step, as the last answer told it: it falls when
- * a step is skipped and grows when none was for a while, as torch.amp.GradScaler's, and a
- * push that begins states it by itself.  (Who computes a gradient before the push in front of
- * it is done notes the scale then, and says so by optd_set_loss_scale.)  Elsewhere it is
- * what optd_set_loss_scale was given, or 1. */
+/* What to multiply the next loss with.  Where the server keeps a scale (loss_scale of optd_open_options) it
+ * is that of the next step, as the last answer told it: it falls when a step is skipped and grows when none
+ * was for a while, as torch.amp.GradScaler's, and a push that begins states it by itself.  (Who computes a
+ * gradient before the push in front of it is done notes the scale then, and says so by optd_set_loss_scale.)
+ * Elsewhere it is what optd_set_loss_scale was given, or 1. */
 OPTD_API double optd_loss_scale(const optd_model *model);
 
 /* In place of a rank: each worker's gradient was finite, and the norm of what they make
@@ -534,6 +530,12 @@ typedef struct optd_change {
 	uint32_t hyper_count;
 } optd_change;
 
+/* The learning rate of a model's next update, with what its schedule and changes make of it. */
+typedef struct optd_rate {
+	const char *tensors; /* the group's pattern, cut to 64 bytes with "..."; "": the model's own */
+	double lr;
+} optd_rate;
+
 /* One lane's view of one model. */
 typedef struct optd_status_row {
 	const char *endpoint;
@@ -572,6 +574,10 @@ typedef struct optd_status_row {
 	 * 64, those that every block has passed are joined to the next of their group. */
 	const optd_change *changes;
 	uint32_t change_count, changes_left_out;
+	/* The model's own, and each group's that is not frozen, in their order; none of an optimizer
+	 * without an lr.  In async a group's is that of its tensor with the fewest updates. */
+	const optd_rate *rates;
+	uint32_t rate_count;
 } optd_status_row;
 
 /* What a lane has counted since its daemon started. */

@@ -70,6 +70,8 @@ struct session_slot {
 	bool restarted;    /* the daemon restarted since the model was open here */
 	uint64_t expect_run;
 	uint64_t seen_step;
+	uint64_t gone_back_from; /* the caller's: what was seen here before a rollback that the
+	                            program accepted; 0 once the model is open again */
 	bool wants_init;   /* see session_want_init */
 	int status;        /* with SESSION_BROKEN */
 	bool attached;     /* was open once: never create it again */

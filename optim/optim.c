@@ -160,6 +160,22 @@ static void schedule_apply(struct optim *optim, uint64_t done)
 	}
 }
 
+bool optim_lr(const struct optim *optim, uint64_t done, double *lr)
+{
+	const struct rule_row *row = rule_row(optim->rule);
+	bool has = false;
+
+	for (uint32_t i = 0; i < row->hyper_count; i++) {
+		if (strcmp(row->hypers[i].name, "relative_step") == 0 && optim->values[i][0] != 0)
+			return false;
+		if (strcmp(row->hypers[i].name, "lr") != 0)
+			continue;
+		*lr = schedule_lr(&optim->schedule, optim->values[i][0], done);
+		has = true;
+	}
+	return has;
+}
+
 void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *carry,
                    struct optim_scalars *out)
 {

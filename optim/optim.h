@@ -136,10 +136,11 @@ int optim_settle(struct optim *optim, char *why, size_t why_bytes);
 uint32_t optim_cycled(const struct optim *optim);
 
 /* "adam match=torch2 lr=0.001 betas=[0.9,0.999] ..." with every hyper-parameter,
- * each number with the fewest digits that read back the same. */
-void optim_text(const struct optim *optim, char *text, size_t text_bytes);
+ * each number with the fewest digits that read back the same.  Returns its length, as snprintf
+ * also of what does not fit. */
+size_t optim_text(const struct optim *optim, char *text, size_t text_bytes);
 /* "adamw lr=0.01": what it has other than `own`, or, of another rule, than that rule's
- * defaults.  Returns its length, as snprintf also of what does not fit. */
+ * defaults, and "schedule=none" where own's is not for it.  Returns as optim_text. */
 size_t optim_text_over(const struct optim *optim, const struct optim *own, char *text, size_t text_bytes);
 
 /* "betas=[0.9,0.999]": hyper-parameter `index` of a rule with these values. */
@@ -167,6 +168,10 @@ void optim_carry_initial(const struct optim *optim, struct optim_carry *out);
  * momentum) that the schedule has for t - 1 updates done.  Moves the segment's carry on to what its next update needs. */
 void optim_scalars(const struct optim *optim, uint64_t t, struct optim_carry *carry,
                    struct optim_scalars *out);
+
+/* The learning rate of that update after `done` others.  False for a rule that has none, or
+ * makes its own (relative_step). */
+bool optim_lr(const struct optim *optim, uint64_t done, double *lr);
 
 /* Instruction sets for which the loops were built. */
 enum optim_isa { OPTIM_ISA_BASE, OPTIM_ISA_AVX2, OPTIM_ISA_AVX512, OPTIM_ISA_COUNT };

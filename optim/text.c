@@ -94,7 +94,8 @@ static void add_schedule(struct text *line, const struct schedule *schedule)
 	char text[TEXT_SCHEDULE_BYTES];
 
 	schedule_text(schedule, text, sizeof(text));
-	text_add(line, " schedule=%s", text[0] != '\0' ? text : "none");
+	bool cut = strlen(text) == sizeof(text) - 1;
+	text_add(line, " schedule=%s%s", text[0] != '\0' ? text : "none", cut ? "..." : "");
 }
 
 static bool values_equal(const double *a, const double *b, uint32_t count)
@@ -106,7 +107,7 @@ static bool values_equal(const double *a, const double *b, uint32_t count)
 	return i == count;
 }
 
-void optim_text(const struct optim *optim, char *text, size_t text_bytes)
+size_t optim_text(const struct optim *optim, char *text, size_t text_bytes)
 {
 	struct text line = text_open(text, text_bytes);
 
@@ -120,6 +121,16 @@ void optim_text(const struct optim *optim, char *text, size_t text_bytes)
 	}
 	if (optim->schedule.part_count > 0)
 		add_schedule(&line, &optim->schedule);
+	return line.used;
+}
+
+/* Of another rule, which does not follow the schedule beside which it stands. */
+static bool goes_without(const struct optim *optim, const struct optim *own)
+{
+	double lr;
+
+	return own->rule != optim->rule && own->schedule.part_count > 0 && optim->schedule.part_count == 0 &&
+	       optim_lr(optim, 0, &lr);
 }
 
 size_t optim_text_over(const struct optim *optim, const struct optim *own, char *text, size_t text_bytes)
@@ -139,7 +150,7 @@ size_t optim_text_over(const struct optim *optim, const struct optim *own, char 
 		if (!values_equal(optim->values[i], base.values[i], optim_hyper(optim->rule, i)->count))
 			add_hyper(&line, optim, i);
 	}
-	if (!schedule_equal(&optim->schedule, &base.schedule))
+	if (!schedule_equal(&optim->schedule, &base.schedule) || goes_without(optim, own))
 		add_schedule(&line, &optim->schedule);
 	return line.used;
 }

@@ -14,7 +14,7 @@
 #define TEXT_NUMBER_BYTES 32
 #define TEXT_VALUES_BYTES (OPTIM_VALUES_MAX * (TEXT_NUMBER_BYTES + 1) + 2)
 
-/* Room for schedule_text of ordinary ones; longer ones are cut off in texts. */
+/* Room for schedule_text of ordinary ones; longer ones are cut off in texts, with "..." at the end. */
 #define TEXT_SCHEDULE_BYTES 400
 
 /* A piece of text under construction: cut off at the end of its room, always

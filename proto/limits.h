@@ -133,8 +133,12 @@
 #define LIMIT_GROUPS 8u
 #define LIMIT_PATTERN_BYTES 256u
 
+/* Bytes that a STATUS tells of a group's pattern beside its learning rate: its record has
+ * two names of 511 bytes, and three texts. */
+#define LIMIT_RATE_BYTES 64u
+
 /* Bytes of OPENED's header for the optimizer and its groups: what its texts, at most 1,536
- * bytes, and its numbers leave.  OPEN, with two names of 511, has more. */
+ * bytes (the optimizer's 1,024, and a sentence of less than 512), and its numbers leave.  OPEN, with two names of 511, has more. */
 #define LIMIT_TOLD_BYTES 2176u
 
 /* Changes of a running model's hyper-parameters that are kept, each with the version it

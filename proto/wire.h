@@ -113,6 +113,11 @@ struct wire_model_status {
 	double scale;            /* now; 0: the server keeps none */
 	uint32_t growth_tracker;
 	struct msg_text average;   /* "ema decay=0.999 ...", or empty */
+	uint32_t rate_count;
+	struct wire_rate {
+		struct msg_text tensors; /* a group's, of at most LIMIT_RATE_BYTES; empty: the model's own */
+		double lr;               /* of the next update */
+	} rates[1 + LIMIT_GROUPS];
 };
 
 /* Appends one record at buffer; returns bytes written, 0 if it does not fit.  Of the

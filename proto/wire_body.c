@@ -367,7 +367,7 @@ static void opened_write(const struct msg_opened *in, struct wire_body *body)
 	out->reduce = (Optd__V1__Reduce)in->reduce;
 	out->workers = in->workers;
 	out->step_timeout_ms = in->step_timeout_ms;
-	out->optimizer = wire_clip(in->optimizer, LIMIT_NAME_BYTES);
+	out->optimizer = wire_clip(in->optimizer, LIMIT_TEXT_BYTES);
 	out->elements = in->elements;
 	out->tensors = in->tensors;
 	out->nonfinite = wire_nonfinite_write(in->nonfinite);

@@ -202,7 +202,7 @@ static int check_opened(const struct msg *msg, const struct refusal *why)
 	if (rc == 0)
 		rc = wire_check_counter(opened->token, "token", why);
 	if (rc == 0)
-		rc = wire_check_text(opened->optimizer, LIMIT_NAME_BYTES, "optimizer", why);
+		rc = wire_check_text(opened->optimizer, LIMIT_TEXT_BYTES, "optimizer", why);
 	if (rc < 0)
 		return rc;
 	if (opened->elements > LIMIT_ELEMENTS || opened->tensors > LIMIT_TENSORS ||

@@ -9,6 +9,8 @@ struct parts {
 	Optd__V1__SkippedSteps skipped;
 	Optd__V1__Scaler scaler;
 	Optd__V1__LossScale settings;
+	Optd__V1__Rate rates[1 + LIMIT_GROUPS];
+	Optd__V1__Rate *rate_pointers[1 + LIMIT_GROUPS];
 };
 
 static void finite_write(const struct wire_model_status *status, struct parts *parts,
@@ -29,6 +31,18 @@ static void finite_write(const struct wire_model_status *status, struct parts *p
 	record->nonfinite = wire_nonfinite_write(status->nonfinite);
 }
 
+static void rates_write(const struct wire_model_status *status, struct parts *parts,
+                        Optd__V1__ModelStatus *record)
+{
+	for (uint32_t i = 0; i < status->rate_count; i++) {
+		optd__v1__rate__init(&parts->rates[i]);
+		parts->rates[i].tensors = wire_clip(status->rates[i].tensors, LIMIT_RATE_BYTES);
+		parts->rates[i].lr = status->rates[i].lr;
+		parts->rate_pointers[i] = &parts->rates[i];
+	}
+	record->rates = parts->rate_pointers;
+	record->n_rates = status->rate_count;
+}
 
 static size_t put(const Optd__V1__ModelStatus *record, void *buffer, size_t buffer_bytes)
 {
@@ -82,6 +96,7 @@ size_t wire_status_encode(const struct wire_model_status *status, void *buffer, 
 	record.overflowed = status->overflowed;
 	finite_write(status, &parts, &record);
 	record.average = wire_clip(status->average, LIMIT_NAME_BYTES);
+	rates_write(status, &parts, &record);
 	if (status->change_count > 0)
 		return put_changed(status, &record, buffer, buffer_bytes);
 	return put(&record, buffer, buffer_bytes);
@@ -139,6 +154,20 @@ static void finite_read(const Optd__V1__ModelStatus *record, struct wire_model_s
 	out->growth_tracker = record->loss_scale->growth_tracker;
 }
 
+/* Rates may be any numbers: a schedule that grows ends with infinity. */
+static int rates_read(const Optd__V1__ModelStatus *record, struct wire_model_status *out)
+{
+	const struct refusal nowhere = {NULL, 0};
+	int rc = record->n_rates <= 1 + LIMIT_GROUPS ? 0 : OPTD_MALFORMED;
+
+	for (uint32_t i = 0; rc == 0 && i < record->n_rates; i++) {
+		struct msg_text tensors = wire_text(record->rates[i]->tensors);
+		rc = wire_check_text(tensors, LIMIT_RATE_BYTES, "", &nowhere);
+		out->rates[out->rate_count++] = (struct wire_rate){tensors, record->rates[i]->lr};
+	}
+	return rc;
+}
+
 /* What a status says is for people and tools: texts must be printable as they
  * are and states known; the numbers may be anything. */
 static bool status_sane(const struct wire_model_status *status)
@@ -174,7 +203,8 @@ int wire_status_decode(struct wire_arena *arena, const void *bytes, size_t size,
 	struct wire_model_status status;
 	status_read(record, &status);
 	finite_read(record, &status);
-	if (!status_sane(&status) || wire_changes_read(record, arena, &status) < 0)
+	if (!status_sane(&status) || rates_read(record, &status) < 0 ||
+	    wire_changes_read(record, arena, &status) < 0)
 		return OPTD_MALFORMED;
 	*out = status;
 	*at = next;

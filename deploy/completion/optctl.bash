@@ -78,7 +78,7 @@ _optctl()
 		mapfile -t COMPREPLY < <(compgen -W "$(optctl rules 2>/dev/null | awk 'NF == 0 { behind = 1 }
 			!behind && NR > 1 { print $1 }
 			sub(/^Schedules: /, "") { gsub(/,/, ""); print }')" -- "$word")
-	elif [[ $place == 0 && $command =~ ^(export|save|set|drop)$ ]]; then
+	elif [[ $place == 0 && $command =~ ^(status|export|save|set|drop)$ ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_optctl_models "${server[@]}")" -- "$word")
 	fi
 	_optctl_cut "$before$word"

@@ -252,11 +252,9 @@ static size_t group_text(const struct group *group, const struct optim *own, cha
 void groups_text(const struct groups *groups, const struct optim *own, char *text, size_t text_bytes)
 {
 	static const char dots[] = "...";
-	size_t used;
+	size_t used = optim_text(own, text, text_bytes);
 
-	optim_text(own, text, text_bytes);
-	for (uint32_t i = 0; i < groups->count; i++) {
-		used = strlen(text);
+	for (uint32_t i = 0; i < groups->count && used < text_bytes; i++) {
 		if (i == 0)
 			used += (size_t)snprintf(text + used, text_bytes - used, "; %u group%s:", groups->count,
 			                         groups->count == 1 ? "" : "s");
@@ -264,12 +262,11 @@ void groups_text(const struct groups *groups, const struct optim *own, char *tex
 			used += (size_t)snprintf(text + used, text_bytes - used, ",");
 		if (used < text_bytes)
 			used += group_text(&groups->list[i], own, text + used, text_bytes - used);
-		if (used < text_bytes)
-			continue;
-		used = utf8_prefix(text, text_bytes - sizeof(dots));
-		memcpy(text + used, dots, sizeof(dots));
-		return;
 	}
+	if (used < text_bytes)
+		return;
+	used = utf8_prefix(text, text_bytes - sizeof(dots));
+	memcpy(text + used, dots, sizeof(dots));
 }
 
 /* ---- which tensor has which --------------------------------------------- */

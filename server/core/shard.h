@@ -67,6 +67,7 @@ struct shard {
 	uint64_t bytes; /* by the formula */
 	struct shard_counts counts;
 	uint64_t saved_version; /* lowest version in the newest checkpoint */
+	uint64_t skips_told;    /* of model->skips, to whoever keeps a log */
 	/* a checkpoint's cut */
 	bool cutting;
 	uint64_t cut_version;

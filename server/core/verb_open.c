@@ -409,7 +409,7 @@ static void opened(struct call *call, struct shard *shard, bool created, bool ea
 	struct outbox_entry *entry = call_reply(call, OPTD_OK);
 	struct msg_opened *o = &entry->head.opened;
 	struct model_settings settings;
-	char optimizer[LIMIT_NAME_BYTES];
+	char optimizer[LIMIT_TEXT_BYTES];
 
 	model_versions(model, &entry->head.version, &entry->head.version_max);
 	settings_at(&model->settings, &model->changes, NULL, entry->head.version, &settings);

@@ -280,6 +280,7 @@ static void on_timer(uv_timer_t *timer)
 	tell_guard(lane);
 	if (!lane->draining)
 		tick(lane, now_ms);
+	skipped_log(lane, now_ms);
 	if (now_ms % SWEEP_MS < TICK_MS) {
 		grants_renew(lane);
 		peers_look(&lane->peers, now_ms);

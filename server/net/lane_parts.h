@@ -38,6 +38,7 @@ struct lane {
 	struct engine_options engine_options;
 	struct outbox out;
 	struct log_limit log_limit;
+	struct log_limit skipped_limit; /* by model: it is asked in each tick while a line is due */
 	struct lane_counts counts;
 	struct lane_strikes strikes[LANE_STRIKES];
 	/* thread */
@@ -96,6 +97,8 @@ void room_before_open(struct lane *lane);
 void room_after_open(struct lane *lane);
 /* Whether one more line about who has this connection may be logged now. */
 bool lane_may_log(struct lane *lane, int fd, uint64_t *left_out);
+/* Logs steps that were skipped since the last line about their model. */
+void skipped_log(struct lane *lane, uint64_t now_ms);
 /* Answers a STATUS request. */
 void status_answer(struct lane *lane, uint32_t peer, const struct msg *request);
 /* Does a bit of the cut, and goes on when the loop is idle while there is more. */

@@ -1,7 +1,10 @@
 /* STATUS: what this lane has counted, and one record for each of its models. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/utf8.h"
+#include "server/core/rates.h"
 #include "server/core/settings.h"
 #include "server/net/lane_parts.h"
 
@@ -31,6 +34,25 @@ static void tell_finite(const struct shard *shard, struct wire_model_status *sta
 	status->skipped.rank = skips->rank;
 	if (skips->tensor_plus_one > 0)
 		status->skipped.tensor = text_of(layout_tensor(model->layout, skips->tensor_plus_one - 1)->name);
+}
+
+/* The learning rates, and the groups' patterns: long ones are cut, and end with "...". */
+static void tell_rates(const struct model *model, const struct model_settings *settings,
+                       char texts[1 + LIMIT_GROUPS][LIMIT_RATE_BYTES + 1], struct wire_model_status *status)
+{
+	static const char dots[] = "...";
+	struct rates rates;
+
+	rates_of(model, settings, &rates);
+	for (uint32_t i = 0; i <= settings->groups.count; i++) {
+		const char *tensors = i > 0 ? settings->groups.list[i - 1].tensors : "";
+		if (!rates.has[i])
+			continue;
+		snprintf(texts[i], LIMIT_RATE_BYTES + 1, "%s", tensors);
+		if (strlen(tensors) > LIMIT_RATE_BYTES)
+			memcpy(texts[i] + utf8_prefix(tensors, LIMIT_RATE_BYTES + 1 - sizeof(dots)), dots, sizeof(dots));
+		status->rates[status->rate_count++] = (struct wire_rate){text_of(texts[i]), rates.lr[i]};
+	}
 }
 
 /* Its hyper-parameters, at hypers; returns how many. */
@@ -77,6 +99,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	struct wire_model_status status;
 	struct model_settings settings;
 	char optimizer[LIMIT_TEXT_BYTES], waiting[SHARD_MISSING_BYTES] = "", average[AVERAGE_TEXT_BYTES];
+	char rates[1 + LIMIT_GROUPS][LIMIT_RATE_BYTES + 1];
 
 	memset(&status, 0, sizeof(status));
 	model_versions(model, &status.version, &status.version_max);
@@ -114,6 +137,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	status.clipped = shard->counts.clipped;
 	status.overflowed = shard->counts.overflowed;
 	tell_finite(shard, &status);
+	tell_rates(model, &settings, rates, &status);
 	if (average_is_kept(&model->settings.average))
 		status.average = text_of(average);
 	if (model->changes.count > 0)

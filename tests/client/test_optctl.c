@@ -55,12 +55,36 @@ static void test_what_is_misused_is_told_once_with_code_64(void **state)
 	}
 }
 
+static void test_what_is_misspelt_or_missing_is_named(void **state)
+{
+	static const struct {
+		const char *arguments, *said;
+	} wrong[] = {
+		{"set --form 5 m lr=1", "optctl: there is no such option: --form; the nearest is --from; try optctl --help\n"},
+		{"set --form=5 m lr=1", "optctl: there is no such option: --form; the nearest is --from; try optctl --help\n"},
+		{"status --xylophone", "optctl: there is no such option: --xylophone; try optctl --help\n"},
+		{"status --json=1", "optctl: the option takes no value: --json; try optctl --help\n"},
+		{"stauts", "optctl: there is no such command: stauts; the nearest is status; try optctl --help\n"},
+		{"export", "optctl: MODEL is missing after: export; try optctl --help\n"},
+		{"export m", "optctl: FILE.safetensors is missing after: m; try optctl --help\n"},
+		{"set m", "optctl: NAME=VALUE is missing after: m; try optctl --help\n"},
+		{"drop --yes", "optctl: MODEL is missing after: drop; try optctl --help\n"},
+	};
+	char out[2048];
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		assert_int_equal(optctl_run(out, sizeof(out), "%s", wrong[i].arguments), 64);
+		assert_string_equal(out, wrong[i].said);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_refused_connection_fails_at_once),
 		cmocka_unit_test(test_controls_and_bad_utf8_in_names_do_not_reach_the_terminal),
 		cmocka_unit_test(test_what_is_misused_is_told_once_with_code_64),
+		cmocka_unit_test(test_what_is_misspelt_or_missing_is_named),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -202,7 +202,60 @@ static void test_text_tells_what_groups_have_other_than_the_model(void **state)
 	groups.list[4] = group_of("e", &own, "ema");
 	groups_text(&groups, &own, text, sizeof(text));
 	assert_string_equal(strchr(text, ';'), "; 5 groups: 'a' adamw, 'b' adamw lr=0.25 weight_decay=0, "
-	                                       "'c' adamw clip_value=2 schedule=none, 'd' sgd match=numpy, 'e' ema");
+	                                       "'c' adamw clip_value=2 schedule=none, 'd' sgd match=numpy schedule=none, 'e' ema");
+}
+
+/* It begins with no schedule, and one that is the model's own is its own words. */
+static void test_text_of_another_rule_says_whether_it_has_a_schedule(void **state)
+{
+	(void)state;
+	struct optim own = optim_of("adamw", NULL, 0);
+	struct groups groups = {.count = 1};
+	char text[600];
+	groups.list[0] = group_of("a", &own, "sgd");
+	groups_text(&groups, &own, text, sizeof(text));
+	assert_string_equal(strchr(text, ';'), "; 1 group: 'a' sgd");
+	own.schedule.part_count = 1;
+	schedule_part_init(&own.schedule.parts[0], SCHEDULE_CONSTANT_LR);
+	groups_text(&groups, &own, text, sizeof(text));
+	assert_string_equal(strchr(text, ';'), "; 1 group: 'a' sgd schedule=none");
+	groups.list[0].optim.schedule = own.schedule;
+	groups_text(&groups, &own, text, sizeof(text));
+	assert_non_null(strstr(text, "'a' sgd schedule=constantlr("));
+}
+
+static void test_a_schedule_of_many_words_is_cut_visibly(void **state)
+{
+	(void)state;
+	struct optim own = optim_of("adamw", NULL, 0);
+	struct groups groups = {.count = 0};
+	char text[1024];
+	own.schedule.part_count = SCHEDULE_PARTS_MAX;
+	for (uint32_t i = 0; i < SCHEDULE_PARTS_MAX; i++) {
+		double values[SCHEDULE_MILESTONES_MAX];
+		for (uint32_t k = 0; k < SCHEDULE_MILESTONES_MAX; k++)
+			values[k] = 1e12 + k;
+		schedule_part_init(&own.schedule.parts[i], SCHEDULE_MULTISTEP);
+		schedule_set(&own.schedule.parts[i], "milestones", values, SCHEDULE_MILESTONES_MAX, why, sizeof(why));
+		own.schedule.ends[i] = i + 1;
+	}
+	groups_text(&groups, &own, text, sizeof(text));
+	assert_in_range(strlen(text), 300, 600);
+	assert_string_equal(text + strlen(text) - 3, "...");
+}
+
+static void test_text_of_a_model_without_groups_is_cut_between_characters_too(void **state)
+{
+	(void)state;
+	struct optim own = optim_of("adamw", NULL, 0);
+	struct groups groups = {.count = 0};
+	char text[300], all[300];
+	groups_text(&groups, &own, all, sizeof(all));
+	groups_text(&groups, &own, text, strlen(all) + 1);
+	assert_string_equal(text, all);
+	groups_text(&groups, &own, text, strlen(all));
+	assert_int_equal(strlen(text), strlen(all) - 1);
+	assert_string_equal(text + strlen(text) - 3, "...");
 }
 
 static void test_text_tells_groups_and_is_cut_between_characters(void **state)
@@ -245,6 +298,9 @@ int main(void)
 	        cmocka_unit_test(test_group_whose_tensors_all_are_in_one_before_it_is_refused),
 	        cmocka_unit_test(test_counts_are_the_most_that_any_group_needs),
 	        cmocka_unit_test(test_text_tells_what_groups_have_other_than_the_model),
+	        cmocka_unit_test(test_text_of_another_rule_says_whether_it_has_a_schedule),
+	        cmocka_unit_test(test_a_schedule_of_many_words_is_cut_visibly),
+	        cmocka_unit_test(test_text_of_a_model_without_groups_is_cut_between_characters_too),
 	        cmocka_unit_test(test_text_tells_groups_and_is_cut_between_characters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,7 +72,9 @@ result $? "test_an_endpoint_before_the_command_is_one_word"
 
 completes "optctl -s tcp://127.0.0.1:1 save f" "fashion feathers" &&
 	completes "optctl --server=tcp://127.0.0.1:2 drop --yes " "other" &&
-	completes "optctl -s 'tcp://127.0.0.1:1' export fe" "feathers"
+	completes "optctl -s 'tcp://127.0.0.1:1' export fe" "feathers" &&
+	completes "optctl -s tcp://127.0.0.1:1 status --json fa" "fashion" &&
+	completes "optctl -s tcp://127.0.0.1:1 status fashion " ""
 result $? "test_models_are_those_of_the_daemon_that_is_named"
 
 completes "optctl -s " "tcp:// ipc://" && completes "optctl --server=t" "tcp://" &&

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/optd.h"
 #include "proto/limits.h"
@@ -24,11 +25,20 @@ struct fixture {
 	optd_client *client;
 	optd_model *model;
 	float *gradient, *weights;
+	char notices[8192]; /* one a line */
 };
+
+static void note(void *user, const char *text)
+{
+	struct fixture *f = user;
+	size_t used = strlen(f->notices);
+
+	snprintf(f->notices + used, sizeof(f->notices) - used, "%s\n", text);
+}
 
 static void join(struct fixture *f)
 {
-	static const optd_options worker = {.rank = 0, .timeout_ms = 20000};
+	const optd_options worker = {.rank = 0, .timeout_ms = 20000, .notice = note, .user = f};
 	static const optd_hyper lr = {.name = "lr", .values = {1}, .count = 1};
 	const optd_open_options options = {
 		.optimizer = "sgd", .hypers = &lr, .hyper_count = 1, .mode = OPTD_ASYNC};
@@ -136,14 +146,44 @@ static void test_a_daemon_behind_that_starts_again_is_no_rollback(void **state)
 	expect_updates(f, 7, 5);
 }
 
+/* The second one is heard of when the program has accepted what the first one said. */
+static void test_a_second_daemon_that_went_back_is_not_said_to_have_the_same_state(void **state)
+{
+	struct fixture *f = *state;
+	char said[400];
+
+	push(f, 3);
+	assert_int_equal(optd_save(f->client, "m"), 0);
+	push(f, 2);
+	daemon_kill(&f->ahead);
+	daemon_kill(&f->behind);
+	daemon_restart(&f->ahead, 1);
+	assert_int_equal(optd_pull(f->model, f->weights, 0), OPTD_ROLLBACK);
+	daemon_restart(&f->behind, 1);
+	assert_int_equal(optd_resume_model(f->model, NULL), 0);
+	snprintf(said, sizeof(said), "model 'm' on %s: the server restarted and went back from step 5 to step 3\n",
+	         f->behind.endpoints[0]);
+	if (strstr(f->notices, said) == NULL || strstr(f->notices, "same state") != NULL)
+		fail_msg("%s", f->notices);
+	/* What was said once is over. */
+	push(f, 1);
+	assert_int_equal(daemon_stop(&f->behind), 0);
+	daemon_restart(&f->behind, 1);
+	push(f, 1);
+	assert_non_null(strstr(f->notices, ": the server restarted with the same state, step 4\n"));
+	expect_updates(f, 5, 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-			test_pushes_after_an_accepted_rollback_count_on_both_daemons, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_pushes_of_a_new_worker_count_on_both_daemons, set_up,
-		                                tear_down),
+		cmocka_unit_test_setup_teardown(test_pushes_after_an_accepted_rollback_count_on_both_daemons,
+		                                set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_pushes_of_a_new_worker_count_on_both_daemons,
+		                                set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_daemon_behind_that_starts_again_is_no_rollback,
+		                                set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_second_daemon_that_went_back_is_not_said_to_have_the_same_state,
 		                                set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -379,6 +379,39 @@ static void poison(struct fixture *fixture, int daemons, uint32_t lanes, optd_no
 	assert_model(&task, task.shards);
 }
 
+/* Once a minute and model: of steps 3 and 5 the second is counted in a later line, unless
+ * one tick has met both. */
+static void test_the_log_says_which_step_was_skipped_and_for_whom(void **state)
+{
+	struct fixture *fixture = *state;
+	struct task task = start(fixture, 2, 3);
+
+	task.plan.nonfinite = OPTD_SKIP_STEP;
+	task.bad_steps = 1u << 3 | 1u << 5;
+	run(fixture, &task);
+	for (int i = 0; i < 2; i++) {
+		assert_true(daemon_wait_log(&fixture->all[i], " warn event=skipped model=m step=", 1));
+		assert_true(daemon_wait_log(&fixture->all[i], " rank=1 tensor=" BAD_TENSOR " steps=", 1));
+		assert_int_equal(daemon_log_count(&fixture->all[i], "event=skipped"), 1);
+	}
+}
+
+/* Each gradient is finite, and what the server makes of it is not. */
+static void test_the_log_names_no_rank_where_a_sum_is_not_finite(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct plan plan = { .optimizer = "sgd", .workers = 1, .mode = OPTD_SYNC, .clip_norm = 1 };
+	struct trainer *trainer = &fixture->trainer;
+
+	daemon_start_tcp(&fixture->all[0], 2);
+	assert_int_equal(trainer_open(trainer, fixture->all[0].endpoints[0], &plan, 0), OPTD_OK);
+	assert_int_equal(optd_set_loss_scale(trainer->model, 1e-30), OPTD_OK);
+	for (uint64_t i = 0; i < trainer_elements(); i++)
+		trainer->gradient[i] = 1e10f;
+	assert_int_equal(optd_push_pull(trainer->model, trainer->gradient, trainer->weights), OPTD_SKIPPED);
+	assert_true(daemon_wait_log(&fixture->all[0], "event=skipped model=m step=0 steps=1", 1));
+}
+
 static void test_one_lane_skips_the_step_for_everyone(void **state)
 {
 	struct fixture *fixture = *state;
@@ -533,6 +566,8 @@ static void test_a_push_of_a_skipped_step_that_comes_again_is_told_over_a_restar
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_the_log_says_which_step_was_skipped_and_for_whom),
+		TEST(test_the_log_names_no_rank_where_a_sum_is_not_finite),
 		TEST(test_one_lane_skips_the_step_for_everyone),
 		TEST(test_three_lanes_skip_the_step_alike),
 		TEST(test_two_daemons_skip_the_step_alike),

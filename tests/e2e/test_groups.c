@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -316,21 +317,45 @@ static void test_other_groups_than_the_models_are_a_conflict(void **state)
 	assert_non_null(strstr(optd_error(fixture->client), "the model has 4 ('*.bias', "));
 }
 
-static void test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots(void **state)
+static void test_the_text_of_an_ordinary_optimizer_is_told_whole(void **state)
 {
 	struct fixture *fixture = *state;
-	char pattern[256];
-	const optd_group wordy = { .tensors = pattern, .frozen = 1 };
-	const optd_open_options how = { .groups = &wordy, .group_count = 1 };
+	const optd_group two[] = {
+		{ .tensors = "*.bias", .hypers = decay, .hyper_count = 1, .lr_factor = 0.5 },
+		{ .tensors = "fc.*", .optimizer = "sgd", .schedule = trainer_schedule, .schedule_count = 2 },
+	};
+	const optd_open_options how = { .optimizer = "adamw", .schedule = trainer_schedule, .schedule_count = 2,
+		                        .groups = two, .group_count = 2, .clip_norm = 1 };
 	optd_model_info info;
 
-	memset(pattern, '*', sizeof(pattern));
-	snprintf(pattern + 200, sizeof(pattern) - 200, "%s", ".bias");
+	daemon_start_tcp(&fixture->daemon, 1);
+	must_open(fixture, &how);
+	optd_model_get_info(fixture->model, &info);
+	assert_in_range(strlen(info.optimizer), 300, sizeof(info.optimizer) - 1);
+	assert_non_null(strstr(info.optimizer, "; 2 groups: '*.bias' adamw lr=0.0005 weight_decay=0.1, 'fc.*' sgd "));
+	if (strcmp(info.optimizer + strlen(info.optimizer) - 11, "clip_norm=1") != 0)
+		fail_msg("%s", info.optimizer);
+}
+
+static void test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots(void **state)
+{
+	static const char *const ends[] = { "fc.*", "embed.*", "scal?", ".weight", ".bias" };
+	struct fixture *fixture = *state;
+	char patterns[5][256];
+	optd_group wordy[5];
+	const optd_open_options how = { .groups = wordy, .group_count = 5 };
+	optd_model_info info;
+
+	for (int i = 0; i < 5; i++) {
+		memset(patterns[i], '*', sizeof(patterns[i]));
+		snprintf(patterns[i] + 240, sizeof(patterns[i]) - 240, "%s", ends[i]);
+		wordy[i] = (optd_group){ .tensors = patterns[i], .hypers = rate, .hyper_count = 1 };
+	}
 	daemon_start_tcp(&fixture->daemon, 1);
 	must_open(fixture, &how);
 	optd_model_get_info(fixture->model, &info);
 	assert_int_equal(strlen(info.optimizer), sizeof(info.optimizer) - 1);
-	assert_string_equal(info.optimizer + sizeof(info.optimizer) - 5, "*...");
+	assert_string_equal(info.optimizer + sizeof(info.optimizer) - 4, "...");
 }
 
 static void test_status_has_room_for_long_patterns(void **state)
@@ -350,6 +375,68 @@ static void test_status_has_room_for_long_patterns(void **state)
 	must_open(fixture, &how);
 	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
 	assert_non_null(strstr(out, "*scal?' sgd lr=0.003\n"));
+	assert_non_null(strstr(out, "***...' 0.003\n"));
+}
+
+struct told_rates {
+	uint32_t rows, count;
+	double lr[4];
+};
+
+static void keep_rates(void *user, const optd_status_row *row)
+{
+	struct told_rates *told = user;
+
+	told->rows++;
+	told->count = row->rate_count;
+	for (uint32_t i = 0; i < row->rate_count && i < 4; i++)
+		told->lr[i] = row->rates[i].lr;
+}
+
+static void test_status_tells_the_learning_rate_of_the_next_update(void **state)
+{
+	struct fixture *fixture = *state;
+	const char *const line = "\n  learning rate 0.003; '*.bias' 0.0015; 'fc.*' 0.00117365\n";
+	struct told_rates told = { 0 };
+	char out[16384];
+
+	daemon_start_tcp(&fixture->daemon, 2);
+	must_open(fixture, &all_given);
+	train(fixture, 0, STEPS);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
+	if (strstr(out, line) == NULL)
+		fail_msg("%s", out);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status --json", fixture->daemon.endpoints[0]), 0);
+	json_t *json = json_loads(out, 0, NULL);
+	json_t *rates = json_object_get(json_array_get(json_object_get(json, "models"), 0), "learning_rates");
+	assert_int_equal(json_array_size(rates), 3);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(rates, 0), "group")), "");
+	assert_true(json_real_value(json_object_get(json_array_get(rates, 0), "lr")) == 0.003);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(rates, 1), "group")), "*.bias");
+	assert_true(json_real_value(json_object_get(json_array_get(rates, 1), "lr")) == 0.0015);
+	json_decref(json);
+	/* Each lane tells all of them. */
+	assert_int_equal(optd_get_status(fixture->client, keep_rates, &told), OPTD_OK);
+	assert_int_equal(told.rows, 2);
+	assert_int_equal(told.count, 3);
+	assert_true(told.lr[1] == 0.0015 && told.lr[2] < 0.0012);
+}
+
+static void test_a_rate_set_by_hand_is_told_from_its_version_on(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t from = STEPS + 1;
+	char out[4096];
+
+	daemon_start_tcp(&fixture->daemon, 1);
+	must_open(fixture, &all_given);
+	train(fixture, 0, STEPS);
+	assert_int_equal(optd_set_hypers(fixture->client, "m", "fc.*", rate, 1, &from), OPTD_OK);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
+	assert_non_null(strstr(out, "; 'fc.*' 0.00117365\n"));
+	train(fixture, STEPS, STEPS + 1);
+	assert_int_equal(optctl_run(out, sizeof(out), "-s %s status", fixture->daemon.endpoints[0]), 0);
+	assert_non_null(strstr(out, "; 'fc.*' 0.00123953\n")); /* 0.003, half a wave of 9 later by 5 */
 }
 
 static void test_the_log_says_which_groups_settings_were_changed(void **state)
@@ -377,8 +464,11 @@ int main(void)
 		TEST(test_setting_the_models_own_optimizer_tells_that_groups_keep_theirs),
 		TEST(test_a_pattern_without_a_tensor_makes_no_model),
 		TEST(test_other_groups_than_the_models_are_a_conflict),
+		TEST(test_the_text_of_an_ordinary_optimizer_is_told_whole),
 		TEST(test_a_text_of_the_optimizer_that_does_not_fit_ends_with_dots),
 		TEST(test_status_has_room_for_long_patterns),
+		TEST(test_status_tells_the_learning_rate_of_the_next_update),
+		TEST(test_a_rate_set_by_hand_is_told_from_its_version_on),
 		TEST(test_the_log_says_which_groups_settings_were_changed),
 	};
 

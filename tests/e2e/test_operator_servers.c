@@ -1,12 +1,13 @@
 /*
- * optctl save and drop against two daemons, of which each has its part of a model,
- * or none.
+ * optctl status, save and drop against two daemons, of which each has its part of a model,
+ * or none, or is down.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,6 +151,55 @@ static void test_a_failure_is_told_rather_than_that_another_has_no_part(void **s
 	assert_non_null(strstr(f->out, "File too large"));
 }
 
+static void test_status_tells_of_the_servers_that_answer_when_one_is_down(void **state)
+{
+	struct fixture *f = *state;
+	char down[400];
+
+	make(f, "m", TWO_BLOCKS);
+	daemon_kill(&f->daemons[1]);
+	assert_int_equal(optctl(f, "status"), 69);
+	snprintf(down, sizeof(down), "optctl: no server answers at %s: ", f->daemons[1].endpoints[0]);
+	const char *line = strstr(f->out, "optctl: ");
+	assert_non_null(line);
+	assert_memory_equal(line, down, strlen(down));
+	assert_null(strstr(line + 1, "optctl: "));
+	assert_non_null(strstr(f->out, "m: incomplete: 1 of 2 blocks; not all servers answer\n"));
+	assert_non_null(strstr(f->out, "  workers     1 of 1 present, sync\n"));
+	assert_int_equal(optctl(f, "status --json"), 69);
+	const char *document = strchr(f->out, '{'); /* behind the line about the other */
+	assert_non_null(document);
+	json_t *json = json_loads(document, 0, NULL), *unanswered = json_object_get(json, "unanswered");
+	assert_int_equal(json_array_size(unanswered), 1);
+	assert_string_equal(json_string_value(json_array_get(unanswered, 0)), f->daemons[1].endpoints[0]);
+	assert_int_equal(json_array_size(json_object_get(json, "models")), 1);
+	assert_int_equal(json_array_size(json_object_get(json, "lanes")), 1);
+	json_decref(json);
+	daemon_kill(&f->daemons[0]);
+	assert_int_equal(optctl(f, "status"), 69);
+	assert_null(strstr(f->out, "no models"));
+}
+
+static void test_status_of_a_model_shows_that_one_alone(void **state)
+{
+	struct fixture *f = *state;
+
+	make(f, "fashion", TWO_BLOCKS);
+	make(f, "small", ONE_BLOCK);
+	must(f, "status fashion");
+	assert_memory_equal(f->out, "fashion: ", 9);
+	assert_null(strstr(f->out, "small"));
+	must(f, "status --json small");
+	json_t *json = json_loads(f->out, 0, NULL), *models = json_object_get(json, "models");
+	assert_int_equal(json_array_size(models), 1);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(models, 0), "name")), "small");
+	json_decref(json);
+	assert_int_equal(optctl(f, "status fasion"), 1);
+	assert_memory_equal(f->out, "optctl: no model 'fasion' on ", 29);
+	assert_non_null(strstr(f->out, "; the nearest is 'fashion'\n"));
+	assert_int_equal(optctl(f, "status a b"), 64);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -159,6 +209,8 @@ int main(void)
 		TEST(test_a_server_without_a_block_of_the_model_does_not_fail_its_drop),
 		TEST(test_a_drop_that_one_server_has_done_goes_on_when_asked_again),
 		TEST(test_a_name_that_no_server_has_is_an_error_with_the_nearest),
+		TEST(test_status_tells_of_the_servers_that_answer_when_one_is_down),
+		TEST(test_status_of_a_model_shows_that_one_alone),
 		TEST(test_a_failure_is_told_rather_than_that_another_has_no_part),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

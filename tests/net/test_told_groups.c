@@ -59,7 +59,7 @@ static void choose_average(struct rng *rng, struct average *average)
 static int opened_bytes(const struct model_settings *settings, const struct settings_told *told)
 {
 	static struct msg msg;
-	const struct msg_text text = {longest, LIMIT_TEXT_BYTES}, name = {longest, LIMIT_NAME_BYTES - 1};
+	const struct msg_text text = {longest, 512}, name = {longest, LIMIT_TEXT_BYTES};
 
 	memset(&msg, 0, sizeof(msg));
 	msg.verb = MSG_OPEN;

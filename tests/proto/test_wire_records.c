@@ -1,4 +1,5 @@
 /* Records in payloads: layouts and STATUS, there and back, and what is refused. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -295,6 +296,8 @@ static struct wire_model_status sample_status(void)
 	        .clipped = 100,
 	        .overflowed = 101,
 	        .average = text("swa start=7 every=1"),
+	        .rate_count = 2,
+	        .rates = {{text(""), 0.00084}, {text("*.bias"), INFINITY}},
 	};
 }
 
@@ -340,6 +343,45 @@ static void test_a_status_comes_through(void **state)
 	assert_true(b.last_norm == 12.5 && b.last_factor == 0.08);
 	SAME(clipped);
 	SAME(overflowed);
+	SAME(rate_count);
+	assert_true(b.rates[0].tensors.size == 0 && b.rates[0].lr == 0.00084);
+	assert_true(same_text(a.rates[1].tensors, b.rates[1].tensors) && isinf(b.rates[1].lr));
+}
+
+static void test_a_status_of_the_longest_texts_and_most_groups_is_a_record(void **state)
+{
+	(void)state;
+	static char name[LIMIT_NAME_BYTES], words[LIMIT_TEXT_BYTES], waiting[256], average[128],
+	        pattern[LIMIT_RATE_BYTES + 1];
+	struct wire_model_status status, out;
+	uint8_t bytes[LIMIT_HEADER_BYTES + 2];
+	size_t at = 0;
+	memset(name, 'n', sizeof(name) - 1);
+	memset(words, 'w', sizeof(words) - 1);
+	memset(waiting, 'r', sizeof(waiting) - 1);
+	memset(average, 'a', sizeof(average) - 1);
+	memset(pattern, 'p', sizeof(pattern) - 1);
+	memset(&status, 0xff, sizeof(status));
+	status.model = status.run = status.skipped.tensor = text(name);
+	status.optimizer = text(words);
+	status.waiting = text(waiting);
+	status.average = text(average);
+	status.state = MSG_MODEL_READY;
+	status.restored = true;
+	status.mode = MSG_SYNC;
+	status.reduce = MSG_MEAN;
+	status.nonfinite = MSG_SKIP_STEP;
+	status.loss_scale = (struct msg_loss_scale){true, 1, 2, 0.5, 7};
+	status.scale = 1;
+	status.change_count = 0;
+	status.rate_count = 1 + LIMIT_GROUPS;
+	for (uint32_t i = 0; i <= LIMIT_GROUPS; i++)
+		status.rates[i] = (struct wire_rate){text(i > 0 ? pattern : ""), 1};
+	size_t size = wire_status_encode(&status, bytes, sizeof(bytes));
+	assert_in_range(size, 3000, sizeof(bytes));
+	assert_int_equal(wire_status_decode(arena, bytes, size, &at, &out), 1);
+	assert_int_equal(out.rate_count, 1 + LIMIT_GROUPS);
+	assert_int_equal(out.rates[LIMIT_GROUPS].tensors.size, LIMIT_RATE_BYTES);
 }
 
 static void test_records_are_read_one_after_the_other(void **state)
@@ -405,6 +447,39 @@ static int with_field(uint32_t field, const char *bytes, size_t size, uint64_t n
 	return wire_status_decode(arena, stream.bytes, stream.size, &at, &out);
 }
 
+/* A valid record with so many rates of this pattern more. */
+static int with_rates(uint32_t count, const char *tensors, size_t size)
+{
+	struct wire_model_status status = sample_status(), out;
+	struct raw stream = {0}, record = {0}, rate = {0};
+	uint8_t valid[512];
+	size_t at = 0;
+
+	status.rate_count = 0;
+	size_t valid_bytes = wire_status_encode(&status, valid, sizeof(valid));
+	size_t prefix = valid[0] & 0x80 ? 2 : 1;
+	record.size = valid_bytes - prefix;
+	memcpy(record.bytes, valid + prefix, record.size);
+	raw_bytes(&rate, 1, tensors, size);
+	for (uint32_t i = 0; i < count; i++)
+		raw_bytes(&record, 36, rate.bytes, rate.size);
+	append(&stream, record);
+	return wire_status_decode(arena, stream.bytes, stream.size, &at, &out);
+}
+
+static void test_more_rates_than_groups_and_bad_patterns_are_refused(void **state)
+{
+	(void)state;
+	char pattern[LIMIT_RATE_BYTES + 1];
+	memset(pattern, '*', sizeof(pattern));
+	assert_int_equal(with_rates(1 + LIMIT_GROUPS, "*", 1), 1);
+	assert_int_equal(with_rates(2 + LIMIT_GROUPS, "*", 1), OPTD_MALFORMED);
+	assert_int_equal(with_rates(1, pattern, LIMIT_RATE_BYTES), 1);
+	assert_int_equal(with_rates(1, pattern, LIMIT_RATE_BYTES + 1), OPTD_MALFORMED);
+	assert_int_equal(with_rates(1, "a\0", 2), OPTD_MALFORMED);
+	assert_int_equal(with_rates(1, "\xff", 1), OPTD_MALFORMED);
+}
+
 static void test_a_status_with_bad_fields_is_refused(void **state)
 {
 	(void)state;
@@ -442,6 +517,8 @@ int main(void)
 	        cmocka_unit_test(test_records_are_read_one_after_the_other),
 	        cmocka_unit_test(test_a_status_is_not_written_beyond_its_buffer),
 	        cmocka_unit_test(test_a_status_cut_anywhere_is_refused),
+	        cmocka_unit_test(test_a_status_of_the_longest_texts_and_most_groups_is_a_record),
+	        cmocka_unit_test(test_more_rates_than_groups_and_bad_patterns_are_refused),
 	        cmocka_unit_test(test_a_status_with_bad_fields_is_refused),
 	};
 

@@ -30,7 +30,7 @@ struct core_answer {
 	uint64_t after_commit;
 	struct msg head; /* without parts' masks; texts are in `text` and `optimizer` */
 	char text[LIMIT_TEXT_BYTES];
-	char optimizer[512];
+	char optimizer[LIMIT_TEXT_BYTES];
 	float *values;
 	uint64_t count;
 };
