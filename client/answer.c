@@ -45,6 +45,8 @@ int call_fill(optd_client *client, const struct inflight_request *request, struc
 	msg->weight = call->weight;
 	msg->token = call->token;
 	verdict_fill(call, msg);
+	if (call->rejects)
+		reject_fill(call, request->index, msg);
 	if (!call->route)
 		return 0;
 	const struct route_message *m = &call->route->messages[request->index];
@@ -132,7 +134,10 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 	if (call->state != CALL_ACTIVE)
 		return;
 	call->final[index] = 1;
-	if (--call->left == 0)
+	call->left--;
+	if (status == OPTD_NOT_FINITE && request->verb >= MSG_PUSH && !call->rejects)
+		reject_heard(client, call);
+	if (call->left == 0)
 		call_complete(client, call);
 }
 

@@ -52,10 +52,15 @@ static bool is_push(const struct call *call)
 	return call->verb == MSG_PUSH || call->verb == MSG_PUSH_PULL;
 }
 
+bool call_takes_turn(const struct call *call)
+{
+	return is_push(call) || call->rejects;
+}
+
 void call_free(optd_client *client, struct call *call)
 {
 	optd_model *model = call->model;
-	bool next = is_push(call) && call->state == CALL_ACTIVE;
+	bool next = call_takes_turn(call) && call->state == CALL_ACTIVE;
 	withdraw(client, call);
 	if (call->prev)
 		call->prev->next = call->next;
@@ -66,6 +71,7 @@ void call_free(optd_client *client, struct call *call)
 	else
 		client->last_call = call->prev;
 	free(call->shared);
+	free(call->rejects);
 	free(call->final);
 	free(call->seen);
 	free(call);
@@ -120,16 +126,17 @@ static void activate(optd_client *client, struct call *call)
 {
 	call->state = CALL_ACTIVE;
 	call->left = call->total;
-	if (call->model && is_push(call)) {
+	if (call_takes_turn(call)) {
 		call->step = call->model->step;
 		call->base_version = call->model->base_version;
-		verdict_begin(call);
 	}
+	if (is_push(call))
+		verdict_begin(call);
 	if (call->left == 0)
 		call_complete(client, call);
 	for (uint32_t i = 0; i < call->total && call->state == CALL_ACTIVE; i++)
 		add_request(client, call, i);
-	if (call->state == CALL_ACTIVE && call->model && is_push(call))
+	if (call->state == CALL_ACTIVE && is_push(call))
 		norm_begin(client, call);
 }
 
@@ -142,7 +149,7 @@ int call_start(optd_client *client, struct call *call)
 			return rc;
 		}
 	}
-	if (is_push(call))
+	if (call_takes_turn(call))
 		call_next(call->model);
 	else
 		activate(client, call);
@@ -152,7 +159,7 @@ int call_start(optd_client *client, struct call *call)
 void call_next(optd_model *model)
 {
 	for (struct call *call = model->client->calls; call; call = call->next) {
-		if (call->model != model || !is_push(call) || call->state == CALL_DONE)
+		if (call->model != model || !call_takes_turn(call) || call->state == CALL_DONE)
 			continue;
 		if (call->state == CALL_QUEUED)
 			activate(model->client, call);
@@ -169,9 +176,11 @@ static void fail_followers(optd_client *client, struct call *failed)
 	char text[CLIENT_ERROR_BYTES];
 	snprintf(text, sizeof(text), "given up since the push before it failed: %.1500s", failed->error);
 	for (struct call *call = failed->next; call; call = call->next) {
-		if (call->model != failed->model || !is_push(call) || call->state != CALL_QUEUED)
+		if (call->model != failed->model || !call_takes_turn(call) || call->state != CALL_QUEUED)
 			continue;
 		call->state = CALL_DONE;
+		if (call->rejects)
+			continue; /* nobody asks how it went */
 		call->status = OPTD_CANCELLED;
 		snprintf(call->error, sizeof(call->error), "%s", text);
 		client->finished++;
@@ -192,6 +201,10 @@ void call_complete(optd_client *client, struct call *call)
 {
 	optd_model *model = call->model;
 	call->state = CALL_DONE;
+	if (call->rejects) {
+		call_next(model);
+		return;
+	}
 	client->finished++;
 	if (!model)
 		return;
@@ -349,6 +362,10 @@ void call_restart(optd_client *client, optd_model *model)
 	for (struct call *call = client->calls; call; call = call->next) {
 		if (call->model != model || call->state == CALL_DONE)
 			continue;
+		if (call->rejects) {
+			call->state = CALL_DONE; /* the next is started below, by the new map */
+			continue;
+		}
 		if (!call->route) {
 			call_fail(client, call, OPTD_NO_TOKEN, "the server came back with other lanes");
 			continue;
@@ -364,4 +381,5 @@ void call_restart(optd_client *client, optd_model *model)
 		else if (call->state == CALL_ACTIVE)
 			activate(client, call);
 	}
+	call_next(model);
 }

@@ -10,6 +10,7 @@
  *     call.c     a call's life, from route to result
  *     answer.c   what its requests carry and its answers bring
  *     verdict.c  gradients that are not finite, loss scales, how a step ended
+ *     reject.c   telling the others of one that was not sent
  *     inplace.c  arrays that are gradient and weights at once
  *     push.c     the public calls on a model: push, pull, tickets
  *     init.c     first weights
@@ -122,7 +123,8 @@ struct call {
 
 	const char *name;       /* admin: the model, or "" */
 	const struct msg_set *set; /* SET: its body */
-	const uint32_t *lanes;  /* admin, INIT without parts: lane of each message */
+	const uint32_t *lanes;  /* admin, INIT without parts, rejects: lane of each message */
+	uint32_t *rejects;      /* not a push, but tells these lanes that there is none; owned */
 	void (*answer)(struct call *call, uint32_t index, const struct msg *reply);
 	void *user;
 
@@ -312,6 +314,8 @@ struct call *call_new(optd_client *client, optd_model *model, enum msg_verb verb
 void call_free(optd_client *client, struct call *call);
 /* Queues its requests, or, for a push behind another push, waits its turn. */
 int call_start(optd_client *client, struct call *call);
+/* Whether it is one of those of a model that run one after the other. */
+bool call_takes_turn(const struct call *call);
 /* Starts the next push of a model whose last one is done. */
 void call_next(optd_model *model);
 /* The last answer is there. */
@@ -376,6 +380,18 @@ int verdict_known(optd_model *model, const struct msg_opened *lead);
 void verdict_settle(optd_model *model);
 /* The lead has opened the model, anew or again. */
 void verdict_opened(optd_model *model, const struct msg_opened *lead);
+
+/* ---- reject.c --------------------------------------------------------- */
+
+/* The model's policy is reject, and this tensor's gradient is not finite: the lanes are to
+ * hear it, if others wait for this worker. */
+void reject_start(optd_model *model, uint32_t tensor);
+/* Sends that; `waits`: and sees to it for up to a few seconds.  Keeps the error text. */
+void reject_finish(optd_model *model, bool waits);
+void reject_fill(const struct call *call, uint32_t index, struct msg *msg);
+/* A push heard that a gradient of its step was rejected: what is not under way of it is not
+ * sent, since the window is free and the server still has what it took in. */
+void reject_heard(optd_client *client, struct call *call);
 
 /* ---- inplace.c -------------------------------------------------------- */
 

@@ -209,8 +209,9 @@ typedef enum optd_resume {
  * OPTD_SKIP_STEP (sync; the default there): the whole step is left out, for every worker:
  *     weights and optimizer state stay as they are, and the next step begins.  Calls return
  *     OPTD_SKIPPED, and optd_last_step says whose gradient it was.
- * OPTD_REJECT (the default in async): the call is refused with OPTD_NOT_FINITE and sends
- *     nothing.  In sync the others wait for this worker meanwhile.
+ * OPTD_REJECT (the default in async): the call is refused with OPTD_NOT_FINITE and nothing
+ *     of the gradient is sent.  In sync the other workers' calls of this step end with
+ *     OPTD_NOT_FINITE too, which names this one; they go on once it has pushed a finite one.
  * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were.
  * An element, of whatever tensor, that a loss scale below 1 would make infinite counts as Inf in
  * the first two; with OPTD_ZERO it becomes Inf, as may a sum of finite gradients (reduce: sum)
@@ -328,30 +329,30 @@ OPTD_API int optd_init(optd_model *model, const float *weights);
  * OPTD_SKIPPED (positive): the step is over and was left out, since the gradient of a worker
  * (this one or another) held NaN or Inf, or the norm that the model clips was not finite; weights
  * are as they were.  Every worker's call returns it.  optd_last_step says whose it was.  Compute the next gradient and go on.
- * OPTD_NOT_FINITE, where the model's policy is OPTD_REJECT: names the tensor and index;
- * nothing was sent.
+ * OPTD_NOT_FINITE, under OPTD_REJECT: of this gradient: names the tensor and index; nothing of it was sent; in
+ * sync the servers were told, for up to 2 s.  Push a finite one.  Or, in sync, of another worker's, told once:
+ * names its rank and the tensor; this gradient stays in the step and counts once, and the same call made again
+ * waits for the other's.  Both arrays are as they were, unless part of the step was complete.
  * OPTD_STEP_TIMEOUT: names the rank that is missing; this worker's gradient stays
  * in the step and counts once; the same call made again waits again.
- * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's
- * step_timeout, that the server does not answer, or that it had no room to send the
- * weights because nothing was read for so long; the text says which, and names the rank
- * if the server has.
+ * OPTD_TIMEOUT: likewise.  It means that the client's timeout came before the model's step_timeout, that the
+ * server does not answer, or that it had no room to send the weights because nothing was read for so long; the
+ * text says which, and names the rank if the server has.
  *
- * After a push that ended with OPTD_TIMEOUT or OPTD_STEP_TIMEOUT, or that optd_cancel gave
- * up, the next push is the SAME step.  Where the server already has the first one's
- * gradient for a block, that one counts, whatever the next push brings for it.  Where the
- * first one's was not finite, the step is skipped, whatever the next push brings.
+ * After a push that ended with OPTD_TIMEOUT, OPTD_STEP_TIMEOUT or OPTD_NOT_FINITE, or that optd_cancel gave
+ * up, the next push is the SAME step.  Where the server already has the first one's gradient for a block, that
+ * one counts, whatever the next push brings for it.  Where the first one's was not finite, the step is
+ * skipped, whatever the next push brings.
  *
- * gradient and weights may be the same array.  If such a call fails after weights have
- * overwritten part of it, the gradient is gone: a push from that array is then
- * OPTD_INVALID, and nothing is sent, until the step was pushed from another array, or
- * optd_resume_model has said that the array has a gradient again.  Use two arrays to
- * be able to make a call again.
+ * gradient and weights may be the same array.  If such a call fails after weights have overwritten part of it,
+ * the gradient is gone: a push from that array is then OPTD_INVALID, and nothing is sent, until the step was
+ * pushed from another array, or optd_resume_model has said that the array has a gradient again.  Use two
+ * arrays to be able to make a call again.
  * OPTD_ROLLBACK, OPTD_MODEL_LOST: see optd_resume_model.
  *
- * Under easgd (optim/README.md), which is for async or one worker, gradient is this worker's
- * weights, and weights are its new ones; optd_pull has the model's, the centre.  Where only the
- * answer was lost, what comes is an elastic step towards the centre of now, which stays. */
+ * Under easgd (optim/README.md), which is for async or one worker, gradient is this worker's weights, and
+ * weights are its new ones; optd_pull has the model's, the centre.  Where only the answer was lost, what comes
+ * is an elastic step towards the centre of now, which stays. */
 OPTD_API int optd_push_pull(optd_model *model, const float *gradient, float *weights);
 /* The same without the weights: returns when the step is applied. */
 OPTD_API int optd_push(optd_model *model, const float *gradient);
@@ -415,12 +416,11 @@ OPTD_API int optd_set_weight(optd_model *model, double samples);
  * scale, by that.  Workers may have scales of their own.  OPTD_INVALID for another number. */
 OPTD_API int optd_set_loss_scale(optd_model *model, double scale);
 
-/* What to multiply the next loss with.  Where the server keeps a scale (loss_scale of
- * optd_open_options) it is that of the next step, as the last answer told it: it falls when
- * a step is skipped and grows when none was for a while, as torch.amp.GradScaler's, and a
- * push that begins states it by itself.  (Who computes a gradient before the push in front of
- * it is done notes the scale then, and says so by optd_set_loss_scale.)  Elsewhere it is
- * what optd_set_loss_scale was given, or 1. */
+/* What to multiply the next loss with.  Where the server keeps a scale (loss_scale of optd_open_options) it
+ * is that of the next step, as the last answer told it: it falls when a step is skipped and grows when none
+ * was for a while, as torch.amp.GradScaler's, and a push that begins states it by itself.  (Who computes a
+ * gradient before the push in front of it is done notes the scale then, and says so by optd_set_loss_scale.)
+ * Elsewhere it is what optd_set_loss_scale was given, or 1. */
 OPTD_API double optd_loss_scale(const optd_model *model);
 
 /* In place of a rank: each worker's gradient was finite, and the norm of what they make

@@ -144,6 +144,8 @@ static int run(optd_model *model, enum msg_verb verb, struct pushed gradient, fl
 	struct call *call;
 	uint64_t deadline_ms = deadline_of(model->client);
 	int rc = start(model, verb, gradient, weights, wanted, &call);
+	if (rc == OPTD_NOT_FINITE)
+		reject_finish(model, true);
 	return rc < 0 ? rc : call_finish(model->client, call, deadline_ms);
 }
 
@@ -313,6 +315,8 @@ static int run_some(optd_model *model, enum msg_verb verb, int rc, struct some *
 		rc = check_version(model, wanted.min_version);
 	for (uint32_t i = 0; rc == 0 && i < some->count; i++)
 		rc = check_part(model, some, i, verb);
+	if (rc == OPTD_NOT_FINITE)
+		reject_finish(model, true);
 	if (rc == 0)
 		rc = run_route(model, verb, some, wanted);
 	some_free(some);
@@ -382,6 +386,8 @@ static int started(optd_model *model, enum msg_verb verb, struct pushed gradient
 {
 	struct call *call;
 	int rc = start(model, verb, gradient, weights, wanted, &call);
+	if (rc == OPTD_NOT_FINITE)
+		reject_finish(model, false);
 	if (rc < 0)
 		return rc;
 	*ticket = call->ticket;

@@ -23,8 +23,10 @@ static int not_finite(optd_model *model, uint32_t tensor, uint64_t index, const 
 static int found(optd_model *model, uint32_t tensor, uint64_t index, const char *value,
                  struct verdict *verdict)
 {
-	if (model->info.nonfinite != OPTD_SKIP_STEP)
+	if (model->info.nonfinite != OPTD_SKIP_STEP) {
+		reject_start(model, tensor);
 		return not_finite(model, tensor, index, value);
+	}
 	if (!verdict->poisoned)
 		verdict->tensor = tensor;
 	verdict->poisoned = true;

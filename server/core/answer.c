@@ -112,8 +112,10 @@ bool engine_answer(struct engine *engine, const struct engine_room *room, struct
 		made++;
 	}
 	made += tell_folded(engine, ENGINE_BATCH - made, out);
-	for (uint32_t i = 0; i < engine->shard_count; i++)
+	for (uint32_t i = 0; i < engine->shard_count; i++) {
+		made += rejects_answer(engine, engine->shards[i], ENGINE_BATCH - made, out);
 		made += norms_answer(engine, engine->shards[i], ENGINE_BATCH - made, out);
+	}
 	if (made == 0 && !engine_has_kept(engine))
 		share_clear(&engine->share);
 	return made > 0;

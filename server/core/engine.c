@@ -217,7 +217,7 @@ void engine_hear(struct engine *engine, struct lane_message *message, uint64_t n
 static void wait_notice(struct engine *engine, struct shard *shard, struct wait *wait,
                         uint64_t now_ms, struct outbox *out)
 {
-	char missing[256];
+	char missing[SHARD_MISSING_BYTES];
 	uint32_t block = shard_lagging_block(shard, wait);
 	uint32_t workers = shard->model->settings.workers;
 	uint32_t count = shard_missing_text(shard, block, missing, sizeof(missing));
@@ -279,7 +279,7 @@ static const char *nobody_text(const struct shard *shard)
 static void wait_expire(struct engine *engine, struct shard *shard, struct wait *wait,
                         uint64_t now_ms, struct outbox *out)
 {
-	char missing[256];
+	char missing[SHARD_MISSING_BYTES];
 	uint32_t block = shard_lagging_block(shard, wait);
 	uint64_t version = model_version(shard->model, block);
 	bool pull = wait->verb == MSG_PULL;

@@ -22,7 +22,11 @@ struct shard *shard_new(struct model **model, enum optim_isa isa)
 	shard->watched = calloc((*model)->owned.count + 1, sizeof(*shard->watched));
 	if (shard->gate != NULL && gate_decides(shard->gate))
 		shard->lead = lead_new(*model, gate_step(shard->gate));
-	if (shard->gate == NULL || shard->watched == NULL || (gate_decides(shard->gate) && shard->lead == NULL)) {
+	bool rejects = rejects_needed(&(*model)->settings);
+	if (rejects)
+		shard->rejects = rejects_new(&(*model)->settings);
+	if (shard->gate == NULL || shard->watched == NULL || (rejects && shard->rejects == NULL) ||
+	    (gate_decides(shard->gate) && shard->lead == NULL)) {
 		shard_free(shard);
 		return NULL;
 	}
@@ -44,6 +48,7 @@ void shard_free(struct shard *shard)
 	}
 	gate_free(shard->gate);
 	lead_free(shard->lead);
+	free(shard->rejects);
 	model_free(shard->model);
 	free(shard->holders);
 	free(shard->watched);
@@ -85,7 +90,7 @@ uint64_t shard_rank_bytes(const struct model_settings *settings, const struct la
 	 * before that for room. */
 	return windows * smaller(layout_run_elements(layout, run), window.bytes) + sizeof(struct holder) +
 	       sizeof(uint64_t *) + run.count * each + layout_run_segments(layout, run) / 8 +
-	       gate_rank_bytes(layout, run);
+	       gate_rank_bytes(layout, run) + rejects_rank_bytes(settings);
 }
 
 uint64_t shard_own_bytes(const struct model_settings *settings, const struct layout *layout,
@@ -95,7 +100,7 @@ uint64_t shard_own_bytes(const struct model_settings *settings, const struct lay
 	uint64_t each = sizeof(struct heap) + 2;
 
 	return model_bytes(settings, layout, place) + gate_bytes(settings, layout, place) +
-	       lead_bytes(settings, layout, place) + sizeof(struct shard) + (run_of(layout, place).count + 1) * each;
+	       lead_bytes(settings, layout, place) + rejects_bytes(settings) + sizeof(struct shard) + (run_of(layout, place).count + 1) * each;
 }
 
 uint64_t shard_bytes(const struct model_settings *settings, const struct layout *layout,
@@ -242,8 +247,10 @@ uint32_t shard_missing_text(const struct shard *shard, uint32_t block, char *tex
 	size_t used = 0;
 
 	/* Where a step is decided as a whole, the block may wait for another. */
-	if (count == 0 && gate_decides(shard->gate) && gate_uncollected(shard->gate) != UINT32_MAX)
-		count = gate_missing(shard->gate, gate_uncollected(shard->gate), ranks, 8);
+	if (count == 0 && gate_decides(shard->gate) && gate_uncollected(shard->gate) != UINT32_MAX) {
+		block = gate_uncollected(shard->gate);
+		count = gate_missing(shard->gate, block, ranks, 8);
+	}
 
 	text[0] = '\0';
 	for (uint32_t i = 0; i < count && i < 8 && used < bytes; i++) {
@@ -254,8 +261,11 @@ uint32_t shard_missing_text(const struct shard *shard, uint32_t block, char *tex
 		if (holder == NULL || !holder->ever)
 			n = snprintf(text + used, bytes - used, "%srank %u", comma, ranks[i]);
 		else
-			n = snprintf(text + used, bytes - used, "%srank %u (%s:%u%s)", comma, ranks[i],
-			             holder->host, holder->pid, holder->held ? "" : ", gone");
+			n = snprintf(text + used, bytes - used, "%srank %u (%s:%u%s%s)", comma, ranks[i],
+			             holder->host, holder->pid,
+			             reject_stands(shard, ranks[i], model_version(shard->model, block))
+			                     ? ", whose gradient was not finite" : "",
+			             holder->held ? "" : ", gone");
 		used += n > 0 ? (size_t)n : 0;
 	}
 	if (count > 8 && used < bytes)

@@ -16,6 +16,7 @@
 #include "server/core/lead.h"
 #include "server/core/model.h"
 #include "server/core/outbox.h"
+#include "server/core/reject.h"
 #include "server/core/wait.h"
 
 #define SHARD_HOST_BYTES 64
@@ -52,6 +53,7 @@ struct shard {
 	struct model *model;
 	struct gate *gate;
 	struct lead *lead; /* NULL: no step is decided as a whole */
+	struct rejects *rejects; /* NULL: nobody is to be told of any */
 	uint32_t handle;
 	bool ready; /* first weights are complete, on all lanes as far as this one knows */
 	struct holder *holders; /* [holder_count], by rank */
@@ -121,8 +123,9 @@ void shard_part_versions(const struct shard *shard, const struct msg_part *parts
 struct holder *shard_holder(struct shard *shard, uint32_t rank);
 uint32_t shard_workers_present(const struct shard *shard);
 
-/* "rank 1 (host:123, gone), rank 3" for the ranks that block waits for, and how
- * many they are. */
+/* "rank 1 (host:123, gone), rank 3" for the ranks that block waits for, with why where one has
+ * said so, and how many they are. */
+#define SHARD_MISSING_BYTES 512
 uint32_t shard_missing_text(const struct shard *shard, uint32_t block, char *text, size_t bytes);
 
 /* The lowest block of a wait that is not done, or of the shard for NULL. */

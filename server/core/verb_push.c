@@ -524,12 +524,15 @@ void verb_push(struct call *call)
 		call_refuse(call, rc, "%s", why);
 		return;
 	}
+	reject_mend(shard, call->request);
 	if (wait->unfolded == 0)
 		gate_tell(shard->gate, wait);
-	if (watch_next(shard, wait))
+	if (watch_next(shard, wait)) {
 		run_blocks(call);
-	else if (wait->verb == MSG_PUSH_PULL && wait_is_busy(wait))
+		reject_look(shard, wait);
+	} else if (wait->verb == MSG_PUSH_PULL && wait_is_busy(wait)) {
 		ready_add(call->engine, wait);
-	else
+	} else {
 		wait_finish(call->engine, shard, wait, call->out);
+	}
 }

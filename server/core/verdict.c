@@ -5,6 +5,8 @@
  * through all of it before the first one goes out.  So each block of the step hears the same
  * verdict, on every lane, and is skipped alike, and nobody has to be asked.  NaN in a push that
  * does not say so is refused, as under `reject`: other blocks of it may be applied already.
+ *
+ * reject: a marked message is refused too, and what it says is passed on (server/core/reject.h).
  */
 #include <string.h>
 
@@ -23,17 +25,18 @@ bool verdict_allows(struct call *call)
 
 	if (request->verdict != MSG_POISONED)
 		return true;
-	if (policy_of(call) != MSG_SKIP_STEP) {
+	if (request->poison_tensor_plus_one > tensors) {
+		call_refuse(call, OPTD_INVALID, "model '%s': a push names tensor %u as not finite, the model has %u",
+		            model->name, request->poison_tensor_plus_one - 1, tensors);
+		return false;
+	}
+	if (policy_of(call) == MSG_SKIP_STEP)
+		return true;
+	if (reject_note(call))
 		call_refuse(call, OPTD_NOT_FINITE,
 		            "model '%s': step %llu of rank %d is marked as not finite, which is for models with "
 		            "nonfinite skip_step; this one has %s", model->name, (unsigned long long)request->step,
 		            request->rank, msg_nonfinite_name(policy_of(call)));
-		return false;
-	}
-	if (request->poison_tensor_plus_one <= tensors)
-		return true;
-	call_refuse(call, OPTD_INVALID, "model '%s': a push names tensor %u as not finite, the model has %u",
-	            model->name, request->poison_tensor_plus_one - 1, tensors);
 	return false;
 }
 

@@ -75,6 +75,8 @@ void wait_remove(struct wait_list *list, struct wait *wait)
 {
 	if (list->at == wait)
 		list->at = wait->next;
+	if (list->telling == wait)
+		list->telling = wait->next;
 	if (wait->previous != NULL)
 		wait->previous->next = wait->next;
 	else

@@ -49,6 +49,7 @@ struct wait {
 struct wait_list {
 	struct wait *first, *last;
 	struct wait *at; /* the next one that a round over all of them comes to, or NULL */
+	struct wait *telling; /* likewise, of those who may have to hear: server/core/reject.h */
 	uint32_t count;
 	uint64_t added; /* ever */
 };

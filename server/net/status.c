@@ -98,7 +98,7 @@ static size_t encode_shard(const struct shard *shard, void *buffer, size_t room)
 	const struct model *model = shard->model;
 	struct wire_model_status status;
 	struct model_settings settings;
-	char optimizer[LIMIT_TEXT_BYTES], waiting[256] = "", average[AVERAGE_TEXT_BYTES];
+	char optimizer[LIMIT_TEXT_BYTES], waiting[SHARD_MISSING_BYTES] = "", average[AVERAGE_TEXT_BYTES];
 	char rates[1 + LIMIT_GROUPS][LIMIT_RATE_BYTES + 1];
 
 	memset(&status, 0, sizeof(status));

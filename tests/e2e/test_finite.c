@@ -41,6 +41,8 @@ struct task {
 	int32_t rank;
 	uint64_t until;
 	uint64_t bad_steps; /* a mask: BAD_RANK's gradient is not finite then */
+	uint32_t shards; /* rows of status */
+	int told[2]; /* a pipe: a byte for each of the others that has heard of it (reject) */
 };
 
 static bool is_bad(const struct task *task, uint64_t step)
@@ -49,7 +51,10 @@ static bool is_bad(const struct task *task, uint64_t step)
 }
 
 /* Why a worker gives up: its exit status. */
-enum { AS_PROMISED = 0, NOT_OPENED = 10, FAILED, NOT_TOLD, TOLD_WRONG, CHANGED, NOT_REFUSED, WRONG_SCALE };
+enum { AS_PROMISED = 0, NOT_OPENED = 10, FAILED, NOT_TOLD, TOLD_WRONG, CHANGED, NOT_REFUSED, WRONG_SCALE, WAITED };
+
+/* Well below the 60 s of a step that lacks a worker. */
+#define SOON_MS 10000
 
 /* torch.amp.GradScaler, as one would write it down. */
 struct expected {
@@ -82,15 +87,58 @@ static int check_outcome(struct trainer *trainer, uint64_t step, int rc, bool sk
 	return outcome.zeroed == (zeroes && step == BAD_STEP ? BAD : 0) ? AS_PROMISED : TOLD_WRONG;
 }
 
-/* Under reject the call sends nothing; then the worker mends its gradient. */
-static int refused(struct trainer *trainer, const float *good)
+static void count_unchanged(void *user, const optd_status_row *row)
 {
-	int rc = optd_push_pull(trainer->model, trainer->gradient, trainer->weights);
+	uint32_t *rows = user;
+	*rows += row->version == BAD_STEP && row->version_max == BAD_STEP;
+}
 
-	if (rc != OPTD_NOT_FINITE || strstr(trainer_error(trainer), BAD_TENSOR) == NULL)
+/* Under reject nothing is sent, and all others are told; nothing has changed when the worker
+ * mends its gradient. */
+static int refused(struct trainer *trainer, const struct task *task, const float *good)
+{
+	uint64_t bytes = trainer_elements() * sizeof(float), began_ms = daemon_now_ms();
+	int rc = optd_push_pull(trainer->model, trainer->gradient, trainer->weights);
+	float *now = malloc(bytes);
+	uint32_t unchanged = 0;
+	char byte;
+
+	if (rc != OPTD_NOT_FINITE || strstr(trainer_error(trainer), "'" BAD_TENSOR "' is nan at index 4") == NULL)
 		return NOT_REFUSED;
-	memcpy(trainer->gradient, good, trainer_elements() * sizeof(float));
+	for (int others = 1; others < WORKERS; others++) {
+		if (read(task->told[0], &byte, 1) != 1)
+			return NOT_TOLD;
+	}
+	if (daemon_now_ms() - began_ms > SOON_MS)
+		return WAITED;
+	rc = optd_pull(trainer->model, now, 0);
+	if (rc < 0 || memcmp(now, trainer->weights, bytes) != 0 ||
+	    optd_get_status(trainer->client, count_unchanged, &unchanged) < 0 || unchanged != task->shards)
+		return CHANGED;
+	free(now);
+	memcpy(trainer->gradient, good, bytes);
 	return AS_PROMISED;
+}
+
+/* Of another's: the call ends, and the arrays are as they were, also where both are one. */
+static int heard(struct trainer *trainer, const struct task *task, const float *gradient, const float *weights)
+{
+	uint64_t bytes = trainer_elements() * sizeof(float), began_ms = daemon_now_ms();
+	const char *const words[] = { "rank 1 (", "whose gradient was not finite, first in tensor '" BAD_TENSOR "'",
+		                      "make the same call again to go on waiting for rank 1's" };
+	float *target = trainer->rank == 0 ? trainer->gradient : trainer->weights;
+
+	if (optd_push_pull(trainer->model, trainer->gradient, target) != OPTD_NOT_FINITE)
+		return NOT_TOLD;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strstr(trainer_error(trainer), words[i]) == NULL)
+			return TOLD_WRONG;
+	}
+	if (daemon_now_ms() - began_ms > SOON_MS)
+		return WAITED;
+	if (memcmp(trainer->gradient, gradient, bytes) != 0 || memcmp(trainer->weights, weights, bytes) != 0)
+		return CHANGED;
+	return write(task->told[1], "", 1) == 1 ? AS_PROMISED : FAILED;
 }
 
 static int step(struct trainer *trainer, const struct task *task, float *before, struct expected *expected)
@@ -107,13 +155,17 @@ static int step(struct trainer *trainer, const struct task *task, float *before,
 	memcpy(before, trainer->gradient, elements * sizeof(float));
 	for (size_t i = 0; bad && trainer->rank == BAD_RANK && i < BAD; i++)
 		trainer->gradient[bad_elements[i]] = i % 2 == 0 ? NAN : -INFINITY;
-	if (bad && trainer->rank == BAD_RANK && task->plan.nonfinite == OPTD_REJECT) {
-		int rc = refused(trainer, before);
+	if (bad && task->plan.nonfinite == OPTD_REJECT) {
+		int rc = trainer->rank == BAD_RANK ? refused(trainer, task, before)
+		                                   : heard(trainer, task, before, trainer->weights);
 		if (rc != AS_PROMISED)
 			return rc;
 	}
 	memcpy(before, trainer->weights, elements * sizeof(float));
-	int rc = optd_push_pull(trainer->model, trainer->gradient, trainer->weights);
+	/* One array for both, where that is. */
+	float *target = trainer->rank == 0 ? trainer->gradient : trainer->weights;
+	int rc = optd_push_pull(trainer->model, trainer->gradient, target);
+	memmove(trainer->weights, target, rc < 0 ? 0 : elements * sizeof(float));
 	if (rc < 0)
 		return FAILED;
 	trainer->step++;
@@ -304,14 +356,27 @@ static void run(struct fixture *fixture, const struct task *task)
 	assert_true(daemon_now_ms() - began_ms < DAEMON_DEADLINE_MS);
 }
 
-static void poison(struct fixture *fixture, int daemons, uint32_t lanes, optd_nonfinite policy)
+static struct task run_poisoned(struct fixture *fixture, int daemons, uint32_t lanes, optd_nonfinite policy,
+                                double clip_norm)
 {
 	struct task task = start(fixture, daemons, lanes);
 
 	task.plan.nonfinite = policy;
+	task.plan.clip_norm = clip_norm;
 	task.bad_steps = 1u << BAD_STEP;
+	task.shards = (uint32_t)daemons * lanes;
+	assert_int_equal(pipe(task.told), 0);
 	run(fixture, &task);
-	assert_model(&task, (uint32_t)daemons * lanes);
+	close(task.told[0]);
+	close(task.told[1]);
+	return task;
+}
+
+static void poison(struct fixture *fixture, int daemons, uint32_t lanes, optd_nonfinite policy)
+{
+	struct task task = run_poisoned(fixture, daemons, lanes, policy, 0);
+
+	assert_model(&task, task.shards);
 }
 
 /* Once a minute and model: of steps 3 and 5 the second is counted in a later line, unless
@@ -385,6 +450,16 @@ static void test_three_lanes_reject_until_the_gradient_is_mended(void **state)
 static void test_two_daemons_reject_until_the_gradient_is_mended(void **state)
 {
 	poison(*state, 2, 2, OPTD_REJECT);
+}
+
+/* What one server tells another of a norm waits for the mended gradient, too. */
+static void test_two_daemons_that_clip_a_norm_reject_as_well(void **state)
+{
+	struct fixture *fixture = *state;
+	struct task task = run_poisoned(fixture, 2, 2, OPTD_REJECT, 0.5);
+
+	assert_int_equal(trainer_open(&fixture->trainer, task.endpoints, &task.plan, -1), OPTD_OK);
+	trainer_assert_exact(fixture->trainer.weights, &task.plan, STEPS);
 }
 
 static void test_one_lane_zeroes_what_is_not_finite(void **state)
@@ -499,6 +574,7 @@ int main(void)
 		TEST(test_one_lane_rejects_until_the_gradient_is_mended),
 		TEST(test_three_lanes_reject_until_the_gradient_is_mended),
 		TEST(test_two_daemons_reject_until_the_gradient_is_mended),
+		TEST(test_two_daemons_that_clip_a_norm_reject_as_well),
 		TEST(test_one_lane_zeroes_what_is_not_finite),
 		TEST(test_three_lanes_zero_what_is_not_finite),
 		TEST(test_two_daemons_zero_what_is_not_finite),

@@ -168,6 +168,10 @@ static void welcome(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
 		.endpoint_count = 1,
 		.endpoints = {text_of(d->endpoint)},
 	};
+	if (atomic_load(&d->window) > 0) {
+		d->reply.welcome.window_bytes = (uint32_t)atomic_load(&d->window);
+		d->reply.welcome.message_bytes = d->reply.welcome.window_bytes / 2;
+	}
 	int lanes = atomic_load(&d->lanes);
 	if (lanes > 1) {
 		d->reply.welcome.lanes = d->reply.welcome.endpoint_count = (uint32_t)lanes;
@@ -226,7 +230,7 @@ static void open_model(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m
 		.created = created,
 		.mode = MSG_SYNC,
 		.reduce = MSG_MEAN,
-		.workers = 1,
+		.workers = atomic_load(&d->workers) > 0 ? (uint32_t)atomic_load(&d->workers) : 1,
 		.optimizer = text_of("add"),
 		.elements = layout_elements(d->layout),
 		.tensors = layout_tensor_count(d->layout),
@@ -260,9 +264,25 @@ static void note_verdict(struct fake_daemon *d, const struct msg *m)
 	d->reply.skipped_tensor_plus_one = m->poison_tensor_plus_one;
 }
 
+/* As a server whose model has reject answers it. */
+static void take_rejection(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
+{
+	atomic_fetch_add(&d->rejected, 1);
+	atomic_store(&d->rejected_step, (int)m->step);
+	atomic_store(&d->poison_tensor_plus_one, (int)m->poison_tensor_plus_one);
+	for (uint32_t i = 0; i < m->part_count; i++)
+		atomic_fetch_add(&d->rejected_blocks, (int)m->parts[i].count);
+	if (!use_up(&d->lose_answers))
+		refuse(d, id, OPTD_NOT_FINITE, "this one has reject");
+}
+
 static void push_or_pull(struct fake_daemon *d, zmq_msg_t *id, const struct msg *m)
 {
 	bool pushes = m->verb != MSG_PULL;
+	if (m->verb == MSG_CLOSE_STEP && m->verdict == MSG_POISONED && atomic_load(&d->nonfinite) == MSG_REJECT) {
+		take_rejection(d, id, m);
+		return;
+	}
 	if (pushes)
 		atomic_fetch_add(&d->pushes, 1);
 	if (pushes && atomic_load(&d->refuse_push)) {

@@ -33,10 +33,12 @@ struct fake_daemon {
 	_Atomic int back;            /* steps that the model goes back with the restart */
 	_Atomic int lose_model;      /* and the model is gone with the restart */
 	_Atomic int refuse_push;     /* status of the next push */
+	_Atomic int window;          /* that WELCOME grants, for two messages; 0: the usual */
 	_Atomic int averages;        /* pulls of an average are answered as such, with the weights */
 	_Atomic int lanes;           /* so many are named by WELCOME, if any, and the last as */
 	_Atomic(const char *) last_lane; /* this */
 	_Atomic int nonfinite;       /* the policy that OPENED names: set it before */
+	_Atomic int workers;         /* that it names; 0: 1 */
 	_Atomic int next_scale;      /* the loss scale that it and answers name, if any */
 	_Atomic int step_answers;    /* of the model, while it runs */
 	_Atomic int clips;           /* OPENED names a clip_norm of 1 */
@@ -48,6 +50,8 @@ struct fake_daemon {
 	_Atomic int pushed_bytes; /* of payloads */
 	_Atomic int poisoned;     /* messages that said so; and the tensor of the last, plus one */
 	_Atomic int poison_tensor_plus_one;
+	_Atomic int rejected;     /* CLOSE_STEPs that said so under reject */
+	_Atomic int rejected_blocks, rejected_step; /* all that they named; the last's */
 	_Atomic int scale;        /* of the last push's loss */
 	_Atomic int base_version; /* of the last push */
 	_Atomic int asked, told;  /* NORM: for this one's parts, and of others' */
