@@ -272,7 +272,7 @@ static const struct option option_table[] = {
 static int misspelt(const char *what, const char *word, const char *dashes, const struct nearest *nearest)
 {
 	char text[2 * LIMIT_NAME_BYTES];
-	if (!nearest->best || 2 * nearest->distance > strlen(word))
+	if (!nearest->best)
 		snprintf(text, sizeof(text), "%s%.500s", dashes, word);
 	else
 		snprintf(text, sizeof(text), "%s%.400s; the nearest is %s%s", dashes, word, dashes, nearest->best);

@@ -213,15 +213,9 @@ typedef enum optd_resume {
  *     of the gradient is sent.  In sync the other workers' calls of this step end with
  *     OPTD_NOT_FINITE too, which names this one; they go on once it has pushed a finite one.
  * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were.
- * An element, of whatever tensor, that a loss scale below 1 would make infinite counts as Inf in
- * the first two; with OPTD_ZERO it becomes Inf, as may a sum of finite gradients (reduce: sum)
- * in all three, unless the model clips a norm (clip_norm), which catches both. */
-typedef enum optd_nonfinite {
-	OPTD_NONFINITE_DEFAULT = 0,
-	OPTD_SKIP_STEP = 1,
-	OPTD_REJECT = 2,
-	OPTD_ZERO = 3,
-} optd_nonfinite;
+ * What a loss scale below 1 would make infinite counts as Inf in the first two.  With OPTD_ZERO
+ * that becomes Inf, as sums of finite gradients may in all three, but where clip_norm sees it. */
+typedef enum optd_nonfinite { OPTD_NONFINITE_DEFAULT = 0, OPTD_SKIP_STEP = 1, OPTD_REJECT = 2, OPTD_ZERO = 3 } optd_nonfinite;
 
 /* A loss scale that the server keeps for all workers, by the names and with the defaults of
  * torch.amp.GradScaler; 0 is the default. */

@@ -27,14 +27,17 @@ static uint32_t blocks_ready(const struct sim *sim)
 	return blocks;
 }
 
-/* The rule's lr, or the count: of rprop it only says how state begins. */
+/* The rule's lr, or the count: of rprop it only says how state begins, adafactor_paper has its
+ * own unless told otherwise. */
 static uint32_t find_lr(const struct optim_rule *rule)
 {
 	uint32_t i = 0, count = optim_hyper_count(rule);
 
 	while (i < count && strcmp(optim_hyper(rule, i)->name, "lr") != 0)
 		i++;
-	return strcmp(optim_rule_name(rule), "rprop") == 0 ? count : i;
+	bool without = strcmp(optim_rule_name(rule), "rprop") == 0 ||
+	               strcmp(optim_rule_name(rule), "adafactor_paper") == 0;
+	return without ? count : i;
 }
 
 static void begin(struct sim *sim, uint32_t engine)
