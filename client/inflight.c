@@ -248,7 +248,8 @@ void inflight_cancel(struct inflight *inflight, const void *owner)
 
 uint32_t inflight_take_back(struct inflight *inflight, const void *owner, enum msg_verb verb)
 {
-	return forget(inflight, &inflight->queued, owner, verb) + forget(inflight, &inflight->held, owner, verb);
+	return forget(inflight, &inflight->queued, owner, (int)verb) +
+	       forget(inflight, &inflight->held, owner, (int)verb);
 }
 
 bool inflight_waiting(const struct inflight *inflight)
