@@ -33,6 +33,7 @@ mutants() {
 	timed-out-push-is-lost|sim/test_cluster|server/core/gate_wait.c|/^static void forget_block/,/^}/s/c->wait = NULL;/c->wait = NULL, c->values = NULL;/
 	sums-not-cleared|sim/test_cluster|server/core/gate_commit.c|/^void gate_committed/,/^}/s/b->touched = TOUCHED_NONE;/(void)0;/
 	absent-count-as-present|sim/test_cluster|server/core/model.c|s/if (!commit_has(commit->present, i))$/if (false)/
+	counter-of-the-block|core/test_reference|server/core/model.c|s/if (!commit_has(commit->present, i))$/if (!commit_has(commit->present, i) \&\& ++model->updates[segment_index(model, commit->block, i)] > 0)/
 	lost-requests-stay-lost|sim/test_cluster|client/inflight.c|/^static void send_again/,/^}/s/if (r->owner)/if (false)/
 	no-probe|sim/test_cluster|client/session.c|/^static uint64_t probe_due/,/^}/s/return last + SESSION_PROBE_MS/return last ? SESSION_NEVER : SESSION_NEVER/
 	open-never-asked-again|sim/test_cluster|client/session.c|/^void session_restart/,/^}/s/s->state = SESSION_OPENING;/(void)0;/
