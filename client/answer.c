@@ -108,6 +108,14 @@ void call_judge(struct call *call, const struct lane *lane, const struct msg *re
 	model_break(call->model, status, text);
 }
 
+/* Without waiting for the rest: what was sent is a copy, and its answers are passed over. */
+static void end_at_once(optd_client *client, struct call *call)
+{
+	char text[CLIENT_ERROR_BYTES];
+	memcpy(text, call->error, sizeof(text));
+	call_fail(client, call, call->status, text);
+}
+
 void call_answer(optd_client *client, struct lane *lane, const struct inflight_request *request,
                  const struct msg *reply)
 {
@@ -135,8 +143,12 @@ void call_answer(optd_client *client, struct lane *lane, const struct inflight_r
 		return;
 	call->final[index] = 1;
 	call->left--;
-	if (status == OPTD_NOT_FINITE && request->verb >= MSG_PUSH && !call->rejects)
-		reject_heard(client, call);
+	/* Another rank rejected its gradient: messages that came once it has mended it would not be
+	 * told, and the step may need those that are not under way yet. */
+	if (status == OPTD_NOT_FINITE && request->verb >= MSG_PUSH && !call->rejects) {
+		end_at_once(client, call);
+		return;
+	}
 	if (call->left == 0)
 		call_complete(client, call);
 }

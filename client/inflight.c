@@ -219,37 +219,26 @@ bool inflight_again(struct inflight *inflight, uint64_t number)
 	return true;
 }
 
-/* Nothing of these is under way.  ANY_VERB: of whatever verb. */
-#define ANY_VERB MSG_VERB_COUNT
-
-static uint32_t forget(struct inflight *inflight, struct inflight_list *list, const void *owner, int verb)
+/* Nothing of these is under way. */
+static void forget(struct inflight *inflight, struct inflight_list *list, const void *owner)
 {
 	struct inflight_request *next;
-	uint32_t count = 0;
 	for (struct inflight_request *r = list->first; r; r = next) {
 		next = r->next;
-		if (r->owner != owner || (verb != ANY_VERB && (int)r->verb != verb))
+		if (r->owner != owner)
 			continue;
 		unlink_request(list, r);
 		recycle(inflight, r);
-		count++;
 	}
-	return count;
 }
 
 void inflight_cancel(struct inflight *inflight, const void *owner)
 {
-	forget(inflight, &inflight->queued, owner, ANY_VERB);
-	forget(inflight, &inflight->held, owner, ANY_VERB);
+	forget(inflight, &inflight->queued, owner);
+	forget(inflight, &inflight->held, owner);
 	for (struct inflight_request *r = inflight->sent.first; r; r = r->next)
 		if (r->owner == owner)
 			r->owner = NULL;
-}
-
-uint32_t inflight_take_back(struct inflight *inflight, const void *owner, enum msg_verb verb)
-{
-	return forget(inflight, &inflight->queued, owner, (int)verb) +
-	       forget(inflight, &inflight->held, owner, (int)verb);
 }
 
 bool inflight_waiting(const struct inflight *inflight)

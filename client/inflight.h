@@ -93,9 +93,6 @@ bool inflight_again(struct inflight *inflight, uint64_t number);
 /* Gives up all requests of an owner. */
 void inflight_cancel(struct inflight *inflight, const void *owner);
 
-/* Takes back an owner's requests of this verb that are not under way; how many. */
-uint32_t inflight_take_back(struct inflight *inflight, const void *owner, enum msg_verb verb);
-
 /* Whether somebody waits for an answer of this server or of its successor: their own, or
  * one that holds up the queue. */
 bool inflight_waiting(const struct inflight *inflight);

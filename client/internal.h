@@ -389,9 +389,6 @@ void reject_start(optd_model *model, uint32_t tensor);
 /* Sends that; `waits`: and sees to it for up to a few seconds.  Keeps the error text. */
 void reject_finish(optd_model *model, bool waits);
 void reject_fill(const struct call *call, uint32_t index, struct msg *msg);
-/* A push heard that a gradient of its step was rejected: what is not under way of it is not
- * sent, since the window is free and the server still has what it took in. */
-void reject_heard(optd_client *client, struct call *call);
 
 /* ---- inplace.c -------------------------------------------------------- */
 

@@ -18,7 +18,8 @@ static void send(optd_client *client, struct call *call, uint32_t index)
 {
 	const struct relay_message *m = &call->model->relay->messages[index];
 	struct lane *lane = client->lanes[client->daemons[m->daemon].first_lane];
-	call_request(client, call, lane, MSG_NORM, relay_bytes(m), index);
+	/* An ask takes nothing of the window: it has no payload, and waits for others' pushes. */
+	call_request(client, call, lane, MSG_NORM, m->tells ? relay_bytes(m) : 0, index);
 }
 
 void norm_begin(optd_client *client, struct call *call)

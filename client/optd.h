@@ -215,7 +215,8 @@ typedef enum optd_resume {
  * OPTD_ZERO: such elements count as 0; optd_last_step says how many they were.
  * What a loss scale below 1 would make infinite counts as Inf in the first two.  With OPTD_ZERO
  * that becomes Inf, as sums of finite gradients may in all three, but where clip_norm sees it. */
-typedef enum optd_nonfinite { OPTD_NONFINITE_DEFAULT = 0, OPTD_SKIP_STEP = 1, OPTD_REJECT = 2, OPTD_ZERO = 3 } optd_nonfinite;
+typedef enum optd_nonfinite { OPTD_NONFINITE_DEFAULT = 0, OPTD_SKIP_STEP = 1, OPTD_REJECT = 2,
+                              OPTD_ZERO = 3 } optd_nonfinite;
 
 /* A loss scale that the server keeps for all workers, by the names and with the defaults of
  * torch.amp.GradScaler; 0 is the default. */

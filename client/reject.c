@@ -96,12 +96,3 @@ void reject_fill(const struct call *call, uint32_t index, struct msg *msg)
 	msg->part_count = 1;
 	msg->parts[0] = (struct msg_part){.first = run.first, .count = run.count};
 }
-
-void reject_heard(optd_client *client, struct call *call)
-{
-	for (uint32_t i = 0; i < client->lane_count; i++) {
-		struct inflight *inflight = &client->lanes[i]->session.inflight;
-		call->left -= inflight_take_back(inflight, call, call->verb);
-		call->left -= inflight_take_back(inflight, call, MSG_CLOSE_STEP);
-	}
-}

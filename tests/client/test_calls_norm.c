@@ -132,12 +132,16 @@ static void refused_with(struct two *w, int daemon, int status)
 	assert_non_null(strstr(optd_error(w->client), "refused for the test"));
 }
 
-static void test_a_refused_norm_fails_the_push_and_names_model_and_server(void **state)
+static void test_a_norm_that_the_first_server_refuses_fails_the_push_and_names_it(void **state)
 {
-	struct two *w = *state;
-	refused_with(w, 0, OPTD_CONFLICT);
-	refused_with(w, 1, OPTD_CONFLICT);
-	assert_int_equal(step_of(w), 0);
+	refused_with(*state, 0, OPTD_CONFLICT);
+	assert_int_equal(step_of(*state), 0);
+}
+
+static void test_a_norm_that_the_second_server_refuses_fails_the_push_and_names_it(void **state)
+{
+	refused_with(*state, 1, OPTD_CONFLICT);
+	assert_int_equal(step_of(*state), 0);
 }
 
 static void test_a_model_that_a_norm_says_is_dropped_is_lost(void **state)
@@ -177,7 +181,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_a_push_tells_each_server_the_parts_of_the_other),
 		CASE(test_a_server_that_restarts_is_told_again_alone),
-		CASE(test_a_refused_norm_fails_the_push_and_names_model_and_server),
+		CASE(test_a_norm_that_the_first_server_refuses_fails_the_push_and_names_it),
+		CASE(test_a_norm_that_the_second_server_refuses_fails_the_push_and_names_it),
 		CASE(test_a_model_that_a_norm_says_is_dropped_is_lost),
 		CASE(test_a_step_that_was_rolled_back_is_asked_for_anew),
 	};

@@ -226,7 +226,9 @@ static void test_a_server_that_may_not_know_it_is_not_told(void **state)
 
 /* ---- of another --------------------------------------------------------- */
 
-static void test_a_push_that_hears_of_another_sends_no_more(void **state)
+/* All of it comes again: the step may need what was taken back, and what was sent may have
+ * come after the rank had mended its gradient. */
+static void test_a_push_that_hears_of_another_ends_and_is_made_again_as_a_whole(void **state)
 {
 	struct two *w = *state;
 	int before = pushes(w);
@@ -234,10 +236,9 @@ static void test_a_push_that_hears_of_another_sends_no_more(void **state)
 	assert_int_equal(optd_push_pull(w->model, w->values, w->weights), OPTD_NOT_FINITE);
 	assert_non_null(strstr(optd_error(w->client), "refused for the test"));
 	assert_int_equal(step_of(w), 0);
-	/* The third was not under way. */
-	assert_int_equal(pushes(w), before + BLOCKS - 1);
 	assert_int_equal(optd_push_pull(w->model, w->values, w->weights), OPTD_OK);
-	assert_int_equal(pushes(w), before + BLOCKS - 1 + BLOCKS);
+	/* Of the first call the third was not under way, and the second perhaps not there. */
+	assert_in_range(pushes(w), before + 1 + BLOCKS, before + BLOCKS - 1 + BLOCKS);
 	assert_int_equal(step_of(w), 1);
 }
 
@@ -253,7 +254,7 @@ int main(void)
 		TEST(test_a_rejection_behind_a_push_that_fails_is_not_told, set_up),
 		TEST(test_a_server_that_is_away_holds_nobody_up_for_long, set_up),
 		TEST(test_a_server_that_may_not_know_it_is_not_told, set_up_older),
-		TEST(test_a_push_that_hears_of_another_sends_no_more, set_up_narrow),
+		TEST(test_a_push_that_hears_of_another_ends_and_is_made_again_as_a_whole, set_up_narrow),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
