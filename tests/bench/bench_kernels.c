@@ -23,15 +23,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #include "optim/optim.h"
+#include "tests/bench/measure.h"
 
 #define ARRAYS_MAX 4 /* w and three slots, of which amsgrad has the third */
 #define ROUNDS_MAX 101
 #define THREADS_MAX 16
-#define HUGE_PAGE ((size_t)2 << 20)
 
 struct contest {
 	const char *label, *rule, *hyper; /* hyper: a flag or number to set, or NULL */
@@ -69,30 +67,6 @@ struct arena {
 	uint16_t *half; /* the same as bf16, which as f16 are numbers, too */
 	size_t n;
 };
-
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-/* Warm memory in huge pages; never given back. */
-static float *map_floats(size_t n)
-{
-	size_t bytes = n * sizeof(float) + HUGE_PAGE;
-	char *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (start == MAP_FAILED) {
-		fprintf(stderr, "bench_kernels: no memory for %zu bytes\n", bytes);
-		exit(1);
-	}
-	madvise(start, bytes, MADV_HUGEPAGE);
-	start += HUGE_PAGE - (size_t)start % HUGE_PAGE;
-	memset(start, 0, n * sizeof(float));
-	return (float *)(void *)start;
-}
 
 static void arena_fill(struct arena *arena)
 {
@@ -197,7 +171,7 @@ static double time_work(const struct arena *arena, const struct work *like, uint
 {
 	struct work works[THREADS_MAX] = { 0 };
 	pthread_t ids[THREADS_MAX];
-	double began = now_ns();
+	double began = measure_ns();
 
 	for (uint32_t i = 0; i < threads; i++) {
 		works[i] = *like;
@@ -210,7 +184,7 @@ static double time_work(const struct arena *arena, const struct work *like, uint
 	work_do(&works[0]);
 	for (uint32_t i = 1; i < threads; i++)
 		pthread_join(ids[i], NULL);
-	return (now_ns() - began) / like->repeat / (double)arena->n;
+	return (measure_ns() - began) / like->repeat / (double)arena->n;
 }
 
 /* ns per parameter of the faster copy-like loop. */
@@ -301,10 +275,10 @@ static bool wanted(const struct wishes *wishes, const char *label)
 static void arena_open(struct arena *arena, size_t n)
 {
 	arena->n = n;
-	arena->g = map_floats(n);
-	arena->half = (uint16_t *)(void *)map_floats(n / 2);
+	arena->g = measure_floats(n);
+	arena->half = (uint16_t *)(void *)measure_floats(n / 2);
 	for (uint32_t i = 0; i < ARRAYS_MAX; i++)
-		arena->arrays[i] = map_floats(n);
+		arena->arrays[i] = measure_floats(n);
 	arena_fill(arena);
 }
 

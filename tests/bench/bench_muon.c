@@ -15,39 +15,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #include "optim/tensor.h"
+#include "tests/bench/measure.h"
 
-#define HUGE_PAGE ((size_t)2 << 20)
 #define SLICE (512u * 1024u) /* as a lane's */
 
 static const uint64_t sizes[] = { 512, 1024, 2048 };
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
-static double now_ns(void)
+/* Random numbers from -0.5 to 0.5. */
+static float *random_floats(size_t n)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-/* Random numbers in huge pages, as a large model has them; never given back. */
-static float *map_floats(size_t n)
-{
-	size_t bytes = n * sizeof(float) + HUGE_PAGE;
-	char *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	float *out = measure_floats(n);
 	uint32_t random = 1;
-	float *out;
 
-	if (start == MAP_FAILED) {
-		fprintf(stderr, "bench_muon: no memory for %zu bytes\n", bytes);
-		exit(1);
-	}
-	madvise(start, bytes, MADV_HUGEPAGE);
-	out = (float *)(void *)(start + HUGE_PAGE - (size_t)start % HUGE_PAGE);
 	for (size_t i = 0; i < n; i++) {
 		random = random * 1664525u + 1013904223u;
 		out[i] = (float)(random >> 8) / 16777216.0f - 0.5f;
@@ -70,7 +52,7 @@ static float *map_floats(size_t n)
 static double measure_peak(enum optim_isa isa)
 {
 	const int repeat = 2000000;
-	double began = now_ns(), floats = isa == OPTIM_ISA_AVX512 ? 16 : 8;
+	double began = measure_ns(), floats = isa == OPTIM_ISA_AVX512 ? 16 : 8;
 
 	if (isa == OPTIM_ISA_BASE)
 		return 0;
@@ -84,7 +66,7 @@ static double measure_peak(enum optim_isa isa)
 	}
 	__asm__ volatile("vzeroupper" ::: USED);
 #endif
-	return 2 * floats * CHAINS * repeat / (now_ns() - began);
+	return 2 * floats * CHAINS * repeat / (measure_ns() - began);
 }
 
 /* ---- OpenBLAS ----------------------------------------------------------- */
@@ -119,12 +101,12 @@ static struct blas blas_open(void)
 static double measure_sgemm(const struct blas *blas, uint64_t n, const float *a, const float *b, float *c)
 {
 	int size = (int)n;
-	double began = now_ns(), flops = 2.0 * (double)n * (double)n * (double)n;
+	double began = measure_ns(), flops = 2.0 * (double)n * (double)n * (double)n;
 
 	if (blas->multiply == NULL)
 		return 0;
 	blas->multiply(101, 111, 111, size, size, size, 1, a, size, b, size, 0, c, size);
-	return flops / (now_ns() - began);
+	return flops / (measure_ns() - began);
 }
 
 /* ---- a step ------------------------------------------------------------- */
@@ -156,7 +138,7 @@ static double measure_step(enum optim_isa isa, uint64_t n, const struct arrays *
 		                        .shape = { 1, n, n, true }, .w = arrays->w, .slots = slots,
 		                        .g = { arrays->g, 1.0f, DTYPE_F32 },
 		                        .scratch = arrays->scratch };
-	double began = now_ns(), last = began, now;
+	double began = measure_ns(), last = began, now;
 	bool done;
 
 	optim_carry_initial(&optim, &carry);
@@ -165,7 +147,7 @@ static double measure_step(enum optim_isa isa, uint64_t n, const struct arrays *
 	*longest = 0;
 	do {
 		done = tensor_run(&update, SLICE);
-		now = now_ns();
+		now = measure_ns();
 		*longest = now - last > *longest ? now - last : *longest;
 		last = now;
 	} while (!done);
@@ -177,8 +159,8 @@ static double measure(enum optim_isa isa, const struct blas *blas, uint64_t n, u
 {
 	struct optim optim = muon();
 	struct tensor_shape shape = { 1, n, n, true };
-	struct arrays arrays = { map_floats(n * n), map_floats(n * n), map_floats(n * n),
-		                 map_floats(tensor_scratch(&optim, &shape)) };
+	struct arrays arrays = { random_floats(n * n), random_floats(n * n), random_floats(n * n),
+		                 random_floats(tensor_scratch(&optim, &shape)) };
 	double peak = 0, step = 1e18, slice = 1e18, multiply = 0;
 	/* Five iterations: half of X X^T and of A A, and B X. */
 	double flops = 5 * 4.0 * (double)n * (double)n * (double)n;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,12 +24,32 @@ void die(const char *format, ...)
 	_Exit(2);
 }
 
-double measure_now(void)
+double measure_ns(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+double measure_now(void)
+{
+	return measure_ns() * 1e-9;
+}
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+float *measure_floats(size_t n)
+{
+	size_t bytes = n * sizeof(float) + HUGE_PAGE;
+	char *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (start == MAP_FAILED)
+		die("no memory for %zu bytes", bytes);
+	madvise(start, bytes, MADV_HUGEPAGE);
+	start += HUGE_PAGE - (size_t)start % HUGE_PAGE;
+	memset(start, 0, n * sizeof(float));
+	return (float *)(void *)start;
 }
 
 static int by_size(const void *a, const void *b)

@@ -11,8 +11,11 @@
 /* Prints a sentence and ends the program with status 2. */
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-/* Seconds since some moment in the past. */
+/* Seconds since some moment in the past; and nanoseconds. */
 double measure_now(void);
+double measure_ns(void);
+/* So many zeros in warm memory of huge pages, as a large model has them; never given back. */
+float *measure_floats(size_t n);
 
 /* Sorts values; count is at least 1. */
 struct spread {
